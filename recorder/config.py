@@ -1,0 +1,342 @@
+"""Settings: the only module that reads the environment and ``recorder.toml``.
+
+Every setting has one name in three spellings: flag ``--max-frame-bytes``, variable
+``RECORDER_MAX_FRAME_BYTES``, key ``max_frame_bytes``. A flag wins over a variable, a variable over
+the file, the file over the default. Everything is validated at once, and one error names all
+that is wrong. Credentials come from ``VALR_API_KEY`` and ``VALR_API_SECRET`` or from files
+(``…_FILE``, ``api_key_file``); they have no flag, because a process list shows flags.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from attrs import field, fields, frozen
+
+from recorder.errors import ConfigurationError
+
+VALR_WS_URL = "wss://api.valr.com"
+VALR_REST_URL = "https://api.valr.com"
+ACCOUNT_PATH = "/ws/account"
+DEFAULT_FILE = "recorder.toml"
+
+
+class Secret:
+    """A text whose ``repr`` and ``str`` are ``***``; ``reveal()`` is the only way to it."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """Return the secret itself. Call it where it is used and keep no copy."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return "***"
+
+    def __bool__(self) -> bool:
+        return bool(self._text)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._text == self._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+
+@frozen
+class AccountSettings:
+    """One account: its name in every table, and how it is authenticated."""
+
+    name: str
+    api_key: Secret = field(factory=lambda: Secret(""))
+    api_secret: Secret = field(factory=lambda: Secret(""))
+    sub_account_id: str = ""
+    auth: str = "headers"
+    trading: bool = False
+
+
+@frozen
+class Settings:
+    """Everything a command can be told. Times are seconds, sizes bytes."""
+
+    database_url: str
+    ws_url: str
+    rest_url: str
+    accounts: tuple[AccountSettings, ...]
+    http: str
+    subscribe: bool
+    max_frame_bytes: int
+    queue_frames: int
+    queue_bytes: int
+    stop_grace_s: float
+    lease_ttl_s: float
+    wire_names: Mapping[str, str]
+
+
+@frozen
+class Setting:
+    """One setting in its three spellings, with its default and the sentence that help prints."""
+
+    name: str
+    default: str
+    parse: Callable[[str], Any]
+    help: str
+
+    @property
+    def flag(self) -> str:
+        """The spelling on a command line."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        """The spelling in the environment."""
+        return _CREDENTIAL_VARIABLES.get(self.name) or "RECORDER_" + self.name.upper()
+
+
+_CREDENTIAL_VARIABLES = {
+    "api_key_file": "VALR_API_KEY_FILE",
+    "api_secret_file": "VALR_API_SECRET_FILE",
+}
+
+
+def _flag(text: str) -> bool:
+    words = {"1": True, "true": True, "on": True, "yes": True, "": False}
+    words |= {"0": False, "false": False, "off": False, "no": False}
+    if text.lower() not in words:
+        raise ValueError("say 1 or 0")
+    return words[text.lower()]
+
+
+def _whole(minimum: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or int(text) < minimum:
+            raise ValueError(f"say a whole number of at least {minimum}")
+        return int(text)
+
+    return parse
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds < 86_400:
+        raise ValueError("say a number of seconds above 0 and under a day")
+    return seconds
+
+
+def _auth(text: str) -> str:
+    if text not in ("headers", "message"):
+        raise ValueError("say headers or message")
+    return text
+
+
+def _account_name(text: str) -> str:
+    if not text or len(text) > 100 or not text.isprintable():
+        raise ValueError("say a name of 1 to 100 printable characters")
+    return text
+
+
+def _url(*schemes: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        parts = urlsplit(text)
+        if text and (parts.scheme not in schemes or not parts.hostname):
+            raise ValueError(
+                f"say an address that starts with {' or '.join(s + '://' for s in schemes)}"
+            )
+        if parts.username or parts.password:
+            raise ValueError("leave user and password out of the address")
+        return text.rstrip("/")
+
+    return parse
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting("database_url", "sqlite:///recorder.db", str, "where the log lives (SQLAlchemy URL)"),
+    Setting("account", "main", _account_name, "name of the account in every table"),
+    Setting("ws_url", VALR_WS_URL, _url("wss", "ws"), "the exchange's WebSocket address"),
+    Setting(
+        "rest_url",
+        "",
+        _url("https", "http"),
+        "the exchange's REST address [default: VALR's, or the host of ws_url]",
+    ),
+    Setting("trading", "0", _flag, "1 lets the commander send what is queued in the outbox"),
+    Setting("http", "", str, "host:port of health, metrics and status page (not in this version)"),
+    Setting("auth", "headers", _auth, "how to authenticate: headers or message"),
+    Setting("sub_account_id", "", str, "sub-account to act for (primary keys only)"),
+    Setting("api_key_file", "", str, "file that holds the API key"),
+    Setting("api_secret_file", "", str, "file that holds the API secret"),
+    Setting("subscribe", "1", _flag, "0 leaves out the SUBSCRIBE to ORDER_STATUS_UPDATE"),
+    Setting("max_frame_bytes", str(64 * 1024 * 1024), _whole(1024), "largest frame taken"),
+    Setting("queue_frames", "2000", _whole(1), "frames waiting for the log at the most"),
+    Setting(
+        "queue_bytes", str(64 * 1024 * 1024), _whole(1024), "bytes waiting for the log at the most"
+    ),
+    Setting("stop_grace_s", "5", _seconds, "seconds a stop may take to write what is waiting"),
+    Setting("lease_ttl_s", "15", _seconds, "seconds after which a silent owner's lease lapses"),
+    Setting("wire_place_limit_order", "PLACE_LIMIT_ORDER", str, "wire name of PLACE_LIMIT_ORDER"),
+    Setting(
+        "wire_place_market_order", "PLACE_MARKET_ORDER", str, "wire name of PLACE_MARKET_ORDER"
+    ),
+    Setting("wire_cancel_order", "CANCEL_LIMIT_ORDER", str, "wire name of CANCEL_ORDER"),
+    Setting("wire_modify_order", "MODIFY_ORDER", str, "wire name of MODIFY_ORDER"),
+    Setting("wire_place_batch_orders", "BATCH_ORDERS", str, "wire name of PLACE_BATCH_ORDERS"),
+)
+_PER_ACCOUNT = ("trading", "auth", "sub_account_id", "api_key_file", "api_secret_file")
+
+
+def read_settings(
+    environment: Mapping[str, str],
+    flags: Mapping[str, str | None] | None = None,
+    *,
+    file: Path | None = None,
+) -> Settings:
+    """Return the settings that flags, environment and file make together.
+
+    ``flags`` maps setting names to texts (None where not given). ``file`` names a recorder.toml;
+    without it, the one in ``RECORDER_CONFIG`` or, if it exists, the one in the working directory
+    is read. Raises ConfigurationError naming everything that is wrong at once.
+    """
+    problems: list[str] = []
+    stored = _read_file(file, environment)
+    tables = stored.pop("accounts", {})
+    problems += [f"{key!r} in the file is no setting" for key in stored if key not in _names()]
+    values: dict[str, Any] = {}
+    for setting in SETTINGS:
+        text, source = _find(setting, flags or {}, environment, stored)
+        try:
+            values[setting.name] = setting.parse(text)
+        except ValueError as error:
+            problems.append(f"{source} is {text!r}: {error}")
+    if values.get("http"):
+        problems.append("RECORDER_HTTP is set, but this version has no HTTP server yet: unset it")
+    accounts = _accounts(values, tables, environment, problems) if not problems else ()
+    if problems:
+        raise ConfigurationError("settings can't be used:\n  " + "\n  ".join(problems))
+    return _build(values, accounts)
+
+
+def _build(values: dict[str, Any], accounts: tuple[AccountSettings, ...]) -> Settings:
+    rest_url = values["rest_url"] or _rest_beside(values["ws_url"])
+    wire = {
+        name.removeprefix("wire_").upper(): text
+        for name, text in values.items()
+        if name.startswith("wire_")
+    }
+    alike = {attribute.name for attribute in fields(Settings)} & set(values) - {"rest_url"}
+    return Settings(
+        **{name: values[name] for name in alike},
+        rest_url=rest_url,
+        accounts=accounts,
+        wire_names=wire,
+    )
+
+
+def _names() -> frozenset[str]:
+    return frozenset(setting.name for setting in SETTINGS)
+
+
+def _rest_beside(ws_url: str) -> str:
+    """Return the REST address on the same host, so that no credential goes to another one."""
+    parts = urlsplit(ws_url)
+    return f"{'https' if parts.scheme == 'wss' else 'http'}://{parts.netloc}"
+
+
+def _read_file(file: Path | None, environment: Mapping[str, str]) -> dict[str, Any]:
+    named = file or (
+        Path(environment["RECORDER_CONFIG"]) if "RECORDER_CONFIG" in environment else None
+    )
+    path = named or Path(DEFAULT_FILE)
+    if named is None and not path.exists():
+        return {}
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"can't read the settings file {path}: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{path} is no valid TOML: {error}") from error
+
+
+def _find(
+    setting: Setting,
+    flags: Mapping[str, str | None],
+    environment: Mapping[str, str],
+    stored: Mapping[str, Any],
+) -> tuple[str, str]:
+    given = flags.get(setting.name)
+    if given is not None:
+        return given, setting.flag
+    if setting.variable in environment:
+        return environment[setting.variable], setting.variable
+    if setting.name in stored:
+        return _as_text(stored[setting.name]), f"{setting.name} in the file"
+    return setting.default, f"the default of {setting.name}"
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    return str(value)
+
+
+def _accounts(
+    values: dict[str, Any],
+    tables: object,
+    environment: Mapping[str, str],
+    problems: list[str],
+) -> tuple[AccountSettings, ...]:
+    if not isinstance(tables, dict) or not all(isinstance(t, dict) for t in tables.values()):
+        problems.append("accounts in the file must be tables: [accounts.main]")
+        return ()
+    base = {name: values[name] for name in _PER_ACCOUNT}
+    if not tables:
+        return (_account(values["account"], base, environment, problems),)
+    made = []
+    for name, table in tables.items():
+        unknown = [key for key in table if key not in _PER_ACCOUNT]
+        problems += [f"{key!r} in [accounts.{name}] is no setting of an account" for key in unknown]
+        try:
+            own = {
+                setting.name: setting.parse(_as_text(table[setting.name]))
+                for setting in SETTINGS
+                if setting.name in _PER_ACCOUNT and setting.name in table
+            }
+            made.append(_account(_account_name(name), base | own, environment, problems))
+        except ValueError as error:
+            problems.append(f"[accounts.{name}]: {error}")
+    return tuple(made)
+
+
+def _account(
+    name: str, values: Mapping[str, Any], environment: Mapping[str, str], problems: list[str]
+) -> AccountSettings:
+    return AccountSettings(
+        name=name,
+        api_key=_credential("VALR_API_KEY", values["api_key_file"], environment, problems),
+        api_secret=_credential("VALR_API_SECRET", values["api_secret_file"], environment, problems),
+        sub_account_id=values["sub_account_id"],
+        auth=values["auth"],
+        trading=values["trading"],
+    )
+
+
+def _credential(
+    variable: str, file: str, environment: Mapping[str, str], problems: list[str]
+) -> Secret:
+    if not file:
+        return Secret(environment.get(variable, "").strip())
+    try:
+        return Secret(Path(file).read_text(encoding="utf-8").strip())
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        problems.append(f"can't read {variable} from {file}: {reason}")
+        return Secret("")

@@ -1,0 +1,418 @@
+"""The composition root: builds everything, starts it in order, stops it in order.
+
+    floors    log writer · projectors · settlers       live longest: they store
+    └ sources   one nursery per account: connection · commander · lease      die first: they feed
+
+Order of starting: schema, leases and heads, log writer, the noted facts of the start, projectors,
+then whatever feeds the log. Order of stopping is the nesting: the sources are cancelled and say
+their last words, the inbox is closed and drained, the projectors catch up with the head, the leases
+are given back. A first SIGTERM or SIGINT stops like that, within ``stop_grace_s``; a second one
+cancels everything at once.
+
+Everything that decides gets its clock, dice, network and threads from a `World`, so that a
+simulation can run the same daemon on a mock clock.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import datetime, timedelta
+from functools import partial
+from urllib.parse import urlsplit
+
+import trio
+from attrs import define, field, frozen
+from sqlalchemy import Connection
+
+from recorder import __version__
+from recorder.clock import Clock, SystemClock
+from recorder.config import ACCOUNT_PATH, AccountSettings, Settings
+from recorder.errors import (
+    ConfigurationError,
+    LeaseHeld,
+    LeaseLost,
+    LogDamaged,
+    RecorderError,
+    StorageFailed,
+)
+from recorder.exchange.commands import WireNames
+from recorder.exchange.session import Say, SessionSettings
+from recorder.exchange.signing import (
+    authenticate_frame,
+    handshake_headers,
+    redacted_authenticate_frame,
+)
+from recorder.log.event import Head, Note, from_us, noted
+from recorder.projections import PROJECTIONS
+from recorder.projections.fold import Projection
+from recorder.storage import outbox
+from recorder.storage.append import read_head
+from recorder.storage.engine import Database, open_database
+from recorder.storage.leases import Lease, release, take
+from recorder.storage.migrate import bring_to_current
+from recorder.storage.read import event_at
+from recorder.storage.settle import SETTLING, WAKING, settle
+from recorder.storage.tables import Memory, Progress, project, record_error
+from recorder.tasks.commander import Commander
+from recorder.tasks.committed import Committed
+from recorder.tasks.connection import ConnectionHolder, Credentials, Surroundings
+from recorder.tasks.exchange_time import ask_exchange_time_us
+from recorder.tasks.inbox import Inbox
+from recorder.tasks.lease import LeaseKeeper, is_dead, this_holder
+from recorder.tasks.link import Link
+from recorder.tasks.log_writer import LogWriter
+from recorder.tasks.projector import Fold, Projector
+from recorder.tasks.socket import OpenStream, open_network_stream
+from recorder.tasks.units import ThreadRunner, UnitRunner, WriteGate
+from recorder.tasks.wakeups import OutboxWatch
+
+log = logging.getLogger("recorder.daemon")
+
+
+@frozen
+class Runners:
+    """How units are run: one for the log, one for other durable writes, one per reader or fold."""
+
+    log: UnitRunner
+    writer: UnitRunner
+    projector: Callable[[], UnitRunner]
+    reader: Callable[[], UnitRunner]
+
+
+def thread_runners(database: Database) -> Runners:
+    """Return runners in worker threads; on SQLite all writers pass one gate, the log first."""
+    gate = WriteGate() if database.dialect == "sqlite" else None
+    return Runners(
+        log=ThreadRunner(database.writer, gate, urgent=True),
+        writer=ThreadRunner(database.writer, gate),
+        projector=partial(ThreadRunner, database.projector, gate),
+        reader=partial(ThreadRunner, database.reader),
+    )
+
+
+@frozen
+class World:
+    """What the daemon takes from outside."""
+
+    clock: Clock = field(factory=SystemClock)
+    dice: random.Random = field(factory=random.SystemRandom)
+    open_stream: OpenStream = open_network_stream
+    ask_exchange_time_us: Callable[[str], Awaitable[int | None]] = ask_exchange_time_us
+    runners: Callable[[Database], Runners] = thread_runners
+    holder: str = field(factory=this_holder)
+
+
+async def run_until_signal(settings: Settings, world: World | None = None) -> None:
+    """Run the daemon; SIGTERM or SIGINT stops it in order, a second one at once.
+
+    Raises ConfigurationError, SchemaMismatch, LeaseHeld, LeaseLost or StorageFailed.
+    """
+    stop = trio.Event()
+    async with trio.open_nursery() as nursery:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            nursery.start_soon(_watch_signals, signals, stop, nursery.cancel_scope)
+            try:
+                await run_daemon(settings, world or World(), stop=stop)
+            finally:
+                nursery.cancel_scope.cancel()
+
+
+async def _watch_signals(
+    signals: AsyncIterator[int], stop: trio.Event, everything: trio.CancelScope
+) -> None:
+    async for number in signals:
+        name = signal.Signals(number).name
+        if stop.is_set():
+            log.warning("%s again: leaving at once", name)
+            everything.cancel()
+            return
+        log.info("%s: stopping; what waits is written first", name)
+        stop.set()
+
+
+async def run_daemon(
+    settings: Settings,
+    world: World,
+    *,
+    stop: trio.Event,
+    task_status: trio.TaskStatus[Database] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Record until ``stop`` is set, then stop in order.
+
+    Reports the opened database once everything runs. When it returns, everything that was read from
+    the socket is durable. Raises one RecorderError for what ended it otherwise; its text says how
+    many events were not written, if any.
+    """
+    _check_credentials(settings)
+    database = open_database(settings.database_url)
+    try:
+        await _run_with(settings, world, database, stop, task_status)
+    except BaseExceptionGroup as group:
+        raise _the_reason(group) from group
+    finally:
+        database.close()
+
+
+def _check_credentials(settings: Settings) -> None:
+    for account in settings.accounts:
+        if not (account.api_key and account.api_secret):
+            raise ConfigurationError(
+                f"account {account.name!r} has no credentials: set VALR_API_KEY and"
+                " VALR_API_SECRET, or VALR_API_KEY_FILE and VALR_API_SECRET_FILE"
+                " (a key that may only view is enough to record)"
+            )
+
+
+def _the_reason(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return what a person should hear of: our worst error, or the group if it holds a bug."""
+    ours, others = group.split(RecorderError)
+    if others is not None or ours is None:
+        return group
+    leaves = _leaves(ours)
+    for kind in (StorageFailed, LogDamaged, LeaseLost, LeaseHeld):
+        for error in leaves:
+            if isinstance(error, kind):
+                return error
+    return leaves[0]
+
+
+def _leaves(group: BaseExceptionGroup[RecorderError]) -> list[RecorderError]:
+    found: list[RecorderError] = []
+    for error in group.exceptions:
+        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return found
+
+
+@define(eq=False)
+class Account:
+    """One account of this process: its settings, its lease, its parts."""
+
+    settings: AccountSettings
+    lease: Lease
+    head: Head
+    last_event_us: int | None
+    link: Link = field(factory=Link)
+    projectors: list[Projector] = field(factory=list)
+
+
+async def _run_with(
+    settings: Settings,
+    world: World,
+    database: Database,
+    stop: trio.Event,
+    task_status: trio.TaskStatus[Database],
+) -> None:
+    runners = world.runners(database)
+    if await trio.to_thread.run_sync(bring_to_current, database):
+        log.info("the empty database %s has its schema now", database.url_shown)
+    accounts = [await _own(account, settings, world, runners) for account in settings.accounts]
+    inbox = Inbox(settings.queue_frames, settings.queue_bytes)
+    committed = Committed({account.settings.name: account.head.position for account in accounts})
+    writer = LogWriter(
+        runners.log,
+        inbox,
+        {account.settings.name: account.head for account in accounts},
+        committed.announce,
+        world.clock,
+    )
+    drained = trio.Event()
+    async with trio.open_nursery() as floors:
+        floors.start_soon(_write_until_drained, writer, drained)
+        for account in accounts:
+            _note_start(account, inbox, world)
+            account.projectors = _projectors(account, inbox, committed, runners, world)
+            for projector in account.projectors:
+                floors.start_soon(projector.run)
+        async with trio.open_nursery() as sources:
+            for account in accounts:
+                parts = _sources(account, settings, world, database, runners, inbox)
+                sources.start_soon(_run_account, parts)
+            task_status.started(database)
+            await stop.wait()
+            sources.cancel_scope.cancel()
+        floors.cancel_scope.deadline = trio.current_time() + settings.stop_grace_s
+        await _stop_in_order(accounts, inbox, drained, committed, world, runners)
+        floors.cancel_scope.cancel()
+    if inbox.frames:
+        raise StorageFailed(
+            f"stopped before the database took {inbox.frames} events: they were not written"
+        )
+
+
+async def _run_account(parts: Sequence[Callable[[], Awaitable[None]]]) -> None:
+    """One nursery per account: whatever ends one of its parts ends them all."""
+    async with trio.open_nursery() as nursery:
+        for part in parts:
+            nursery.start_soon(part)
+
+
+async def _write_until_drained(writer: LogWriter, drained: trio.Event) -> None:
+    await writer.run()
+    drained.set()
+
+
+async def _stop_in_order(
+    accounts: Sequence[Account],
+    inbox: Inbox,
+    drained: trio.Event,
+    committed: Committed,
+    world: World,
+    runners: Runners,
+) -> None:
+    for account in accounts:
+        now_us = world.clock.wall_us()
+        inbox.put(noted(account.settings.name, now_us, Note.RECORDER_STOPPED, {}))
+    inbox.close()
+    await drained.wait()
+    for account in accounts:
+        for projector in account.projectors:
+            await projector.wait_at(committed.heads[account.settings.name])
+        await runners.writer.run(
+            release, account.settings.name, epoch=account.lease.epoch, now=_now(world)
+        )
+
+
+async def _own(
+    account: AccountSettings, settings: Settings, world: World, runners: Runners
+) -> Account:
+    """Take the account's lease and read where its log ends. Raises LeaseHeld."""
+    ttl = timedelta(seconds=settings.lease_ttl_s)
+    waited = False
+    while True:
+        try:
+            lease = await runners.writer.run(
+                take, account.name, holder=world.holder, now=_now(world), ttl=ttl, dead=is_dead
+            )
+            break
+        except LeaseHeld as error:
+            if waited:
+                raise
+            waited = True
+            log.warning("%s; waiting %.0f s whether it lapses", error, settings.lease_ttl_s)
+            await trio.sleep(settings.lease_ttl_s + 1)
+    await runners.writer.run(outbox.ensure_control, account.name, _now(world))
+    head = await runners.writer.run(read_head, account.name)
+    last = await runners.writer.run(event_at, account.name, head.position)
+    return Account(account, lease, head, last.received_us if last else None)
+
+
+def _note_start(account: Account, inbox: Inbox, world: World) -> None:
+    name, epoch, now_us = account.settings.name, account.lease.epoch, world.clock.wall_us()
+    last_us = account.last_event_us
+    taken = {"holder": account.lease.holder, "epoch": epoch}
+    started = {
+        "version": __version__,
+        "epoch": epoch,
+        "last_event_at": None if last_us is None else from_us(last_us).isoformat(),
+    }
+    inbox.put(noted(name, now_us, Note.LEASE_TAKEN, taken))
+    inbox.put(noted(name, now_us, Note.RECORDER_STARTED, started))
+
+
+def _projectors(
+    account: Account, inbox: Inbox, committed: Committed, runners: Runners, world: World
+) -> list[Projector]:
+    name = account.settings.name
+
+    def note(kind: Note, facts: dict[str, object]) -> None:
+        inbox.put(noted(name, world.clock.wall_us(), kind, facts))
+
+    folds = [_projection_fold(projection, name) for projection in PROJECTIONS]
+    folds.append(_settling_fold(name))
+    return [
+        Projector(name, fold, runners.projector(), committed, world.clock, note) for fold in folds
+    ]
+
+
+def _projection_fold(projection: Projection, account: str) -> Fold:
+    memory = Memory()
+
+    def step(connection: Connection, up_to: int, limit: int, now: datetime) -> Progress:
+        return project(connection, projection, memory, account, up_to=up_to, limit=limit, now=now)
+
+    def fail(connection: Connection, reason: str, now: datetime) -> None:
+        record_error(connection, projection, account, reason, now)
+
+    return Fold(projection.name, projection.types, step, memory.forget, fail)
+
+
+def _settling_fold(account: str) -> Fold:
+    def step(connection: Connection, up_to: int, limit: int, now: datetime) -> Progress:
+        return settle(connection, account, up_to=up_to, limit=limit, now=now)
+
+    def fail(connection: Connection, reason: str, now: datetime) -> None:
+        record_error(connection, SETTLING, account, reason, now)
+
+    return Fold(SETTLING.name, WAKING, step, lambda: None, fail)
+
+
+def _sources(
+    account: Account,
+    settings: Settings,
+    world: World,
+    database: Database,
+    runners: Runners,
+    inbox: Inbox,
+) -> list[Callable[[], Awaitable[None]]]:
+    name = account.settings.name
+    holder = _connection(account, settings, world, inbox)
+    keeper = LeaseKeeper(
+        name, account.lease.epoch, settings.lease_ttl_s, runners.writer, world.clock
+    )
+    parts: list[Callable[[], Awaitable[None]]] = [holder.run, keeper.run]
+    if account.settings.trading:
+        commander = Commander(
+            account=name,
+            epoch=account.lease.epoch,
+            wire_names=WireNames(settings.wire_names),
+            link=account.link,
+            reader=runners.reader(),
+            writer=runners.writer,
+            clock=world.clock,
+        )
+        watch = OutboxWatch(database, commander.wake)
+        parts += [commander.run, watch.run]
+    return parts
+
+
+def _connection(
+    account: Account, settings: Settings, world: World, inbox: Inbox
+) -> ConnectionHolder:
+    own = account.settings
+    url = settings.ws_url if urlsplit(settings.ws_url).path else settings.ws_url + ACCOUNT_PATH
+    return ConnectionHolder(
+        account=own,
+        url=url,
+        max_frame_bytes=settings.max_frame_bytes,
+        introduce=partial(introduce, own, urlsplit(url).path),
+        session_settings=SessionSettings(subscribe=settings.subscribe),
+        around=Surroundings(
+            world.clock,
+            world.dice,
+            world.open_stream,
+            partial(world.ask_exchange_time_us, settings.rest_url),
+        ),
+        inbox=inbox,
+        link=account.link,
+        hidden=lambda: (own.api_key.reveal(), own.api_secret.reveal()),
+    )
+
+
+def introduce(account: AccountSettings, path: str, timestamp_ms: int) -> Credentials:
+    """Return the credentials of one connection, signed for this moment."""
+    key, secret = account.api_key.reveal(), account.api_secret.reveal()
+    if account.auth == "message":
+        say = Say(
+            authenticate_frame(key, secret, timestamp_ms, path, account.sub_account_id),
+            redacted_authenticate_frame(timestamp_ms),
+        )
+        return Credentials((), say)
+    headers = handshake_headers(key, secret, timestamp_ms, path, account.sub_account_id)
+    return Credentials(headers, None)
+
+
+def _now(world: World) -> datetime:
+    return from_us(world.clock.wall_us())

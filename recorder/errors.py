@@ -1,0 +1,91 @@
+"""Every error this package raises on purpose, named by what the catcher does about it.
+
+The tree is closed: foreign exceptions are translated into one of these at the one place that
+talks to the foreign library, always with ``from``, so that the original stays readable.
+What can't be understood in a frame is never an exception; it is a value (`Unrecognised`).
+"""
+
+from __future__ import annotations
+
+
+class RecorderError(Exception):
+    """Root of the tree. Never raised itself.
+
+    Its text is written for the person who reads it in a terminal: what was wrong, where, and
+    what to do. It never holds a secret.
+    """
+
+
+class ConfigurationError(RecorderError):
+    """The settings can't be used. Reaction: print it, exit 2."""
+
+
+class SchemaMismatch(RecorderError):
+    """The database's schema is older or newer than this program. Reaction: print it, exit 2."""
+
+
+class StorageUnavailable(RecorderError):
+    """The database did not take a unit of work now, but may later. Reaction: keep and retry.
+
+    After it the unit's effect is unknown only where the message says so; a unit that failed
+    before its COMMIT was sent has left nothing behind.
+    """
+
+
+class CommitUncertain(StorageUnavailable):
+    """The connection broke while COMMIT was under way. Reaction: look before retrying.
+
+    The unit may or may not be durable. Whoever catches it reads the head again and compares.
+    """
+
+
+class StorageFailed(RecorderError):
+    """The database will not take this unit until a person acts (disk full, read-only, …).
+
+    Reaction: say so with the number of events not written, exit 3.
+    """
+
+
+class LeaseHeld(RecorderError):
+    """Another live process owns the account. Reaction: print who, exit 4 (or wait)."""
+
+
+class LeaseLost(RecorderError):
+    """Another process owns the account now. Reaction: stop sending and appending, exit 4."""
+
+
+class LogDamaged(RecorderError):
+    """The log contradicts itself. Reaction: exit 1; never repaired silently."""
+
+
+class SessionLost(RecorderError):
+    """One WebSocket session ended. Reaction: note it, back off, connect again.
+
+    ``reason`` is a short phrase, ``code`` the close code where there was one, ``by`` says who
+    ended it (``exchange``, ``network`` or ``recorder``), and ``refused`` is true when the
+    exchange turned our credentials down rather than the network failing.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        code: int | None = None,
+        by: str = "network",
+        refused: bool = False,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.code = code
+        self.by = by
+        self.refused = refused
+        self.retry_after_s = retry_after_s
+
+
+class Refused(RecorderError):
+    """A command may not be sent; ``rule`` names the rule. Reaction: stored on the row."""
+
+    def __init__(self, rule: str, message: str) -> None:
+        super().__init__(message)
+        self.rule = rule

@@ -1,0 +1,65 @@
+"""Amounts: exact decimals from the wire to the table and back.
+
+One value has one text: plain notation, no exponent, no trailing zeros, no minus zero
+(``canonical_amount``). SQLite stores that text, so that equal amounts are equal strings.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+
+#: More digits than any asset has; PostgreSQL's NUMERIC takes 131,072 before and 16,383 after the
+#: point, and a text like "1E+999999" must not become a million characters in a table.
+DIGITS_MAX = 200
+
+
+class AmountError(ValueError):
+    """The text is no finite decimal number within `DIGITS_MAX` digits either side of the point."""
+
+
+def parse_amount(value: object) -> Decimal:
+    """Return the exact decimal that ``value`` states.
+
+    Accepts str, int and Decimal; a float is refused because it has lost digits already. Exponents
+    ("6.00E-7") are read, thousands commas ("114,953", seen in the published documents) dropped.
+    Raises AmountError.
+    """
+    if isinstance(value, bool) or not isinstance(value, (str, int, Decimal)):
+        raise AmountError(f"an amount must be a decimal string, not {type(value).__name__}")
+    text = value.strip() if isinstance(value, str) else value
+    if isinstance(text, str) and "," in text:
+        text = _without_thousands_commas(text)
+    if isinstance(text, str) and (not text.isascii() or "_" in text):
+        raise AmountError(f"not a decimal number: {_shown(value)}")
+    try:
+        amount = Decimal(text)
+    except (InvalidOperation, ValueError) as error:
+        raise AmountError(f"not a decimal number: {_shown(value)}") from error
+    if not amount.is_finite():
+        raise AmountError(f"not a finite number: {_shown(value)}")
+    _, digits, exponent = amount.as_tuple()
+    assert isinstance(exponent, int)
+    if exponent < -DIGITS_MAX or len(digits) + exponent > DIGITS_MAX:
+        raise AmountError(f"more than {DIGITS_MAX} digits on one side of the point")
+    return amount
+
+
+def canonical_amount(amount: Decimal) -> str:
+    """Return the one text of this value: ``Decimal("1E+2")`` is ``"100"``, ``1.50`` is ``"1.5"``."""
+    text = format(amount, "f")
+    if "." in text:
+        text = text.rstrip("0").rstrip(".")
+    return "0" if text in ("-0", "") else text
+
+
+def _without_thousands_commas(text: str) -> str:
+    whole, point, fraction = text.partition(".")
+    head, *groups = whole.lstrip("+-").split(",")
+    if "," in fraction or not 1 <= len(head) <= 3 or any(len(group) != 3 for group in groups):
+        raise AmountError(f"not a decimal number: {_shown(text)}")
+    sign = "-" if whole.startswith("-") else ""
+    return sign + head + "".join(groups) + point + fraction
+
+
+def _shown(value: object) -> str:
+    return repr(value if len(str(value)) <= 40 else str(value)[:40] + "…")

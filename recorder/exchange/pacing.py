@@ -1,0 +1,117 @@
+"""How long to wait before connecting again: a policy made of values, without clock or dice.
+
+VALR answers more than 60 new connections a minute with 429, and a fixed back-off of 2 s has been
+seen to end in a storm of those. So whatever the reason for connecting again, a token bucket keeps
+the average at one per 5 s. Within that, the wait follows from how the last session ended:
+
+- it was authenticated for a while: at once, with under a second of jitter;
+- it was not: exponential with full jitter;
+- our credentials were refused: a minute, doubling to a quarter of an hour. A wrong key doesn't
+  become right by asking, but a wrong clock or an address not yet allowed does;
+- the exchange named a time: at least that.
+
+The caller gives the monotonic time and one random fraction in [0, 1) for each attempt.
+"""
+
+from __future__ import annotations
+
+from attrs import evolve, field, frozen
+
+#: A session that was authenticated for this long worked.
+STABLE_S = 10.0
+BACKOFF_BASE_S = 0.5
+BACKOFF_CAP_S = 30.0
+REFUSED_BASE_S = 60.0
+REFUSED_CAP_S = 900.0
+#: Added at random to a wait that must not be shortened, so that many recorders don't come at once.
+JITTER_SHARE = 0.2
+#: New connections: a burst for a bad line, then one per 5 s. At most 22 in any minute.
+CONNECT_BURST = 10
+CONNECTS_PER_S = 0.2
+#: Doubling further than this changes nothing under any cap here, but would overflow a float.
+_DOUBLINGS_MAX = 60
+
+
+@frozen
+class Bucket:
+    """A token bucket. ``level`` may fall below zero: those tokens are lent and waited for."""
+
+    capacity: float
+    per_s: float
+    level: float
+    filled_s: float = 0.0
+
+    @classmethod
+    def full(cls, capacity: float, per_s: float) -> Bucket:
+        """Return a bucket that holds ``capacity`` tokens and gains ``per_s`` of them a second."""
+        return cls(capacity, per_s, capacity)
+
+    def take(self, now_s: float) -> tuple[float, Bucket]:
+        """Take one token; return the seconds until it is there and the bucket without it."""
+        gained = max(0.0, now_s - self.filled_s) * self.per_s
+        level = min(self.capacity, self.level + gained) - 1.0
+        taken = evolve(self, level=level, filled_s=max(now_s, self.filled_s))
+        return max(0.0, -level / self.per_s), taken
+
+
+def backoff(attempt: int, fraction: float, *, base_s: float, cap_s: float) -> float:
+    """Return the wait before try ``attempt`` (0, 1, …): full jitter below a capped doubling."""
+    return fraction * min(cap_s, base_s * 2.0 ** min(attempt, _DOUBLINGS_MAX))
+
+
+def _full_bucket() -> Bucket:
+    return Bucket.full(CONNECT_BURST, CONNECTS_PER_S)
+
+
+@frozen
+class ConnectPacing:
+    """What is remembered between two sessions of one account."""
+
+    #: Sessions in a row that were not stable.
+    failures: int = 0
+    #: Refusals since the exchange last took our credentials.
+    refusals: int = 0
+    #: When the last session ended; None before the first.
+    ended_s: float | None = None
+    #: True if it was a refusal that ended it.
+    refused: bool = False
+    #: The wait that the exchange asked for then.
+    retry_after_s: float = 0.0
+    bucket: Bucket = field(factory=_full_bucket)
+
+    def next_attempt(self, now_s: float, fraction: float) -> tuple[float, ConnectPacing]:
+        """Return the seconds to wait before connecting, and the pacing that has counted it."""
+        pause_s = 0.0
+        if self.ended_s is not None:
+            pause_s = max(0.0, self.ended_s + self._pause_s(fraction) - now_s)
+        queue_s, bucket = self.bucket.take(now_s + pause_s)
+        return pause_s + queue_s, evolve(self, bucket=bucket)
+
+    def ended(
+        self,
+        now_s: float,
+        *,
+        authenticated_s: float | None,
+        refused: bool = False,
+        retry_after_s: float | None = None,
+    ) -> ConnectPacing:
+        """Return the pacing after a session that was authenticated so long, or never (None)."""
+        stable = not refused and authenticated_s is not None and authenticated_s >= STABLE_S
+        # A line that breaks between two refusals says nothing about the key.
+        forgiven = 0 if authenticated_s is not None else self.refusals
+        return evolve(
+            self,
+            failures=0 if stable else self.failures + 1,
+            refusals=forgiven + refused,
+            ended_s=now_s,
+            refused=refused,
+            retry_after_s=retry_after_s or 0.0,
+        )
+
+    def _pause_s(self, fraction: float) -> float:
+        asked_s = self.retry_after_s
+        if self.refused:
+            doublings = min(self.refusals - 1, _DOUBLINGS_MAX)
+            asked_s = max(asked_s, min(REFUSED_CAP_S, REFUSED_BASE_S * 2.0**doublings))
+        wait_s = backoff(self.failures, fraction, base_s=BACKOFF_BASE_S, cap_s=BACKOFF_CAP_S)
+        return max(wait_s, asked_s * (1.0 + JITTER_SHARE * fraction))

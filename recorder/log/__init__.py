@@ -1,0 +1,1 @@
+"""The log's values: drafts, events, digests. Pure: no I/O, no clock."""

@@ -1,0 +1,150 @@
+"""What the log is made of.
+
+A *draft* is what is to become an event and has no position yet. An *event* is one immutable row
+of the log. Positions and digests are given by the append unit alone (``storage.append``).
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+
+from attrs import frozen
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class Origin(StrEnum):
+    """Whose words an event holds."""
+
+    RECEIVED = "received"  # a frame from the exchange
+    SENT = "sent"  # a frame we wrote
+    FETCHED = "fetched"  # a REST answer
+    NOTED = "noted"  # a fact of our own
+
+
+class Encoding(StrEnum):
+    """How ``payload`` holds what was on the wire."""
+
+    TEXT = "text"
+    BASE64 = "base64"
+
+
+class Note(StrEnum):
+    """The ``type`` of every ``noted`` event; its payload is ``{"type": …, "data": {…}}``."""
+
+    RECORDER_STARTED = "RECORDER_STARTED"
+    RECORDER_STOPPED = "RECORDER_STOPPED"
+    LEASE_TAKEN = "LEASE_TAKEN"
+    CONNECTION_OPENED = "CONNECTION_OPENED"
+    CONNECTION_AUTHENTICATED = "CONNECTION_AUTHENTICATED"
+    CONNECTION_CLOSED = "CONNECTION_CLOSED"
+    CONNECTION_FAILED = "CONNECTION_FAILED"
+    CONNECTION_REFUSED = "CONNECTION_REFUSED"
+    SNAPSHOT_COMPLETE = "SNAPSHOT_COMPLETE"
+    SUBSCRIBE_REFUSED = "SUBSCRIBE_REFUSED"
+    READING_PAUSED = "READING_PAUSED"
+    COMMAND_CLAIMED = "COMMAND_CLAIMED"
+    SEND_FAILED = "SEND_FAILED"
+    FRAME_NOT_FOLDED = "FRAME_NOT_FOLDED"
+    PROJECTOR_FAILED = "PROJECTOR_FAILED"
+
+
+@frozen(slots=True)
+class Draft:
+    """What is to become an event.
+
+    ``received_us`` is whole microseconds since 1970 in UTC; ``elapsed_ns`` nanoseconds since the
+    connection opened, or None where there is none.
+    """
+
+    account: str
+    received_us: int
+    elapsed_ns: int | None
+    connection_id: str | None
+    origin: str
+    type: str
+    payload: str
+    encoding: str = "text"
+
+
+@frozen(slots=True)
+class Event:
+    """One row of the log."""
+
+    account: str
+    position: int
+    received_us: int
+    elapsed_ns: int | None
+    connection_id: str | None
+    origin: str
+    type: str
+    payload: str
+    encoding: str
+    digest: bytes
+
+    @property
+    def received_at(self) -> datetime:
+        """The aware UTC time of ``received_us``."""
+        return from_us(self.received_us)
+
+
+@frozen(slots=True)
+class Head:
+    """The last position of one account's log and its digest; position 0 is the empty log."""
+
+    position: int
+    digest: bytes
+
+
+EMPTY_HEAD = Head(position=0, digest=bytes(32))
+
+
+def from_us(received_us: int) -> datetime:
+    """Return the aware UTC time of whole microseconds since 1970."""
+    return _EPOCH + timedelta(microseconds=received_us)
+
+
+def to_us(moment: datetime) -> int:
+    """Return whole microseconds since 1970 of an aware time."""
+    if moment.tzinfo is None:
+        raise ValueError("a time without a zone can't be placed; give it UTC")
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def noted(
+    account: str,
+    received_us: int,
+    note: Note,
+    facts: Mapping[str, object],
+    *,
+    connection_id: str | None = None,
+    elapsed_ns: int | None = None,
+) -> Draft:
+    """Return the draft of a fact of our own. ``facts`` must be JSON values and hold no secret."""
+    payload = json.dumps({"type": note.value, "data": dict(facts)}, separators=(",", ":"))
+    return Draft(
+        account, received_us, elapsed_ns, connection_id, Origin.NOTED.value, note.value, payload
+    )
+
+
+def storable_payload(raw: str | bytes) -> tuple[str, str]:
+    """Return ``(payload, encoding)`` for what was on the wire.
+
+    Text goes in as it is, unless no database text can hold it (NUL for PostgreSQL, lone surrogates
+    for any): that and binary frames become base64 of the bytes on the wire.
+    """
+    if isinstance(raw, str):
+        try:
+            encoded = raw.encode()
+        except UnicodeEncodeError:
+            encoded = raw.encode("utf-8", "surrogatepass")
+        else:
+            if "\x00" not in raw:
+                return raw, "text"
+        raw = encoded
+    return base64.b64encode(raw).decode("ascii"), "base64"

@@ -1,0 +1,423 @@
+"""Every order ever seen, in its latest state, and each of its transitions.
+
+Orders are told of by several kinds of frames, in no promised order, and full lists race with all of
+them. What decides is what the exchange says of time, and where it says nothing, what can't be undone:
+
+- A statement with an older ``updatedAt`` than what stands is late: it goes into the history, marked
+  as not applied, and changes nothing else.
+- At the same ``updatedAt`` the state that lies further on wins (open, partially filled, ended), and of
+  two alike the one with less remaining.
+- An end is final, unless a statement with a newer time says otherwise. A list that still shows an
+  ended order is a list made before the end.
+- An order that the last full list named and this one doesn't is no longer open. How it ended, only a
+  status can say; until one does, its state is ``end_unknown``. The same goes for an order known from
+  an earlier connection that a list on a new one doesn't name. An order that no list has named yet is
+  never judged by absence on its own connection: the list may be older than the order.
+
+An execution counts once: each leaves less of the order than the one before, a repeated frame doesn't.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from decimal import ROUND_HALF_EVEN, Context, Decimal
+from typing import Any
+
+from attrs import field, frozen
+
+from recorder.exchange.messages import (
+    CommandResponse,
+    FailedCancelOrder,
+    FailedOrder,
+    InstantOrderCompleted,
+    Message,
+    ModifyOrderOutcome,
+    NewAccountTrade,
+    OpenOrder,
+    OpenOrdersUpdate,
+    OrderProcessed,
+    OrderStatusUpdate,
+)
+from recorder.log.event import Event
+from recorder.projections.fold import Add, Change, Key, Put, Row, Rows, Table
+from recorder.projections.open_orders import order_terms
+from recorder.projections.order_states import (
+    END_UNKNOWN,
+    FAILED,
+    FILLED,
+    OPEN,
+    PARTIALLY_FILLED,
+    RANKS,
+    RECEIVED,
+    UNKNOWN,
+    is_live,
+    state_of,
+)
+from recorder.projections.reading import is_received, unfoldable
+
+ORDERS = Table("orders", ("order_id",), resident="live")
+HISTORY = Table("order_history", ("order_id", "position"), once=True)
+
+#: Products of two amounts are exact in it; averages are rounded to this many places.
+_EXACT = Context(prec=1_000)
+AVERAGE_PLACES = Decimal("1E-18")
+
+_TERMS = (
+    "customer_order_id",
+    "pair",
+    "side",
+    "type",
+    "time_in_force",
+    "allow_margin",
+    "price",
+    "stop_price",
+    "original_quantity",
+    "remaining_quantity",
+    "status",
+    "created_at",
+    "updated_at",
+)
+_OURS = (
+    "executed_quantity",
+    "executed_price",
+    "counted_quantity",
+    "counted_remaining",
+    "executed_value",
+    "average_price",
+    "fee",
+    "fee_currency",
+    "reason",
+)
+#: A change of one of these is a transition.
+_TELLING = ("state", "status", "price", "stop_price", "original_quantity", "remaining_quantity")
+
+
+@frozen
+class Execution:
+    """What one statement says was executed in it."""
+
+    price: Decimal | None
+    quantity: Decimal | None
+    fee: Decimal | None
+
+
+@frozen
+class Statement:
+    """What one frame says of one order. ``terms`` are columns; None among them is "not said"."""
+
+    order_id: str
+    state: str
+    terms: Mapping[str, Any]
+    execution: Execution | None = None
+    reason: str | None = None
+    listed: bool | None = None
+
+    @property
+    def updated_at(self) -> datetime | None:
+        """When it became so, if the exchange says."""
+        moment: datetime | None = self.terms.get("updated_at")
+        return moment
+
+    said: Mapping[str, Any] = field(init=False)
+
+    @said.default
+    def _said(self) -> Mapping[str, Any]:
+        return {name: value for name, value in self.terms.items() if value is not None}
+
+
+class Orders:
+    """The fold of everything that speaks of orders."""
+
+    name = "orders"
+    version = 1
+    types = frozenset(
+        {
+            "PLACE_LIMIT_WS_RESPONSE",
+            "PLACE_MARKET_WS_RESPONSE",
+            "ORDER_PROCESSED",
+            "ORDER_STATUS_UPDATE",
+            "OPEN_ORDERS_UPDATE",
+            "FAILED_ORDER",
+            "FAILED_CANCEL_ORDER",
+            "MODIFY_ORDER_OUTCOME",
+            "INSTANT_ORDER_COMPLETED",
+            "NEW_ACCOUNT_TRADE",
+        }
+    )
+    tables = (ORDERS, HISTORY)
+
+    def keys(self, message: Message) -> Iterable[tuple[str, Key]]:
+        """Return the orders that the message names."""
+        if isinstance(message, OpenOrdersUpdate):
+            return [("orders", (order.order_id,)) for order in message.orders]
+        order_id = getattr(message, "order_id", None)
+        return [("orders", (order_id,))] if order_id else []
+
+    def fold(self, rows: Rows, event: Event, message: Message) -> Sequence[Change]:
+        """Return what the message changes in the orders that it names, or leaves out."""
+        if not is_received(event):
+            return ()
+        match message:
+            case OpenOrdersUpdate():
+                return _fold_list(rows, event, message)
+            case FailedCancelOrder() | ModifyOrderOutcome():
+                return _attempt(rows, event, message)
+            case NewAccountTrade():
+                return _filled(rows, event, message)
+        statement = _statement(message)
+        if statement is not None:
+            return _state(rows.get("orders", (statement.order_id,)), event, statement)
+        if isinstance(message, (CommandResponse, FailedOrder)):
+            return ()
+        raise unfoldable(message)
+
+
+# Reading: from messages to statements
+
+
+def _statement(message: Message) -> Statement | None:
+    match message:
+        case OrderStatusUpdate():
+            return _status_statement(message)
+        case OrderProcessed():
+            state = OPEN if message.success else FAILED
+            name = {"customer_order_id": message.customer_order_id}
+            return Statement(message.order_id, state, name, reason=message.failure_reason)
+        case CommandResponse(order_id=str(order_id), error=None):
+            return Statement(
+                order_id, RECEIVED, {"customer_order_id": message.customer_order_id}
+            )
+        case FailedOrder(order_id=str(order_id)):
+            name = {"customer_order_id": message.customer_order_id}
+            return Statement(order_id, FAILED, name, reason=message.message)
+        case InstantOrderCompleted():
+            return _instant_statement(message)
+    return None
+
+
+def _status_statement(message: OrderStatusUpdate) -> Statement:
+    terms = {
+        "customer_order_id": message.customer_order_id,
+        "pair": message.pair,
+        "side": message.side,
+        "type": message.order_type,
+        "time_in_force": message.time_in_force,
+        "allow_margin": message.allow_margin,
+        "price": message.price,
+        "stop_price": message.stop_price,
+        "original_quantity": message.original_quantity,
+        "remaining_quantity": message.remaining_quantity,
+        "status": message.status,
+        "created_at": message.created_at,
+        "updated_at": message.updated_at,
+    }
+    execution = None
+    if message.executed_quantity:
+        execution = Execution(
+            message.executed_price, message.executed_quantity, message.executed_fee
+        )
+    state = state_of(message.status)
+    return Statement(message.order_id, state, terms, execution, message.failed_reason)
+
+
+def _instant_statement(message: InstantOrderCompleted) -> Statement:
+    terms = {
+        "type": "simple",
+        "status": message.status or ("Instant Order Completed" if message.success else None),
+        "updated_at": message.executed_at,
+        "fee": message.fee_amount,
+        "fee_currency": message.fee_currency,
+    }
+    state = FILLED if message.success else FAILED
+    return Statement(message.order_id, state, terms, reason=message.failed_reason)
+
+
+def _listed_statement(order: OpenOrder) -> Statement:
+    state = state_of(order.status) if order.status else OPEN
+    return Statement(order.order_id, state, order_terms(order), listed=True)
+
+
+# Folding: from statements to changes
+
+
+def _fold_list(rows: Rows, event: Event, message: OpenOrdersUpdate) -> Sequence[Change]:
+    changes: list[Change] = []
+    listed = {order.order_id: order for order in message.orders}
+    for order in listed.values():
+        old = rows.get("orders", (order.order_id,))
+        changes += _state(old, event, _listed_statement(order))
+    for key, old in rows.all("orders").items():
+        elsewhere = old["connection_id"] != event.connection_id
+        if old["live"] and key[0] not in listed and (old["listed"] or elsewhere):
+            ended = Statement(key[0], END_UNKNOWN, {}, listed=False)
+            changes += _state(old, event, ended)
+    return changes
+
+
+def _state(old: Row | None, event: Event, statement: Statement) -> Sequence[Change]:
+    """Return the order's row and transition after the statement."""
+    is_new = old is None
+    row = dict(old) if old is not None else _blank(statement.order_id, event)
+    if old is not None and not _applies(old, statement):
+        return _late(old, event, statement)
+    if is_new or _advances(row, statement):
+        row["state"] = statement.state
+    row |= statement.said
+    counted = _count(row, statement)
+    _settle_quantities(row)
+    if statement.reason:
+        row["reason"] = statement.reason
+    row["live"] = is_live(row["state"])
+    if statement.listed is not None or not row["live"]:
+        row["listed"] = bool(statement.listed and row["live"])
+    if old is not None and row == old and old["connection_id"] == event.connection_id:
+        return ()
+    row["connection_id"] = event.connection_id
+    row["last_position"] = event.position
+    put = Put("orders", (statement.order_id,), row)
+    if is_new or counted or any(row[name] != (old or {}).get(name) for name in _TELLING):
+        return (put, _transition(row, event, statement, applied=True))
+    return (put,)
+
+
+def _applies(old: Row, statement: Statement) -> bool:
+    """Tell whether the statement is news, or late."""
+    told, stands = statement.updated_at, old["updated_at"]
+    ended = not old["live"] and old["state"] != END_UNKNOWN
+    if told is not None and stands is not None and told != stands:
+        return told > stands
+    if ended:
+        # An end without a time of its own, or of the same time: nothing undoes it.
+        return False
+    if told is None or stands is None:
+        return True
+    if RANKS[statement.state] != RANKS[old["state"]]:
+        return RANKS[statement.state] > RANKS[old["state"]] or old["state"] == END_UNKNOWN
+    remaining = statement.terms.get("remaining_quantity")
+    return remaining is None or old["remaining_quantity"] is None or (
+        remaining <= old["remaining_quantity"]
+    )
+
+
+def _advances(row: Row, statement: Statement) -> bool:
+    """Tell whether the state follows: what has no time can only lead onward."""
+    if statement.updated_at is not None or statement.state == END_UNKNOWN:
+        return True
+    return row["state"] == END_UNKNOWN or RANKS[statement.state] > RANKS[row["state"]]
+
+
+def _late(old: Row, event: Event, statement: Statement) -> Sequence[Change]:
+    """Return the history of a statement that came too late, unless it only repeats what stands."""
+    same = all(value == old[name] for name, value in statement.said.items() if name in _TELLING)
+    if (same and statement.updated_at in (None, old["updated_at"])) or statement.listed:
+        return ()
+    return (_transition({**old, **statement.said}, event, statement, applied=False),)
+
+
+def _count(row: dict[str, Any], statement: Statement) -> bool:
+    """Add the statement's execution to the order's sums; tell whether it counted."""
+    done = statement.execution
+    remaining = statement.terms.get("remaining_quantity")
+    if _is_modified(statement):
+        row["counted_remaining"] = None
+    if done is None or done.quantity is None:
+        return False
+    before = row["counted_remaining"]
+    if remaining is not None and before is not None and remaining >= before:
+        return False
+    row["counted_remaining"] = remaining
+    row["counted_quantity"] = _EXACT.add(row["counted_quantity"] or Decimal(0), done.quantity)
+    if done.price is not None:
+        value = _EXACT.multiply(done.price, done.quantity)
+        row["executed_price"] = done.price
+        row["executed_value"] = _EXACT.add(row["executed_value"] or Decimal(0), value)
+        average = _EXACT.divide(row["executed_value"], row["counted_quantity"])
+        row["average_price"] = average.quantize(AVERAGE_PLACES, ROUND_HALF_EVEN, _EXACT)
+    if done.fee is not None:
+        row["fee"] = _EXACT.add(row["fee"] or Decimal(0), done.fee)
+    return True
+
+
+def _is_modified(statement: Statement) -> bool:
+    """Tell whether the order's quantity was set anew, so that more may remain than before."""
+    status = statement.terms.get("status")
+    return isinstance(status, str) and "modified" in status.lower()
+
+
+def _settle_quantities(row: dict[str, Any]) -> None:
+    original, remaining = row["original_quantity"], row["remaining_quantity"]
+    known = [row["counted_quantity"]] if row["counted_quantity"] is not None else []
+    if original is not None and remaining is not None and remaining <= original:
+        known.append(_EXACT.subtract(original, remaining))
+    if known:
+        row["executed_quantity"] = max(known)
+    if row["state"] == OPEN and row["executed_quantity"]:
+        row["state"] = PARTIALLY_FILLED
+
+
+def _attempt(
+    rows: Rows, event: Event, message: FailedCancelOrder | ModifyOrderOutcome
+) -> Sequence[Change]:
+    """Return the history row of an attempt to cancel or modify; the order itself is unchanged."""
+    if message.order_id is None:
+        return ()
+    old = rows.get("orders", (message.order_id,)) or _blank(message.order_id, event)
+    reason = message.message if isinstance(message, FailedCancelOrder) else message.reason
+    if isinstance(message, ModifyOrderOutcome) and not message.success:
+        reason = reason or "the order was not modified"
+    attempt = Statement(message.order_id, old["state"], {}, reason=reason)
+    return (_transition(old, event, attempt, applied=True),)
+
+
+def _filled(rows: Rows, event: Event, message: NewAccountTrade) -> Sequence[Change]:
+    """Return what a fill tells of its order: that it exists, and the currency of its fee."""
+    if message.order_id is None:
+        return ()
+    old = rows.get("orders", (message.order_id,))
+    if old is not None:
+        if old["fee_currency"] is not None or message.fee_currency is None:
+            return ()
+        return (Put("orders", (message.order_id,), {**old, "fee_currency": message.fee_currency}),)
+    terms = {
+        "customer_order_id": message.customer_order_id,
+        "pair": message.pair,
+        "side": message.side,
+        "fee_currency": message.fee_currency,
+    }
+    return _state(None, event, Statement(message.order_id, UNKNOWN, terms))
+
+
+def _blank(order_id: str, event: Event) -> dict[str, Any]:
+    return {
+        **dict.fromkeys((*_TERMS, *_OURS)),
+        "order_id": order_id,
+        "state": UNKNOWN,
+        "live": True,
+        "listed": False,
+        "connection_id": event.connection_id,
+        "first_position": event.position,
+        "last_position": event.position,
+    }
+
+
+def _transition(row: Row, event: Event, statement: Statement, *, applied: bool) -> Add:
+    done = statement.execution or Execution(None, None, None)
+    values = {
+        "order_id": statement.order_id,
+        "position": event.position,
+        "event_type": event.type,
+        "status": statement.terms.get("status"),
+        "state": row["state"] if applied else statement.state,
+        "applied": applied,
+        "price": row["price"],
+        "original_quantity": row["original_quantity"],
+        "remaining_quantity": row["remaining_quantity"],
+        "executed_price": done.price,
+        "executed_quantity": done.quantity,
+        "executed_fee": done.fee,
+        "reason": statement.reason,
+        "updated_at": statement.updated_at,
+        "received_at": event.received_at,
+    }
+    return Add("order_history", (statement.order_id, event.position), values)

@@ -1,0 +1,107 @@
+"""Opens the database and runs units of work on it.
+
+One `Database` has three engines, because three kinds of work want different promises from it:
+the *writer* is durable before it returns (the log, the outbox, the leases); the *projector* may
+lose its last moments in a crash of the machine, since its tables are folded from the log again; the
+*reader* can't write at all, and sees one snapshot per unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Concatenate, ParamSpec, Self, TypeVar
+
+from attrs import field, frozen
+from sqlalchemy import URL, Connection, Engine, make_url
+from sqlalchemy.exc import ArgumentError
+
+from recorder.errors import ConfigurationError
+from recorder.storage import postgresql, sqlite
+from recorder.storage.failures import commit_errors, translated_errors
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Unit = Callable[Concatenate[Connection, P], T]
+
+_SQLITE_DRIVERS = ("sqlite", "sqlite+pysqlite")
+_POSTGRES_DRIVERS = ("postgresql", "postgres", "postgresql+psycopg")
+_USE = "use sqlite:///path/to/file.db or postgresql://user@host/database"
+
+
+@frozen
+class Database:
+    """An opened database: three engines, and how to name it to a person."""
+
+    #: "sqlite" or "postgresql".
+    dialect: str
+    #: The URL without secrets.
+    url_shown: str
+    url: URL = field(repr=False)
+    writer: Engine = field(repr=False)
+    projector: Engine = field(repr=False)
+    reader: Engine = field(repr=False)
+
+    def close(self) -> None:
+        """Close every connection that no unit is using."""
+        for engine in (self.writer, self.projector, self.reader):
+            engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def normal_url(url: str) -> URL:
+    """Return the URL with the driver we use. Raises ConfigurationError, never showing the URL.
+
+    A bare ``postgresql://`` or ``postgres://`` is taken for psycopg.
+    """
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError) as error:
+        raise ConfigurationError(f"the database URL can't be read; {_USE}") from error
+    if parsed.drivername in _POSTGRES_DRIVERS:
+        return parsed.set(drivername="postgresql+psycopg")
+    if parsed.drivername not in _SQLITE_DRIVERS:
+        raise ConfigurationError(f"no database driver {parsed.drivername!r}; {_USE}")
+    path = parsed.database or ""
+    if not path or path.startswith(("file:", ":memory:")):
+        raise ConfigurationError(f"a log must outlive its process, so it needs a file; {_USE}")
+    if parsed.query:
+        raise ConfigurationError(f"a SQLite URL takes no options; {_USE}")
+    return parsed.set(drivername="sqlite+pysqlite")
+
+
+def open_database(url: str, *, application: str = "recorder") -> Database:
+    """Return the database behind ``url``. Connects to it only when the first unit runs.
+
+    ``application`` is the name that PostgreSQL shows for our connections. Raises
+    ConfigurationError for a URL, a SQLite library or (with the first unit) a server we can't use.
+    """
+    parsed = normal_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        writer, projector, reader = sqlite.open_engines(parsed)
+        return Database("sqlite", shown_url(parsed), parsed, writer, projector, reader)
+    writer, projector, reader = postgresql.open_engines(parsed, application)
+    return Database("postgresql", shown_url(parsed), parsed, writer, projector, reader)
+
+
+def shown_url(url: URL) -> str:
+    """Return the URL for a person: no password, and no options, among which one may hide."""
+    return url.set(query={}).render_as_string(hide_password=True)
+
+
+def in_unit(engine: Engine, unit: Unit[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Return what ``unit(connection, …)`` returns, once its transaction is committed.
+
+    Raises StorageUnavailable, StorageFailed, LeaseLost or Refused for what the database says, and
+    whatever the unit raises: nothing was committed then. Only after CommitUncertain may it be.
+    """
+    with translated_errors(), engine.connect() as connection:
+        transaction = connection.begin()
+        done = unit(connection, *args, **kwargs)
+        with commit_errors():
+            transaction.commit()
+        return done

@@ -1,0 +1,315 @@
+"""The outbox in SQL: queue, claim, and every later change of a command's status.
+
+Each change is one conditional UPDATE that says what it expects to find; whether it found that is
+the return value, never an assumption. What changes are legal at all is the database's business (the
+triggers), so that it holds for everybody who writes to the table.
+
+Times are arguments; every change by the recorder moves ``updated_at``, by which the triggers tell
+it from a person's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import attrs
+from attrs import frozen
+from sqlalchemy import ColumnElement, Connection, exists, insert, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from recorder.errors import Refused
+from recorder.exchange.commands import CANCEL_ORDER
+from recorder.outbox.selection import SWITCH_CANCEL_ONLY, SWITCH_OFF, SWITCH_ON, QueuedRow
+from recorder.outbox.states import UNRESOLVED, Status
+from recorder.storage.schema import controls, leases, outbox
+
+#: What a 32-bit column holds.
+PRIORITY_MAX = 2**31 - 1
+
+
+@frozen
+class OutboxRow:
+    """One command as it stands in the table."""
+
+    account: str
+    outbox_id: int
+    client_msg_id: str
+    command: str
+    payload: str
+    priority: int
+    not_before: datetime | None
+    expires_at: datetime | None
+    created_at: datetime
+    created_by: str
+    status: str
+    reason: str | None
+    epoch: int | None
+    connection_id: str | None
+    customer_order_id: str | None
+    order_id: str | None
+    modify_request_id: str | None
+    sent_position: int | None
+    acknowledged_position: int | None
+    resolved_position: int | None
+    updated_at: datetime | None
+
+
+_WHOLE = [outbox.c[field.name] for field in attrs.fields(OutboxRow)]
+_CHOOSING = [outbox.c[field.name] for field in attrs.fields(QueuedRow)]
+
+
+def enqueue(
+    connection: Connection,
+    account: str,
+    command: str,
+    payload: str,
+    *,
+    client_msg_id: str | None = None,
+    priority: int | None = None,
+    not_before: datetime | None = None,
+    expires_at: datetime | None = None,
+) -> int:
+    """Queue a command and return its ``outbox_id``; durable with the caller's transaction.
+
+    What is None is left to the schema's default. Raises Refused (some of it through `in_unit`) for
+    what the schema refuses, naming the field.
+    """
+    for name, text in (
+        ("account", account),
+        ("payload", payload),
+        ("client_msg_id", client_msg_id),
+    ):
+        _check_text(name, text)
+    if priority is not None and not -PRIORITY_MAX <= priority <= PRIORITY_MAX:
+        raise Refused("priority", f"priority must lie between -{PRIORITY_MAX} and {PRIORITY_MAX}")
+    stated = {
+        "account": account,
+        "command": command,
+        "payload": payload,
+        "client_msg_id": client_msg_id,
+        "priority": priority,
+        "not_before": not_before,
+        "expires_at": expires_at,
+    }
+    given = {name: value for name, value in stated.items() if value is not None}
+    queue = insert(outbox).values(given).returning(outbox.c.outbox_id)
+    return int(connection.execute(queue).scalar_one())
+
+
+def queued(connection: Connection, account: str, now: datetime, limit: int) -> list[QueuedRow]:
+    """Return queued commands, the most urgent first.
+
+    Expired ones come before all others (they are to be marked), then what may be sent now in the
+    order of sending, then what has to wait, so that ``limit`` cuts off only what isn't next.
+    """
+    is_live = or_(outbox.c.expires_at.is_(None), outbox.c.expires_at > now)
+    must_wait = outbox.c.not_before.is_not(None) & (outbox.c.not_before > now)
+    statement = (
+        select(*_CHOOSING)
+        .where(outbox.c.account == account, outbox.c.status == Status.QUEUED)
+        .order_by(
+            is_live,
+            must_wait,
+            outbox.c.command != CANCEL_ORDER,
+            outbox.c.priority.desc(),
+            outbox.c.outbox_id,
+        )
+        .limit(limit)
+    )
+    return [QueuedRow(**row) for row in connection.execute(statement).mappings()]
+
+
+def claim(
+    connection: Connection,
+    account: str,
+    outbox_id: int,
+    *,
+    epoch: int,
+    connection_id: str,
+    customer_order_id: str | None,
+    order_id: str | None,
+    now: datetime,
+) -> bool:
+    """Take a queued command for sending; return whether it was there to be taken.
+
+    It is not, if it isn't queued any more, its time isn't now, the lease isn't ours (or has run
+    out), or the switch forbids it. Before COMMIT returned, nothing of it may be sent.
+    """
+    # Whoever takes the lease over or throws the switch waits for this transaction, so that its
+    # next look sees the row as sending and not as queued.
+    connection.execute(
+        select(leases.c.epoch).where(leases.c.account == account).with_for_update(read=True)
+    )
+    connection.execute(
+        select(controls.c.trading).where(controls.c.account == account).with_for_update(read=True)
+    )
+    owned = exists().where(
+        leases.c.account == account, leases.c.epoch == epoch, leases.c.expires_at > now
+    )
+    taken = (
+        update(outbox)
+        .where(*_is(account, outbox_id, Status.QUEUED))
+        .where(or_(outbox.c.expires_at.is_(None), outbox.c.expires_at > now))
+        .where(or_(outbox.c.not_before.is_(None), outbox.c.not_before <= now))
+        .where(owned, _permitted(account))
+        .values(
+            status=Status.SENDING,
+            epoch=epoch,
+            connection_id=connection_id,
+            customer_order_id=customer_order_id,
+            order_id=order_id,
+            updated_at=now,
+        )
+    )
+    return connection.execute(taken).rowcount == 1
+
+
+def place(connection: Connection, account: str, outbox_id: int, position: int) -> None:
+    """Record the position of the ``sent`` event, in the transaction that claims and appends it.
+
+    Whoever judges answers by it never has to guess whether they stand before or behind the question.
+    """
+    placed = (
+        update(outbox)
+        .where(*_is(account, outbox_id, Status.SENDING))
+        .values(sent_position=position)
+    )
+    connection.execute(placed)
+
+
+def mark_sent(
+    connection: Connection, account: str, outbox_id: int, position: int, now: datetime
+) -> bool:
+    """Say that the bytes are with the kernel; ``position`` is that of the ``sent`` event."""
+    return change_status(
+        connection,
+        account,
+        outbox_id,
+        Status.SENDING,
+        Status.SENT,
+        now=now,
+        sent_position=position,
+    )
+
+
+def change_status(
+    connection: Connection,
+    /,
+    account: str,
+    outbox_id: int,
+    from_status: str,
+    to_status: str,
+    *,
+    now: datetime,
+    **columns: Any,
+) -> bool:
+    """Change the status, and ``columns`` with it, if it is ``from_status``; return whether it was.
+
+    A change that no command may make raises Refused (through `in_unit`).
+    """
+    change = (
+        update(outbox)
+        .where(*_is(account, outbox_id, from_status))
+        .values(status=to_status, updated_at=now, **columns)
+    )
+    return connection.execute(change).rowcount == 1
+
+
+def mark_in_doubt(connection: Connection, account: str, *, reason: str, now: datetime) -> list[int]:
+    """Put every command into doubt that may have gone out unanswered; return their ids.
+
+    After a restart or a lost connection nobody knows about those: neither that they were placed
+    nor that they weren't.
+    """
+    doubt = (
+        update(outbox)
+        .where(outbox.c.account == account, outbox.c.status.in_([Status.SENDING, Status.SENT]))
+        .values(status=Status.IN_DOUBT, reason=reason, updated_at=now)
+        .returning(outbox.c.outbox_id)
+    )
+    return sorted(connection.execute(doubt).scalars())
+
+
+def unresolved(connection: Connection, account: str) -> list[OutboxRow]:
+    """Return the commands that went out, or may have, and whose fate is open; oldest first."""
+    return _rows(connection, account, outbox.c.status.in_(sorted(UNRESOLVED)))
+
+
+def find(
+    connection: Connection,
+    account: str,
+    *,
+    client_msg_id: str | None = None,
+    order_id: str | None = None,
+    customer_order_id: str | None = None,
+    modify_request_id: str | None = None,
+) -> list[OutboxRow]:
+    """Return the commands that all of the given ids name, oldest first."""
+    given = {
+        outbox.c.client_msg_id: client_msg_id,
+        outbox.c.order_id: order_id,
+        outbox.c.customer_order_id: customer_order_id,
+        outbox.c.modify_request_id: modify_request_id,
+    }
+    wanted = [column == value for column, value in given.items() if value is not None]
+    assert wanted, "name at least one id"
+    return _rows(connection, account, *wanted)
+
+
+def ensure_control(
+    connection: Connection, account: str, now: datetime, *, trading: str = SWITCH_ON
+) -> None:
+    """Give the account a switch, if it has none yet. Whether to trade at all is configuration."""
+    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+    row = {
+        "account": account,
+        "trading": trading,
+        "reason": "first start",
+        "changed_by": "recorder",
+        "changed_at": now,
+    }
+    connection.execute(dialect.insert(controls).values(row).on_conflict_do_nothing())
+
+
+def read_switch(connection: Connection, account: str) -> str:
+    """Return ``on``, ``cancel_only`` or ``off``; an account without a switch is off."""
+    found = select(controls.c.trading).where(controls.c.account == account)
+    return connection.execute(found).scalar_one_or_none() or SWITCH_OFF
+
+
+def _permitted(account: str) -> ColumnElement[bool]:
+    is_cancel = outbox.c.command == CANCEL_ORDER
+    permits = or_(
+        controls.c.trading == SWITCH_ON, (controls.c.trading == SWITCH_CANCEL_ONLY) & is_cancel
+    )
+    return exists().where(controls.c.account == account, permits).correlate(outbox)
+
+
+def _is(account: str, outbox_id: int, status: str) -> tuple[ColumnElement[bool], ...]:
+    return (
+        outbox.c.account == account,
+        outbox.c.outbox_id == outbox_id,
+        outbox.c.status == status,
+    )
+
+
+def _rows(
+    connection: Connection, account: str, *conditions: ColumnElement[bool]
+) -> list[OutboxRow]:
+    statement = (
+        select(*_WHOLE).where(outbox.c.account == account, *conditions).order_by(outbox.c.outbox_id)
+    )
+    found: Sequence[Any] = connection.execute(statement).mappings().all()
+    return [OutboxRow(**row) for row in found]
+
+
+def _check_text(name: str, text: str | None) -> None:
+    """No database text holds NUL or half a character; JSON and names have neither."""
+    try:
+        is_storable = text is None or b"\x00" not in text.encode()
+    except UnicodeEncodeError:
+        is_storable = False
+    if not is_storable:
+        raise Refused(name, f"{name} holds a character that no database can store")

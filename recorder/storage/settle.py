@@ -1,0 +1,145 @@
+"""Judges the outbox from the log: what each event proves about the commands that went out.
+
+It runs like a projection, with a checkpoint of its own in ``projections`` under the name
+``outbox``: events in order, rows and checkpoint in one transaction. Unlike one it can't be rebuilt,
+because the queue is the only table that doesn't follow from the log.
+
+- A frame from the exchange is evidence; whom it concerns, and what of, ``outbox.evidence`` says.
+- The noted end of a connection puts what it left unanswered into doubt, and the noted start of a
+  recorder does so with what an earlier one left: those commands may or may not have arrived.
+
+Answers that stand in the log before such a note are judged before it, so nothing that was answered
+is ever put into doubt. While no command's fate is open the log isn't read at all: a claim is in one
+transaction with its ``sent`` event, so whatever could concern it stands behind.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from attrs import evolve, frozen
+from sqlalchemy import Connection
+
+from recorder.errors import StorageUnavailable
+from recorder.exchange.parsing import parse_message
+from recorder.log.event import Event, Note, Origin
+from recorder.outbox.evidence import concerned, evidence, ids_learnt
+from recorder.outbox.states import Fact, Status, next_status, path
+from recorder.projections.fold import Table
+from recorder.storage.outbox import OutboxRow, change_status, unresolved
+from recorder.storage.read import read_page
+from recorder.storage.tables import Progress, move_checkpoint, read_checkpoint
+
+
+@frozen
+class _Settling:
+    """What a checkpoint needs to know of whose it is."""
+
+    name: str = "outbox"
+    version: int = 1
+    tables: tuple[Table, ...] = ()
+
+
+SETTLING = _Settling()
+
+_ENDS = frozenset({Note.CONNECTION_CLOSED.value, Note.CONNECTION_REFUSED.value})
+#: Types that wake whoever settles at once. A batch's answer has no published name; it and whatever
+#: else may prove something is read with the next of these, or a second later.
+WAKING = (
+    _ENDS
+    | {Note.RECORDER_STARTED.value}
+    | {
+        "PLACE_LIMIT_WS_RESPONSE",
+        "PLACE_MARKET_WS_RESPONSE",
+        "CANCEL_ORDER_WS_RESPONSE",
+        "MODIFY_ORDER_WS_RESPONSE",
+        "BATCH_ORDERS_WS_RESPONSE",
+        "RATE_LIMIT_EXCEEDED",
+        "ORDER_PROCESSED",
+        "ORDER_STATUS_UPDATE",
+        "OPEN_ORDERS_UPDATE",
+        "NEW_ACCOUNT_TRADE",
+        "FAILED_ORDER",
+        "FAILED_CANCEL_ORDER",
+        "MODIFY_ORDER_OUTCOME",
+    }
+)
+
+
+def settle(
+    connection: Connection, account: str, *, up_to: int, limit: int, now: datetime
+) -> Progress:
+    """Judge the next ``limit`` events up to position ``up_to``; one unit, repeatable."""
+    checkpoint = read_checkpoint(connection, SETTLING, account, now)
+    if checkpoint >= up_to:
+        return Progress(checkpoint, 0, ())
+    rows = {row.outbox_id: row for row in unresolved(connection, account)}
+    position, events = up_to, 0
+    if rows:
+        page = read_page(connection, account, checkpoint, up_to=up_to, limit=limit)
+        position = up_to if page.is_last else page.events[-1].position
+        events = len(page.events)
+        for event in page.events:
+            _judge(connection, rows, event, now)
+    move_checkpoint(connection, SETTLING.name, account, checkpoint, position, (), now)
+    return Progress(position, events, ())
+
+
+def _judge(connection: Connection, rows: dict[int, OutboxRow], event: Event, now: datetime) -> None:
+    """Change the rows that this event is about, in the table and in ``rows``."""
+    if event.origin == Origin.NOTED:
+        for row in list(_abandoned(rows, event)):
+            reason = "the connection ended before an answer came"
+            _change(connection, rows, row, Fact.LOST_TOUCH, {"reason": reason}, event, now)
+    elif event.origin == Origin.RECEIVED:
+        for found in evidence(parse_message(event.type, event.payload)):
+            for row in concerned(found, list(rows.values()), event.position):
+                learnt: dict[str, Any] = dict(ids_learnt(found, row))
+                if found.reason:
+                    learnt["reason"] = found.reason
+                _change(connection, rows, row, found.fact, learnt, event, now)
+
+
+def _abandoned(rows: dict[int, OutboxRow], event: Event) -> Iterator[OutboxRow]:
+    """Yield the rows that went out over what the noted event says has ended."""
+    for row in rows.values():
+        if row.sent_position is not None and row.sent_position > event.position:
+            continue
+        if event.type in _ENDS and row.connection_id == event.connection_id:
+            yield row
+        elif event.type == Note.RECORDER_STARTED:
+            epoch = json.loads(event.payload)["data"]["epoch"]
+            if row.epoch is not None and row.epoch < epoch:
+                yield row
+
+
+def _change(
+    connection: Connection,
+    rows: dict[int, OutboxRow],
+    row: OutboxRow,
+    fact: Fact,
+    columns: dict[str, Any],
+    event: Event,
+    now: datetime,
+) -> None:
+    target = next_status(Status(row.status), fact)
+    if target is None:
+        return
+    if target is Status.ACKNOWLEDGED:
+        columns["acknowledged_position"] = event.position
+    elif target is not Status.IN_DOUBT:
+        columns["resolved_position"] = event.position
+    status = row.status
+    for step in path(Status(row.status), target):
+        last = columns if step is target else {}
+        changed = change_status(
+            connection, row.account, row.outbox_id, status, step, now=now, **last
+        )
+        if not changed:
+            # Its writing was recorded between our reading and now: the next try sees it.
+            raise StorageUnavailable(f"outbox {row.outbox_id} was changed meanwhile")
+        status = step
+    rows[row.outbox_id] = evolve(row, status=status, **columns)

@@ -1,0 +1,115 @@
+"""SQLite as the recorder wants it.
+
+pysqlite would open transactions by its own rules and leave SELECT outside of them, so its
+transactions are switched off and ours are explicit: ``BEGIN IMMEDIATE`` where a unit may write (a
+lock that must be waited for is waited for at the start, with nothing yet to lose), ``BEGIN`` where
+it can't. WAL lets readers and one writer work at the same time.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import quote
+
+from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event
+
+from recorder.errors import ConfigurationError
+
+#: json_valid, STRICT, RETURNING and `->>` all stand in it.
+OLDEST = (3, 38, 0)
+#: How long a statement waits for another program's lock, in milliseconds.
+BUSY_TIMEOUT_MS = 5_000
+#: A unit that wants a connection while another holds it waits this long, in seconds.
+POOL_TIMEOUT_S = 30
+READERS_MAX = 5
+#: After one huge transaction the WAL file shrinks to this many bytes again.
+WAL_FILE_BYTES = 64 * 1024 * 1024
+
+
+def open_engines(url: URL) -> tuple[Engine, Engine, Engine]:
+    """Return writer, projector and reader. Raises ConfigurationError for an old library."""
+    if sqlite3.sqlite_version_info < OLDEST:
+        oldest = ".".join(map(str, OLDEST))
+        raise ConfigurationError(
+            f"this Python's SQLite is {sqlite3.sqlite_version}; {oldest} or newer is needed"
+        )
+    assert url.database is not None
+    path = Path(url.database).absolute()
+    writer = _engine(path, size=1, begin="BEGIN IMMEDIATE", pragmas=["synchronous=FULL"])
+    # WAL keeps commits in order, so a crash loses a tail of projections, never their middle,
+    # and the tail is folded again from the log.
+    projector = _engine(path, size=1, begin="BEGIN IMMEDIATE", pragmas=["synchronous=NORMAL"])
+    reader = _engine(path, size=READERS_MAX, begin="BEGIN", pragmas=["query_only=ON"])
+    return writer, projector, reader
+
+
+def _engine(path: Path, *, size: int, begin: str, pragmas: list[str]) -> Engine:
+    """Return an engine whose pool keeps ``size`` connections open for any thread to use."""
+    is_reader = size > 1
+    engine = create_engine(
+        URL.create("sqlite+pysqlite", database=str(path)),
+        creator=_connector(path, may_create=not is_reader),
+        poolclass=QueuePool,
+        pool_size=size,
+        max_overflow=0,
+        pool_timeout=POOL_TIMEOUT_S,
+        # Payloads don't belong into tracebacks: they say what an account holds.
+        hide_parameters=True,
+    )
+
+    @event.listens_for(engine, "connect")
+    def on_connect(connection: sqlite3.Connection, _record: object) -> None:
+        connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+        if not is_reader:
+            _enter_wal(connection)
+        # Without it a REPLACE would delete rows behind the triggers' backs.
+        for pragma in ["recursive_triggers=ON", f"journal_size_limit={WAL_FILE_BYTES}", *pragmas]:
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def on_begin(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+def _connector(path: Path, *, may_create: bool) -> Callable[[], sqlite3.Connection]:
+    uri = f"file:{quote(str(path))}?mode=rw"
+
+    def connect() -> sqlite3.Connection:
+        if may_create:
+            _create_private(path)
+        # No transactions of pysqlite's own; the pool sees to it that one thread at a time uses it.
+        return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+
+    return connect
+
+
+def _create_private(path: Path) -> None:
+    """Create the file for its owner alone, for it holds somebody's account. WAL files follow it."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    except OSError:
+        # It stands already, or can't be made: then SQLite says why in its own words.
+        return
+
+
+def _enter_wal(connection: sqlite3.Connection) -> None:
+    """Switch the file to WAL, which it then stays in.
+
+    SQLite doesn't wait for the lock that the switch needs. When two processes meet a fresh file,
+    one is turned away; a BEGIN IMMEDIATE does wait, and behind it the other's switch has happened.
+    """
+    if connection.execute("PRAGMA journal_mode").fetchone() == ("wal",):
+        return
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+            raise
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("COMMIT")
+        connection.execute("PRAGMA journal_mode=WAL")

@@ -1,0 +1,168 @@
+"""Runs projections: rows and checkpoint move together, or not at all.
+
+One unit takes the next events behind the checkpoint, folds them and writes rows, failures and the
+new checkpoint in one transaction. The checkpoint moves by compare-and-set, so two processes that
+fold the same account can't both take a step.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Protocol
+
+from attrs import frozen
+from sqlalchemy import Connection, Update, delete, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from recorder.errors import StorageUnavailable
+from recorder.projections.fold import Projection, Table
+from recorder.storage.folding import Failure, Memory, fold_events
+from recorder.storage.read import read_page
+from recorder.storage.rows import LIVE, clear
+from recorder.storage.schema import fold_failures, projections
+
+__all__ = ["Failure", "Memory", "Progress", "project", "record_error"]
+
+
+class Checkpointed(Protocol):
+    """Whatever keeps a checkpoint in ``projections``: a projection, or the settling of the outbox."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> int: ...
+    @property
+    def tables(self) -> tuple[Table, ...]: ...
+
+
+@frozen
+class Progress:
+    """What one unit did.
+
+    ``position`` is the checkpoint after it, ``events`` how many events it folded, ``failures``
+    those of them that could not be folded.
+    """
+
+    position: int
+    events: int
+    failures: tuple[Failure, ...]
+
+
+def project(
+    connection: Connection,
+    projection: Projection,
+    memory: Memory,
+    account: str,
+    *,
+    up_to: int,
+    limit: int,
+    now: datetime,
+) -> Progress:
+    """Fold the next ``limit`` events (fewer, if they are big) between checkpoint and ``up_to``.
+
+    The first call for an account begins at position 1, and so does the first one after the
+    projection's version changed, which deletes its rows. With no more events of its types in the
+    way, the checkpoint goes to ``up_to``. Raises StorageUnavailable if another process moved it.
+    """
+    checkpoint = read_checkpoint(connection, projection, account, now)
+    if checkpoint >= up_to:
+        return Progress(checkpoint, 0, ())
+    if memory.position != checkpoint:
+        memory.forget()
+    # Holds for no checkpoint until this unit is through.
+    memory.position = None
+    page = read_page(
+        connection, account, checkpoint, up_to=up_to, limit=limit, types=projection.types
+    )
+    failures = fold_events(connection, projection, memory, account, page.events)
+    position = up_to if page.is_last else page.events[-1].position
+    _record_failures(connection, projection.name, account, failures)
+    move_checkpoint(connection, projection.name, account, checkpoint, position, failures, now)
+    memory.trim(projection)
+    memory.position = position
+    return Progress(position, len(page.events), failures)
+
+
+def record_error(
+    connection: Connection, projection: Checkpointed, account: str, reason: str, now: datetime
+) -> None:
+    """Write down why the projector stopped; its rows and checkpoint stay as they are."""
+    read_checkpoint(connection, projection, account, now)
+    plain = reason.encode(errors="replace").decode().replace("\x00", "�")
+    connection.execute(_row_of(account, projection.name).values(error=plain, updated_at=now))
+
+
+def read_checkpoint(
+    connection: Connection, projection: Checkpointed, account: str, now: datetime
+) -> int:
+    """Return the position up to which the projection stands, and lock it where that is possible."""
+    wanted = (
+        select(projections.c.position, projections.c.version)
+        .where(projections.c.account == account, projections.c.projection == projection.name)
+        .with_for_update()
+    )
+    row = connection.execute(wanted).one_or_none()
+    if row is None:
+        first = dict(account=account, projection=projection.name, version=projection.version)
+        connection.execute(insert(projections).values(first | {"position": 0, "updated_at": now}))
+        return 0
+    if row.version == projection.version:
+        return int(row.position)
+    _begin_again(connection, projection, account, now)
+    return 0
+
+
+def _begin_again(
+    connection: Connection, projection: Checkpointed, account: str, now: datetime
+) -> None:
+    """Drop what another version of the fold made: these events give other rows now."""
+    clear(connection, LIVE, projection.tables, account)
+    connection.execute(
+        delete(fold_failures).where(
+            fold_failures.c.account == account, fold_failures.c.projection == projection.name
+        )
+    )
+    renewed = _row_of(account, projection.name).values(
+        position=0, version=projection.version, error=None, updated_at=now
+    )
+    connection.execute(renewed)
+
+
+def move_checkpoint(
+    connection: Connection,
+    name: str,
+    account: str,
+    expected: int,
+    position: int,
+    failures: tuple[Failure, ...],
+    now: datetime,
+) -> None:
+    move = _row_of(account, name).where(projections.c.position == expected)
+    values: dict[str, object] = {"position": position, "updated_at": now}
+    if failures:
+        # The latest stays to be read; all of them stand in fold_failures.
+        values["error"] = f"event {failures[-1].position}: {failures[-1].reason}"
+    if connection.execute(move.values(values)).rowcount != 1:
+        raise StorageUnavailable(
+            f"another process folds {name!r} of account {account!r}; its step stands, ours doesn't"
+        )
+
+
+def _row_of(account: str, name: str) -> Update:
+    return update(projections).where(
+        projections.c.account == account, projections.c.projection == name
+    )
+
+
+def _record_failures(
+    connection: Connection, name: str, account: str, failures: tuple[Failure, ...]
+) -> None:
+    if not failures:
+        return
+    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+    statement = dialect.insert(fold_failures).on_conflict_do_nothing()
+    rows = [
+        {"account": account, "projection": name, "position": position, "reason": reason}
+        for position, reason in failures
+    ]
+    connection.execute(statement, rows)

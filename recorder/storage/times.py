@@ -1,0 +1,47 @@
+"""Times of the log as SQLite holds them, without a datetime object per row.
+
+Events come in bursts: most rows of a batch share their second, so the part of the text down to the
+second is made once and remembered.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import lru_cache
+
+from recorder.log.event import from_us
+
+MICROSECONDS = 1_000_000
+#: "YYYY-MM-DD HH:MM:SS" and the whole text with its point and six digits.
+_SECOND_WIDTH = 19
+_TIME_WIDTH = 26
+#: Seconds remembered: a batch spans a few, a reading of a long log moves on steadily.
+_SECONDS_REMEMBERED = 256
+
+
+def time_text(moment_us: int) -> str:
+    """Return ``YYYY-MM-DD HH:MM:SS.ffffff`` of whole microseconds since 1970 in UTC."""
+    second, fraction = divmod(moment_us, MICROSECONDS)
+    return f"{_second_text(second)}.{fraction:06d}"
+
+
+def moment_us(text: str) -> int:
+    """Return whole microseconds since 1970 of such a text. Raises ValueError for any other."""
+    fraction = text[_SECOND_WIDTH + 1 :]
+    is_plain = fraction.isascii() and fraction.isdigit()
+    if len(text) != _TIME_WIDTH or text[_SECOND_WIDTH] != "." or not is_plain:
+        raise ValueError("not a time as YYYY-MM-DD HH:MM:SS.ffffff")
+    return _second(text[:_SECOND_WIDTH]) * MICROSECONDS + int(fraction)
+
+
+@lru_cache(_SECONDS_REMEMBERED)
+def _second_text(second: int) -> str:
+    return from_us(second * MICROSECONDS).isoformat(sep=" ", timespec="seconds")[:_SECOND_WIDTH]
+
+
+@lru_cache(_SECONDS_REMEMBERED)
+def _second(text: str) -> int:
+    moment = datetime.fromisoformat(text).replace(tzinfo=UTC)
+    if moment.isoformat(sep=" ", timespec="seconds")[:_SECOND_WIDTH] != text:
+        raise ValueError("not a time as YYYY-MM-DD HH:MM:SS.ffffff")
+    return int(moment.timestamp())

@@ -1,0 +1,369 @@
+"""Holds one account's WebSocket: one session after the other, for ever.
+
+A session is three tasks in one nursery, and ends when any of them does:
+
+- *receive* stamps each frame, hands it to the inbox and shows it to the `Session`; nothing else.
+  While the inbox is full it doesn't read: the kernel's buffer and TCP hold the rest.
+- *keep time* tells the `Session` when its deadline has come (PING, PONG overdue, snapshot).
+- *send* owns the writing side. What it writes goes into the inbox as a ``sent`` event first, so an
+  answer never stands above its question. A command's claim and its ``sent`` event are one
+  transaction, durable before the first byte goes out.
+
+The `Session` decides, this module acts. However a session ends, the last thing it puts into the
+inbox is the noted fact of it; whoever folds the log learns there what became doubtful.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
+
+import trio
+from attrs import define, field, frozen
+from sqlalchemy import Connection
+from trio_websocket import ConnectionClosed, WebSocketConnection
+
+from recorder.clock import Clock
+from recorder.config import AccountSettings
+from recorder.errors import SessionLost
+from recorder.exchange.actions import Action, Fact, Lost, Say
+from recorder.exchange.endings import close_reason
+from recorder.exchange.frames import frame_type
+from recorder.exchange.pacing import ConnectPacing
+from recorder.exchange.session import Session, SessionSettings
+from recorder.log.event import Draft, Note, Origin, from_us, noted, storable_payload
+from recorder.tasks.inbox import Inbox, Submission
+from recorder.tasks.link import WAITING_MAX, Link, Outgoing
+from recorder.tasks.socket import OpenStream, run_on_socket
+
+log = logging.getLogger("recorder.connection")
+
+#: Not reading for longer than this is a fault worth an event of its own.
+PAUSE_NOTED_S = 1.0
+#: Clocks that differ by more than this are named when credentials are refused.
+SKEW_NAMED_S = 2.0
+
+
+@frozen
+class Credentials:
+    """How one session introduces itself: made afresh for each, because it holds the time."""
+
+    headers: Sequence[tuple[str, str]]
+    #: The AUTHENTICATE frame, where the handshake's headers don't do it.
+    authenticate: Say | None
+
+
+@frozen
+class Surroundings:
+    """What a connection takes from outside: time, dice, the network, the exchange's clock."""
+
+    clock: Clock
+    dice: random.Random
+    open_stream: OpenStream
+    #: Returns the exchange's time in microseconds since 1970, or None if it can't be had.
+    exchange_time_us: Callable[[], Awaitable[int | None]]
+
+
+@define(eq=False)
+class Live:
+    """One session under way."""
+
+    connection_id: str
+    session: Session
+    opened_ns: int = 0
+    frames: int = 0
+    last_frame_us: int | None = None
+    authenticated_ns: int | None = None
+    is_open: bool = False
+    alarm: trio.CancelScope = field(factory=trio.CancelScope)
+
+
+@define(eq=False)
+class ConnectionHolder:
+    """One account's connection."""
+
+    account: AccountSettings
+    url: str
+    max_frame_bytes: int
+    #: Makes the credentials of one connection from the time in milliseconds since 1970.
+    introduce: Callable[[int], Credentials]
+    session_settings: SessionSettings
+    around: Surroundings
+    inbox: Inbox
+    link: Link
+    #: Our own secrets, which no text of the exchange may repeat into the log.
+    hidden: Callable[[], tuple[str, ...]] = field(repr=False)
+    _refusal_said: str | None = None
+
+    async def run(self) -> None:
+        """Connect, and connect again, until cancelled."""
+        pacing = ConnectPacing()
+        while True:
+            wait_s, pacing = pacing.next_attempt(self._now_s(), self.around.dice.random())
+            if wait_s > 1:
+                log.info("%s: connecting again in %.1f s", self.account.name, wait_s)
+            await trio.sleep(wait_s)
+            live, lost = await self._hold_session()
+            lived_s = self._authenticated_s(live)
+            pacing = pacing.ended(
+                self._now_s(),
+                authenticated_s=lived_s,
+                refused=lost.refused,
+                retry_after_s=lost.retry_after_s,
+            )
+
+    async def _hold_session(self) -> tuple[Live, SessionLost]:
+        credentials = self.introduce(self.around.clock.wall_us() // 1_000)
+        connection_id = f"{self.around.dice.getrandbits(64):016x}"
+        live = Live(connection_id, Session(self.session_settings))
+        lost = SessionLost("the recorder stopped", by="recorder")
+        try:
+            await run_on_socket(
+                self.url,
+                credentials.headers,
+                partial(self._converse, live, credentials.authenticate),
+                open_stream=self.around.open_stream,
+                max_message_bytes=self.max_frame_bytes,
+            )
+        except SessionLost as error:
+            lost = error
+            skew_s = await self._skew_s() if error.refused else None
+            self._say(live, lost, skew_s)
+            self._note_end(live, lost, skew_s)
+        except BaseException:
+            self._note_end(live, lost, None)
+            raise
+        return live, lost
+
+    async def _converse(
+        self, live: Live, authenticate: Say | None, socket: WebSocketConnection
+    ) -> None:
+        live.opened_ns = self.around.clock.monotonic_ns()
+        live.is_open = True
+        self._note(live, Note.CONNECTION_OPENED, {"url": self.url})
+        outbound, waiting = trio.open_memory_channel[Say | Outgoing](WAITING_MAX)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._send, live, socket, waiting)
+                self._act(live, outbound, live.session.on_open(self._now_s(), authenticate))
+                nursery.start_soon(self._keep_time, live, outbound)
+                await self._receive(live, socket, outbound)
+        finally:
+            self.link.close()
+
+    async def _receive(
+        self,
+        live: Live,
+        socket: WebSocketConnection,
+        outbound: trio.MemorySendChannel[Say | Outgoing],
+    ) -> None:
+        clock, inbox, session, name = (
+            self.around.clock,
+            self.inbox,
+            live.session,
+            self.account.name,
+        )
+        received = Origin.RECEIVED.value
+        while True:
+            try:
+                raw = await socket.get_message()
+            except ConnectionClosed as error:
+                raise self._closed(live, error) from error
+            wall_us, now_ns = clock.wall_us(), clock.monotonic_ns()
+            payload, encoding = storable_payload(raw)
+            kind = frame_type(payload) if encoding == "text" else ""
+            if inbox.is_full:
+                await self._pause(live)
+            elapsed_ns = now_ns - live.opened_ns
+            inbox.put(
+                Draft(
+                    name, wall_us, elapsed_ns, live.connection_id, received, kind, payload, encoding
+                )
+            )
+            live.frames += 1
+            live.last_frame_us = wall_us
+            actions = session.on_frame(now_ns / 1e9, kind, payload)
+            if actions:
+                self._act(live, outbound, actions)
+
+    async def _pause(self, live: Live) -> None:
+        """Stop reading until the log has room; say how long that was."""
+        began_ns = self.around.clock.monotonic_ns()
+        live.session.pause(began_ns / 1e9)
+        await self.inbox.wait_room()
+        paused_s = (self.around.clock.monotonic_ns() - began_ns) / 1e9
+        live.session.resume(self._now_s())
+        if paused_s >= PAUSE_NOTED_S:
+            log.warning("%s: did not read for %.1f s: the log is slow", self.account.name, paused_s)
+            self._note(live, Note.READING_PAUSED, {"seconds": round(paused_s, 3)})
+
+    async def _keep_time(
+        self, live: Live, outbound: trio.MemorySendChannel[Say | Outgoing]
+    ) -> None:
+        while True:
+            with trio.CancelScope() as live.alarm:
+                self._set_alarm(live)
+                await trio.sleep_forever()
+            self._act(live, outbound, live.session.on_time(self._now_s()))
+
+    def _set_alarm(self, live: Live) -> None:
+        due_s = live.session.next_deadline
+        wait_s = math.inf if due_s is None else due_s - self._now_s()
+        live.alarm.deadline = trio.current_time() + wait_s
+
+    def _act(
+        self,
+        live: Live,
+        outbound: trio.MemorySendChannel[Say | Outgoing],
+        actions: Iterable[Action],
+    ) -> None:
+        """Do what the session decided. Never waits."""
+        for action in actions:
+            match action:
+                case Say():
+                    try:
+                        outbound.send_nowait(action)
+                    except trio.WouldBlock:
+                        raise SessionLost("the exchange reads nothing any more") from None
+                case Fact(note, facts):
+                    self._note(live, Note(note), facts)
+                    if note == Note.CONNECTION_AUTHENTICATED:
+                        self._authenticated(live, outbound)
+                case Lost():
+                    raise action.error()
+        self._set_alarm(live)
+
+    def _authenticated(self, live: Live, outbound: trio.MemorySendChannel[Say | Outgoing]) -> None:
+        live.authenticated_ns = self.around.clock.monotonic_ns()
+        self._refusal_said = None
+        log.info("%s: connected and authenticated", self.account.name)
+        self.link.open(outbound.clone())
+
+    async def _send(
+        self,
+        live: Live,
+        socket: WebSocketConnection,
+        waiting: trio.MemoryReceiveChannel[Say | Outgoing],
+    ) -> None:
+        with waiting:
+            async for item in waiting:
+                try:
+                    if isinstance(item, Outgoing):
+                        await self._send_command(live, socket, item)
+                    else:
+                        self.inbox.put(self._sent(live, item.log_text))
+                        await socket.send_message(item.text)
+                except ConnectionClosed as error:
+                    raise self._closed(live, error) from error
+
+    async def _send_command(
+        self, live: Live, socket: WebSocketConnection, command: Outgoing
+    ) -> None:
+        claim = {"outbox_id": command.outbox_id, "client_msg_id": command.client_msg_id}
+        drafts = [self._noted(live, Note.COMMAND_CLAIMED, claim), self._sent(live, command.text)]
+        permit = partial(_claim, command, live.connection_id)
+        try:
+            positions = await self.inbox.submit(Submission(drafts, permit, command.placed))
+            if positions is not None:
+                await socket.send_message(command.text)
+                self.inbox.put(Submission((), record=partial(_written, command, positions[-1])))
+        except ConnectionClosed:
+            self._note(live, Note.SEND_FAILED, claim)
+            raise
+        finally:
+            command.done.set()
+
+    def _closed(self, live: Live, error: ConnectionClosed) -> SessionLost:
+        code = error.reason.code if error.reason else None
+        text = (error.reason.reason if error.reason else None) or ""
+        if code == 1009 and text.startswith("Exceeded maximum message size"):
+            limit = f"a frame larger than max_frame_bytes ({self.max_frame_bytes}) came"
+            return SessionLost(f"{limit}; raise the setting to take it", code=1009, by="recorder")
+        authenticated = live.authenticated_ns is not None
+        return close_reason(code, text, authenticated=authenticated, hidden=self.hidden()).error()
+
+    async def _skew_s(self) -> float | None:
+        """Return how far our clock is ahead of the exchange's, if that can be found out."""
+        theirs_us = await self.around.exchange_time_us()
+        if theirs_us is None:
+            return None
+        return (self.around.clock.wall_us() - theirs_us) / 1e6
+
+    def _say(self, live: Live, lost: SessionLost, skew_s: float | None) -> None:
+        name = self.account.name
+        if not lost.refused:
+            log.warning("%s: connection lost: %s", name, lost.reason)
+            return
+        text = f"the exchange refused the credentials: {lost.reason}{_skew_text(skew_s)}"
+        if text != self._refusal_said:
+            self._refusal_said = text
+            log.error("%s: %s. Trying again at long intervals.", name, text)
+
+    def _note_end(self, live: Live, lost: SessionLost, skew_s: float | None) -> None:
+        last = live.last_frame_us
+        facts: dict[str, object] = {
+            "reason": lost.reason,
+            "code": lost.code,
+            "by": lost.by,
+            "frames": live.frames,
+            "last_frame_at": None if last is None else from_us(last).isoformat(),
+        }
+        if skew_s is not None:
+            facts["clock_ahead_s"] = round(skew_s, 3)
+        note = Note.CONNECTION_CLOSED if live.is_open else Note.CONNECTION_FAILED
+        self._note(live, Note.CONNECTION_REFUSED if lost.refused else note, facts)
+
+    def _note(self, live: Live, note: Note, facts: Mapping[str, object]) -> None:
+        self.inbox.put(self._noted(live, note, facts))
+
+    def _noted(self, live: Live, note: Note, facts: Mapping[str, object]) -> Draft:
+        return noted(
+            self.account.name,
+            self.around.clock.wall_us(),
+            note,
+            facts,
+            connection_id=live.connection_id,
+            elapsed_ns=self._elapsed_ns(live),
+        )
+
+    def _sent(self, live: Live, text: str) -> Draft:
+        return Draft(
+            self.account.name,
+            self.around.clock.wall_us(),
+            self._elapsed_ns(live),
+            live.connection_id,
+            Origin.SENT.value,
+            frame_type(text),
+            text,
+        )
+
+    def _elapsed_ns(self, live: Live) -> int | None:
+        return self.around.clock.monotonic_ns() - live.opened_ns if live.is_open else None
+
+    def _authenticated_s(self, live: Live) -> float | None:
+        if live.authenticated_ns is None:
+            return None
+        return (self.around.clock.monotonic_ns() - live.authenticated_ns) / 1e9
+
+    def _now_s(self) -> float:
+        return self.around.clock.monotonic_ns() / 1e9
+
+
+def _claim(command: Outgoing, connection_id: str, connection: Connection) -> bool:
+    return command.claim(connection, connection_id)
+
+
+def _written(
+    command: Outgoing, position: int, connection: Connection, _positions: Sequence[int]
+) -> None:
+    command.written(connection, position)
+
+
+def _skew_text(skew_s: float | None) -> str:
+    if skew_s is None or abs(skew_s) < SKEW_NAMED_S:
+        return ""
+    way = "ahead of" if skew_s > 0 else "behind"
+    return f" (our clock is {abs(skew_s):.1f} s {way} the exchange's: set it, or run NTP)"

@@ -1,0 +1,177 @@
+"""The one task that appends to the log.
+
+It takes whatever waits in the inbox, turns it into one transaction (group commit) and announces
+it once COMMIT returned. It owns the heads: position and digest of every event follow from the
+event before, so nobody else may append while it lives. Where another process did, the key
+(account, position) refuses and LeaseLost ends this one.
+
+What it does when the database says no:
+
+- not now (locked, connection lost, deadlock): the batch stays in memory and is tried again, first
+  soon, then every few seconds, for as long as it takes; the inbox fills and reading stops.
+- maybe (connection broken during COMMIT): the heads are read again; they tell whether the batch is
+  durable, and it is taken as done or tried again accordingly.
+- never (disk full, read-only, wrong schema): StorageFailed, with the number of events not written.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+
+import trio
+from attrs import define, frozen
+from sqlalchemy import Connection
+
+from recorder.clock import Clock
+from recorder.errors import CommitUncertain, LeaseLost, StorageFailed, StorageUnavailable
+from recorder.log.event import Draft, Event, Head
+from recorder.storage.append import append, read_head
+from recorder.tasks.inbox import Entry, Inbox, Submission
+from recorder.tasks.units import UnitRunner
+
+log = logging.getLogger("recorder.log")
+
+#: First and longest wait between two tries of a batch the database did not take.
+RETRY_FIRST_S = 0.05
+RETRY_LONGEST_S = 5.0
+#: A database that is away is spoken of at most this often.
+COMPLAIN_EVERY_S = 10.0
+
+
+@frozen
+class Appended:
+    """What one transaction did: events, heads after it, and positions per submission (or None)."""
+
+    events: Sequence[Event]
+    heads: Mapping[str, Head]
+    positions: Sequence[Sequence[int] | None]
+
+
+@define(eq=False)
+class LogWriter:
+    """The heads it owns, and how to reach the database and whoever wants to hear of commits."""
+
+    runner: UnitRunner
+    inbox: Inbox
+    heads: dict[str, Head]
+    announce: Callable[[Sequence[Event]], None]
+    clock: Clock
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Append until the inbox is closed and drained. Raises StorageFailed or LeaseLost."""
+        task_status.started()
+        while batch := await self.inbox.take():
+            try:
+                appended = await self._append(batch)
+            except StorageFailed as error:
+                raise StorageFailed(self._unwritten(error)) from error
+            except trio.Cancelled:
+                log.error("stopped before the database took %d events", self.inbox.frames)
+                raise
+            self.heads.update(appended.heads)
+            self.inbox.settle(batch)
+            self.announce(appended.events)
+            _tell_submitters(batch, appended.positions)
+
+    async def _append(self, batch: Sequence[Entry]) -> Appended:
+        wait_s, complaint = RETRY_FIRST_S, Complaint(self.clock)
+        while True:
+            staged: list[Appended] = []
+            try:
+                return await self.runner.run(append_batch, self.heads, batch, staged)
+            except CommitUncertain as error:
+                log.warning("the connection broke during COMMIT; looking if it took: %s", error)
+                if staged and await self._is_durable(staged[-1]):
+                    return staged[-1]
+            except StorageUnavailable as error:
+                complaint.say(self.inbox.frames, error)
+            await trio.sleep(wait_s)
+            wait_s = min(wait_s * 2, RETRY_LONGEST_S)
+
+    async def _is_durable(self, staged: Appended) -> bool:
+        """Tell whether the uncertain transaction took: its heads then stand in the log."""
+        wait_s, complaint = RETRY_FIRST_S, Complaint(self.clock)
+        while True:
+            try:
+                found = await self.runner.run(read_heads, list(staged.heads))
+                break
+            except StorageUnavailable as error:
+                complaint.say(self.inbox.frames, error)
+            await trio.sleep(wait_s)
+            wait_s = min(wait_s * 2, RETRY_LONGEST_S)
+        before = {account: self.heads[account] for account in staged.heads}
+        if found == before:
+            # Nothing of it, or row changes alone: those are repeatable by contract.
+            return False
+        if found == staged.heads:
+            return True
+        raise LeaseLost("another process appended to the log while a COMMIT of ours was uncertain")
+
+    def _unwritten(self, error: StorageFailed) -> str:
+        return f"{error}\n{self.inbox.frames} events were received but not written"
+
+
+@define
+class Complaint:
+    """Says that the database is away: at once, and then only every `COMPLAIN_EVERY_S`."""
+
+    clock: Clock
+    _since_s: float | None = None
+    _said_s: float | None = None
+
+    def say(self, waiting: int, error: StorageUnavailable) -> None:
+        """Log it if it is time to."""
+        now_s = self.clock.monotonic_ns() / 1e9
+        if self._since_s is None:
+            self._since_s = now_s
+        if self._said_s is not None and now_s - self._said_s < COMPLAIN_EVERY_S:
+            return
+        self._said_s = now_s
+        away_s = now_s - self._since_s
+        text = "the database takes nothing for %.1f s (%d events wait in memory, trying on): %s"
+        log.warning(text, away_s, waiting, error)
+
+
+def append_batch(
+    connection: Connection,
+    heads: Mapping[str, Head],
+    batch: Sequence[Entry],
+    staged: list[Appended],
+) -> Appended:
+    """Append a batch in one transaction: permits, then events, then the rows that follow them.
+
+    The result also goes to ``staged`` before COMMIT, for the case that nobody learns of it.
+    """
+    drafts: list[Draft] = []
+    spans: list[slice | None] = []
+    for entry in batch:
+        if isinstance(entry, Draft):
+            drafts.append(entry)
+        elif entry.permit is None or entry.permit(connection):
+            spans.append(slice(len(drafts), len(drafts) + len(entry.drafts)))
+            drafts.extend(entry.drafts)
+        else:
+            spans.append(None)
+    appended = append(connection, heads, drafts)
+    positions = [span and [event.position for event in appended.events[span]] for span in spans]
+    for submission, given in zip(_submissions(batch), positions, strict=True):
+        if given is not None and submission.record is not None:
+            submission.record(connection, given)
+    staged.append(Appended(appended.events, appended.heads, positions))
+    return staged[-1]
+
+
+def read_heads(connection: Connection, accounts: Sequence[str]) -> dict[str, Head]:
+    """Return the heads that stand in the log."""
+    return {account: read_head(connection, account) for account in accounts}
+
+
+def _submissions(batch: Sequence[Entry]) -> list[Submission]:
+    return [entry for entry in batch if isinstance(entry, Submission)]
+
+
+def _tell_submitters(batch: Sequence[Entry], positions: Sequence[Sequence[int] | None]) -> None:
+    for submission, given in zip(_submissions(batch), positions, strict=True):
+        submission.outcome = given
+        submission.committed.set()

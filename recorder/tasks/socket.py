@@ -1,0 +1,207 @@
+"""One WebSocket: opening it, and turning whatever ends it into `SessionLost`.
+
+The byte stream comes from outside (``open_stream``), so that a test or a simulation can hand over
+a pair in memory. trio-websocket waits for ever when the peer closes the TCP connection in the
+middle of the handshake, hence the watch on the stream; its own nursery and ours make exception
+groups, which are translated here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar, cast
+from urllib.parse import urlsplit
+
+import trio
+from attrs import define, field
+from trio_websocket import (
+    ConnectionClosed,
+    ConnectionRejected,
+    WebSocketConnection,
+    wrap_client_stream,
+)
+from wsproto.utilities import ProtocolError
+
+from recorder.errors import SessionLost
+from recorder.exchange.endings import handshake_refusal
+
+E = TypeVar("E", bound=BaseException)
+
+#: Opens the byte stream to a ``ws://`` or ``wss://`` address. Raises OSError.
+OpenStream = Callable[[str], Awaitable[trio.abc.Stream]]
+
+#: Name look-up, TCP, TLS and the upgrade together take at most this long.
+OPEN_TIMEOUT_S = 10.0
+#: A polite close waits this long for the other side's.
+CLOSE_TIMEOUT_S = 1.0
+#: Read from the kernel in pieces of this size.
+RECEIVE_BUFFER_BYTES = 65_536
+#: As much of the answer to the upgrade as is kept to tell why it was refused.
+OPENING_BYTES_MAX = 4_096
+
+_STREAM_ERRORS = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
+
+
+async def open_network_stream(url: str) -> trio.abc.Stream:
+    """Open TCP, and TLS with certificate and host name checks for ``wss://``. Raises OSError."""
+    parts = urlsplit(url)
+    secure = parts.scheme == "wss"
+    host, port = parts.hostname or "", parts.port or (443 if secure else 80)
+    if not secure:
+        return await trio.open_tcp_stream(host, port)
+    context = ssl.create_default_context()
+    # An exchange may close TCP without TLS's goodbye; the WebSocket's own close frame counts.
+    return await trio.open_ssl_over_tcp_stream(
+        host, port, ssl_context=context, https_compatible=True
+    )
+
+
+@define(eq=False)
+class WatchedStream(trio.abc.Stream):
+    """A stream that tells when it ended, and keeps the first bytes until told otherwise."""
+
+    _inner: trio.abc.Stream
+    ended: trio.Event = field(factory=trio.Event)
+    opening: bytearray | None = field(factory=bytearray)
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """Receive as the inner stream does, and note its end."""
+        try:
+            received = await self._inner.receive_some(max_bytes)
+        except (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
+            self.ended.set()
+            raise
+        if not received:
+            self.ended.set()
+        if self.opening is not None and len(self.opening) < OPENING_BYTES_MAX:
+            self.opening += received
+        return received
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send as the inner stream does."""
+        await self._inner.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Wait as the inner stream does."""
+        await self._inner.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        """Close as the inner stream does."""
+        self.ended.set()
+        await self._inner.aclose()
+
+
+async def run_on_socket(
+    url: str,
+    headers: Sequence[tuple[str, str]],
+    body: Callable[[WebSocketConnection], Awaitable[None]],
+    *,
+    open_stream: OpenStream,
+    max_message_bytes: int,
+) -> None:
+    """Connect, upgrade, and run ``body(socket)``; close the socket however it ends.
+
+    Raises SessionLost for everything that the network or the exchange does; what ``body`` raises
+    by itself passes in a group. Cancelled, it says goodbye for `CLOSE_TIMEOUT_S` at most.
+    """
+    lost: SessionLost | None = None
+    stream = await _open(url, open_stream)
+    try:
+        async with trio.open_nursery() as nursery:
+            socket = await _upgrade(nursery, stream, url, headers, max_message_bytes)
+            try:
+                await body(socket)
+            finally:
+                await _close(socket)
+            nursery.cancel_scope.cancel()
+    except* SessionLost as group:
+        lost = _first(group)
+    except* ConnectionRejected as group:
+        lost = lost or _rejected(_first(group))
+    except* ConnectionClosed as group:
+        lost = lost or SessionLost("the connection was closed", code=_code(_first(group)))
+    except* (*_STREAM_ERRORS, ProtocolError) as group:
+        lost = lost or SessionLost(f"the connection broke: {_text(_first(group))}")
+    finally:
+        await trio.aclose_forcefully(stream)
+    if lost is not None:
+        raise lost
+
+
+async def _open(url: str, open_stream: OpenStream) -> WatchedStream:
+    try:
+        with trio.fail_after(OPEN_TIMEOUT_S):
+            return WatchedStream(await open_stream(url))
+    except trio.TooSlowError as error:
+        raise SessionLost(f"no connection to {url} within {OPEN_TIMEOUT_S:g} s") from error
+    except _STREAM_ERRORS as error:
+        raise SessionLost(f"no connection to {url}: {_text(error)}") from error
+
+
+async def _upgrade(
+    nursery: trio.Nursery,
+    stream: WatchedStream,
+    url: str,
+    headers: Sequence[tuple[str, str]],
+    max_message_bytes: int,
+) -> WebSocketConnection:
+    parts = urlsplit(url)
+    try:
+        with trio.fail_after(OPEN_TIMEOUT_S):
+            async with trio.open_nursery() as watch:
+                watch.start_soon(_fail_when_ended, stream)
+                socket = await wrap_client_stream(
+                    nursery,
+                    # The annotation names trio's two network streams; any Stream does.
+                    cast(trio.SocketStream, stream),
+                    parts.netloc,
+                    parts.path or "/",
+                    extra_headers=[(name.encode(), value.encode()) for name, value in headers],
+                    # One message waits in the library at the most: a local close discards them.
+                    message_queue_size=1,
+                    max_message_size=max_message_bytes,
+                    receive_buffer_size=RECEIVE_BUFFER_BYTES,
+                )
+                watch.cancel_scope.cancel()
+    except trio.TooSlowError as error:
+        raise SessionLost(f"the upgrade was not answered in {OPEN_TIMEOUT_S:g} s") from error
+    stream.opening = None
+    return socket
+
+
+async def _fail_when_ended(stream: WatchedStream) -> None:
+    await stream.ended.wait()
+    # An answer without a length ends with the connection; trio-websocket would drop its status.
+    head, _, rest = bytes(stream.opening or b"").partition(b"\r\n\r\n")
+    words = head.split(b"\r\n", 1)[0].split()
+    if len(words) >= 2 and words[0].startswith(b"HTTP/") and words[1].isdigit():
+        raise handshake_refusal(int(words[1]), (), rest).error()
+    raise SessionLost("the connection was closed during the handshake")
+
+
+async def _close(socket: WebSocketConnection) -> None:
+    with trio.move_on_after(CLOSE_TIMEOUT_S, shield=True):
+        await socket.aclose()
+
+
+def _rejected(error: ConnectionRejected) -> SessionLost:
+    headers = tuple((bytes(name), bytes(value)) for name, value in error.headers or ())
+    return handshake_refusal(error.status_code, headers, error.body).error()
+
+
+def _code(error: ConnectionClosed) -> int | None:
+    return error.reason.code if error.reason else None
+
+
+def _first(group: BaseExceptionGroup[E]) -> E:
+    """Return one exception of a group; which one doesn't matter, they have one cause."""
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
+
+
+def _text(error: BaseException) -> str:
+    """Return the words of the innermost cause, such as "Connection refused"."""
+    if isinstance(error, BaseExceptionGroup):
+        error = _first(error)
+    return str(error.__cause__ or error) or type(error).__name__

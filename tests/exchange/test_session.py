@@ -1,0 +1,533 @@
+"""The session's rules, told frame by frame with times of our own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import pairwise
+
+import pytest
+from attrs import define, field
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recorder.exchange.session import (
+    LATE_S,
+    PING,
+    SUBSCRIBE,
+    TRANSITIONS,
+    Action,
+    Fact,
+    Lost,
+    Say,
+    Session,
+    SessionSettings,
+    State,
+)
+from recorder.log.event import Note
+
+AUTHENTICATED = '{"type":"AUTHENTICATED"}'
+PONG = '{"type":"PONG"}'
+NO_ORDERS = '{"type":"OPEN_ORDERS_UPDATE","data":[]}'
+
+
+def balance(code: str) -> str:
+    """Return a BALANCE_UPDATE with as little in it as names a currency."""
+    return json.dumps({"type": "BALANCE_UPDATE", "data": {"currency": {"shortName": code}}})
+
+
+@define
+class Told:
+    """A session that is called when it asks to be, and everything that it said with the time."""
+
+    session: Session = field(factory=Session)
+    now_s: float = 0.0
+    said: list[tuple[float, Action]] = field(factory=list)
+
+    def open(self, authenticate: Say | None = None) -> Told:
+        self._keep(self.session.on_open(self.now_s, authenticate))
+        return self
+
+    def until(self, now_s: float) -> Told:
+        """Let the time pass, calling the session at each of its deadlines."""
+        while (due_s := self.session.next_deadline) is not None and due_s <= now_s:
+            self.now_s = max(self.now_s, due_s)
+            self._keep(self.session.on_time(self.now_s))
+        self.now_s = now_s
+        return self
+
+    def frame(self, text: str, at: float | None = None) -> Told:
+        self.until(self.now_s if at is None else at)
+        frame = json.loads(text)
+        self._keep(self.session.on_frame(self.now_s, frame["type"], text))
+        return self
+
+    def authenticated(self) -> Told:
+        return self.open().frame(AUTHENTICATED)
+
+    def live(self) -> Told:
+        """Return a session whose snapshot is complete at 1.0 s; a PING was answered then."""
+        self.authenticated().frame(balance("BTC")).frame(NO_ORDERS).frame(PONG, at=1.0)
+        assert self.session.state is State.LIVE
+        return self
+
+    def pings(self) -> list[float]:
+        return [at for at, action in self.said if action == Say.plainly(PING)]
+
+    def facts(self, note: Note) -> list[dict[str, object]]:
+        return [
+            dict(action.facts)
+            for _, action in self.said
+            if isinstance(action, Fact) and action.note == note
+        ]
+
+    def lost(self) -> tuple[float, Lost]:
+        ends = [(at, action) for at, action in self.said if isinstance(action, Lost)]
+        assert len(ends) == 1, self.said
+        return ends[0]
+
+    def _keep(self, actions: list[Action]) -> None:
+        self.said += [(self.now_s, action) for action in actions]
+
+
+# Authenticating
+
+
+def test_an_open_socket_is_not_authenticated() -> None:
+    told = Told().open()
+    assert not told.session.authenticated
+    assert told.said == []
+
+
+def test_no_authenticated_in_time_ends_the_session_without_blaming_the_credentials() -> None:
+    at, lost = Told().open().until(60).lost()
+    assert (at, lost.refused) == (10, False)
+
+
+def test_frames_before_authenticated_are_no_authentication() -> None:
+    told = Told().open().frame(balance("BTC")).frame(NO_ORDERS).frame(PONG)
+    assert told.session.state is State.AUTHENTICATING
+    assert told.until(60).lost()[0] == 10
+
+
+@pytest.mark.parametrize("answer", ["ERROR", "UNAUTHORIZED", "AUTH_FAILED"])
+def test_an_error_instead_of_authenticated_is_a_refusal(answer: str) -> None:
+    text = json.dumps({"type": answer, "message": "key 0123456789 is wrong"})
+    _, lost = Told().open().frame(text).lost()
+    assert lost.refused
+    assert lost.by == "exchange"
+    assert "0123456789" not in lost.reason
+
+
+def test_the_in_band_frame_is_said_at_open_and_logged_redacted() -> None:
+    say = Say("with key", "without key")
+    told = Told().open(say)
+    assert told.said == [(0, say)]
+    assert "with key" not in repr(told.said)
+
+
+def test_an_exchange_that_does_not_know_the_in_band_frame_has_refused() -> None:
+    unsupported = '{"type":"UNSUPPORTED"}'
+    assert Told().open(Say("a", "b")).frame(unsupported).lost()[1].refused
+    assert Told().open().frame(unsupported).session.state is State.AUTHENTICATING
+
+
+def test_authenticated_is_noted_before_the_one_subscribe() -> None:
+    told = Told().authenticated()
+    assert [action for _, action in told.said] == [
+        Fact("CONNECTION_AUTHENTICATED", {}),
+        Say.plainly(SUBSCRIBE),
+    ]
+    again = told.frame(AUTHENTICATED, at=0.5)
+    assert len(again.facts(Note.CONNECTION_AUTHENTICATED)) == 1
+
+
+def test_the_subscribe_can_be_left_out() -> None:
+    told = Told(Session(SessionSettings(subscribe=False))).authenticated()
+    assert Say.plainly(SUBSCRIBE) not in [action for _, action in told.said]
+    assert told.frame('{"type":"ERROR"}').facts(Note.SUBSCRIBE_REFUSED) == []
+
+
+@pytest.mark.parametrize("answer", ["UNSUPPORTED", "ERROR"])
+def test_a_refused_subscribe_is_noted_once_and_not_fatal(answer: str) -> None:
+    told = Told().authenticated()
+    told.frame(json.dumps({"type": answer})).frame(json.dumps({"type": answer}))
+    assert told.facts(Note.SUBSCRIBE_REFUSED) == [{"answer": answer}]
+    assert told.session.authenticated
+
+
+def test_an_error_after_the_subscribe_was_taken_is_not_its_refusal() -> None:
+    told = Told().authenticated().frame('{"type":"SUBSCRIBED"}').frame('{"type":"ERROR"}')
+    assert told.facts(Note.SUBSCRIBE_REFUSED) == []
+
+
+# Alive
+
+
+def test_a_socket_that_falls_silent_is_found_out_within_ten_seconds() -> None:
+    at, lost = Told().live().until(60).lost()
+    assert at == 11
+    assert lost.by == "network"
+    assert not lost.refused
+
+
+def test_pongs_keep_a_quiet_socket_alive() -> None:
+    told = Told().live()
+    for second in range(5, 600, 5):
+        told.frame(PONG, at=second + 1.5)
+    assert told.session.state is State.LIVE
+
+
+def test_a_busy_socket_is_pinged_at_least_every_twenty_seconds() -> None:
+    told = Told().live()
+    for second in range(2, 100):
+        told.frame(balance("BTC"), at=second)
+        if told.pings()[-1] > second - 1:
+            told.frame(PONG)
+    times = [0.0, *told.pings()]
+    assert all(later - earlier <= 20 for earlier, later in pairwise(times))
+    assert told.session.state is State.LIVE
+
+
+def test_frames_without_any_pong_are_not_life_for_ever() -> None:
+    told = Told().live()
+    for tenth in range(11, 2000):
+        told.frame(balance("BTC"), at=tenth / 10)
+        if told.session.state is State.DEAD:
+            break
+    at, lost = told.lost()
+    first_unanswered = next(at for at in told.pings() if at > 1.0)
+    assert at == pytest.approx(first_unanswered + 30, abs=0.11)
+    assert "PONG" in lost.reason
+
+
+def test_silence_after_an_unanswered_ping_counts_from_the_last_frame() -> None:
+    told = Told().live().until(6.0)
+    assert told.pings()[-1] == 6.0
+    assert told.frame(balance("BTC"), at=9.0).until(60).lost()[0] == 14
+
+
+def test_time_in_which_nothing_was_read_is_not_held_against_the_exchange() -> None:
+    told = Told().live().until(6.0)
+    told.session.pause(7.0)
+    told.until(300.0)
+    assert told.session.state is State.LIVE
+    told.session.resume(300.0)
+    assert told.until(301.0).session.state is State.LIVE
+    assert told.until(400.0).lost()[0] <= 300 + 10
+
+
+def test_pings_go_on_while_nothing_is_read() -> None:
+    told = Told().live().until(1.5)
+    told.session.pause(1.5)
+    told.until(200.0)
+    times = [1.0, *(at for at in told.pings() if at > 1.5)]
+    assert len(times) > 9
+    assert all(later - earlier <= 20 for earlier, later in pairwise(times))
+
+
+def test_a_ping_said_in_a_long_pause_is_overdue_soon_after_it() -> None:
+    told = Told().live().until(1.5)
+    told.session.pause(1.5)
+    told.until(5000.0)
+    told.session.resume(5000.0)
+    at, _ = told.until(9000.0).lost()
+    assert 5000 < at <= 5010
+
+
+def test_a_pause_moves_the_deadlines_of_authenticating_and_of_the_snapshot() -> None:
+    told = Told().open().until(9.0)
+    told.session.paused(8.0)
+    assert told.until(60).lost()[0] == 18
+    told = Told(Session(SessionSettings(quiet_s=100))).authenticated().frame(balance("BTC"))
+    told.session.paused(0.5)
+    told.until(1.25)
+    assert told.pings() == []
+    told.until(1.5)
+    assert told.pings() == [1.5]
+    told = Told().authenticated()
+    for second in range(1, 9):
+        told.frame(PONG, at=second)
+    told.session.paused(4.0)
+    for second in range(9, 14):
+        told.frame(PONG, at=second)
+    assert told.session.state is State.SNAPSHOT
+    assert told.frame(PONG, at=14).session.state is State.LIVE
+
+
+def test_a_reported_pause_moves_the_pong_deadline_by_its_length() -> None:
+    told = Told().live().until(6.0)
+    told.session.paused(3.0)
+    assert told.until(60).lost()[0] == 14
+
+
+def test_a_timer_that_rings_late_gives_the_reader_time_before_judging() -> None:
+    told = Told().live().until(6.0)
+    assert told.session.on_time(100.0) == [Say.plainly(PING)]
+    due_s = told.session.next_deadline
+    assert due_s is not None
+    assert 100 < due_s <= 100 + LATE_S
+    assert isinstance(told.session.on_time(due_s)[0], Lost)
+
+
+def test_a_pong_read_after_the_process_stood_still_saves_the_session() -> None:
+    session = Told().live().until(6.0).session
+    assert session.on_frame(500.0, "PONG", PONG) == [Say.plainly(PING)]
+    assert session.state is State.LIVE
+
+
+def test_a_pong_that_nobody_asked_for_answers_no_later_ping() -> None:
+    told = Told().authenticated()
+    for _ in range(5):
+        told.frame(PONG)
+    told.frame(balance("BTC")).frame(NO_ORDERS).until(1.5)
+    assert told.pings() == [1.0]
+    assert told.frame(balance("BTC")).session.state is State.SNAPSHOT
+
+
+# Snapshot
+
+
+def snapshot(told: Told) -> dict[str, object]:
+    notes = told.facts(Note.SNAPSHOT_COMPLETE)
+    assert len(notes) == 1
+    return notes[0]
+
+
+def test_a_snapshot_is_complete_after_the_list_a_quiet_second_and_a_pong() -> None:
+    told = Told().authenticated()
+    told.frame(balance("BTC"), at=0.1).frame(balance("ZAR"), at=0.3).frame(NO_ORDERS, at=0.4)
+    assert told.until(1.25).pings() == []
+    told.until(1.3)
+    assert told.pings() == [1.3]
+    assert told.facts(Note.SNAPSHOT_COMPLETE) == []
+    told.frame(PONG, at=1.4)
+    assert snapshot(told) == {
+        "complete": True,
+        "balances": True,
+        "open_orders": True,
+        "currencies": 2,
+    }
+    assert told.session.state is State.LIVE
+
+
+def test_a_new_currency_after_the_ping_starts_the_proof_anew() -> None:
+    told = Told().authenticated().frame(NO_ORDERS).frame(balance("BTC")).until(1.0)
+    told.frame(balance("ZAR"), at=1.1).frame(PONG, at=1.2)
+    assert told.session.state is State.SNAPSHOT
+    told.frame(PONG, at=2.2)
+    assert told.pings() == [1.0, 2.1]
+    assert snapshot(told)["balances"] is True
+
+
+def test_the_pong_of_an_earlier_ping_proves_nothing() -> None:
+    told = Told().authenticated().frame(NO_ORDERS).frame(balance("BTC")).until(1.0)
+    told.frame(balance("ZAR"), at=1.1).until(2.2)
+    assert told.pings() == [1.0, 2.1]
+    told.frame(PONG, at=2.3)
+    assert told.session.state is State.SNAPSHOT
+    assert snapshot(told.frame(PONG, at=2.4))["complete"] is True
+
+
+def test_a_currency_named_again_is_no_news_for_the_snapshot() -> None:
+    told = Told().authenticated().frame(NO_ORDERS).frame(balance("BTC"))
+    told.frame(balance("BTC"), at=0.9).frame(PONG, at=1.1)
+    assert snapshot(told)["balances"] is True
+
+
+def test_currencies_that_never_stop_make_no_complete_snapshot() -> None:
+    told = Told().authenticated().frame(NO_ORDERS)
+    for place in range(40):
+        told.frame(PONG if place % 4 == 3 else balance(f"C{place}"), at=place / 2)
+    assert snapshot(told)["complete"] is False
+    assert snapshot(told)["balances"] is False
+    assert snapshot(told)["open_orders"] is True
+
+
+def test_a_list_that_never_comes_leaves_the_open_orders_unknown() -> None:
+    told = Told().authenticated().frame(balance("BTC")).frame(PONG, at=1.1)
+    assert told.facts(Note.SNAPSHOT_COMPLETE) == []
+    for second in range(2, 12):
+        told.frame(PONG, at=second)
+    assert snapshot(told) == {
+        "complete": False,
+        "balances": True,
+        "open_orders": False,
+        "currencies": 1,
+    }
+
+
+def test_a_late_list_completes_the_snapshot_when_it_comes() -> None:
+    told = Told().authenticated().frame(balance("BTC")).frame(PONG, at=1.1)
+    assert snapshot(told.frame(NO_ORDERS, at=4.0))["complete"] is True
+
+
+def test_an_exchange_that_names_no_currency_has_not_said_that_all_are_zero() -> None:
+    told = Told().authenticated().frame(NO_ORDERS).frame(PONG, at=1.1)
+    assert told.session.state is State.SNAPSHOT
+    for second in range(2, 12):
+        told.frame(PONG, at=second)
+    assert snapshot(told)["balances"] is False
+
+
+def test_a_snapshot_whose_ping_is_not_answered_is_not_complete() -> None:
+    settings = SessionSettings(snapshot_timeout_s=4)
+    told = Told(Session(settings)).authenticated().frame(NO_ORDERS).frame(balance("BTC")).until(4)
+    assert snapshot(told)["complete"] is False
+    assert snapshot(told)["balances"] is False
+
+
+@pytest.mark.parametrize(
+    "content",
+    ['{"orders":[{"orderId":"a"}],"accountId":"b"}', '[{"orderId":"a"}]', "[]", '{"orders":[]}'],
+)
+def test_both_shapes_of_the_list_are_a_list(content: str) -> None:
+    told = Told().authenticated().frame(f'{{"type":"OPEN_ORDERS_UPDATE","data":{content}}}')
+    assert snapshot(told.frame(balance("BTC")).frame(PONG, at=1.1))["open_orders"] is True
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["null", "{}", '{"orders":null}', "[{}]", "[null]", '[{"orderId":""}]', '[{"orderId":1}]', "1"],
+)
+def test_a_list_that_can_not_be_read_whole_is_no_list(content: str) -> None:
+    told = Told().authenticated().frame(f'{{"type":"OPEN_ORDERS_UPDATE","data":{content}}}')
+    told.frame(balance("BTC")).frame(PONG, at=1.1)
+    assert told.facts(Note.SNAPSHOT_COMPLETE) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "nonsense",
+        "[1]",
+        '{"type":"BALANCE_UPDATE"}',
+        '{"type":"BALANCE_UPDATE","data":{"currency":7}}',
+        '{"type":"BALANCE_UPDATE","data":{"currency":{"shortName":null}}}',
+        '{"data":' + "[" * 100_000,
+        '{"data":{"currency":{"shortName":' + "9" * 5000 + "}}}",
+    ],
+)
+def test_a_balance_that_can_not_be_read_names_no_currency(text: str) -> None:
+    session = Told().authenticated().frame(NO_ORDERS).session
+    assert session.on_frame(0.1, "BALANCE_UPDATE", text) == []
+    told = Told(session, now_s=0.1)
+    for second in range(1, 12):
+        told.frame(PONG, at=second)
+    assert snapshot(told)["currencies"] == 0
+
+
+# The whole
+
+
+def test_every_state_is_in_the_table_and_death_is_final() -> None:
+    assert set(TRANSITIONS) == set(State)
+    assert TRANSITIONS[State.DEAD] == frozenset()
+    assert all(State.DEAD in TRANSITIONS[state] for state in State if state is not State.DEAD)
+
+
+def test_a_dead_session_answers_nothing_and_keeps_its_first_reason() -> None:
+    session = Told().authenticated().session
+    first = Lost("the recorder stopped", by="recorder")
+    assert session.end(first) is first
+    assert session.end(Lost("later")) is first
+    assert session.on_frame(1.0, "PONG", PONG) == []
+    assert session.on_time(100.0) == []
+    assert session.next_deadline is None
+    assert not session.authenticated
+
+
+TEXTS = st.one_of(
+    st.sampled_from(
+        [
+            AUTHENTICATED,
+            PONG,
+            NO_ORDERS,
+            balance("BTC"),
+            balance("ZAR"),
+            '{"type":"SUBSCRIBED"}',
+            '{"type":"UNSUPPORTED"}',
+            '{"type":"ERROR"}',
+            '{"type":"BALANCE_UPDATE","data":{"currency":[]}}',
+            '{"type":"OPEN_ORDERS_UPDATE","data":"\\ud800"}',
+        ]
+    ),
+    st.text(max_size=20).map(lambda text: json.dumps({"type": text})),
+)
+STEPS = st.lists(
+    st.tuples(
+        st.floats(0, 12),
+        st.one_of(TEXTS, st.sampled_from(["pause", "resume", "time", "paused"])),
+    ),
+    max_size=60,
+)
+
+
+def play(session: Session, steps: list[tuple[float, str]]) -> Iterator[Action]:
+    """Play steps of (seconds later, what) without regard for the session's deadlines."""
+    now_s = 50.0
+    yield from session.on_open(now_s)
+    for pause_s, what in steps:
+        now_s += pause_s
+        if what == "pause":
+            session.pause(now_s)
+        elif what == "resume":
+            session.resume(now_s)
+        elif what == "paused":
+            session.paused(pause_s)
+        elif what == "time":
+            yield from session.on_time(now_s)
+        else:
+            yield from session.on_frame(now_s, json.loads(what)["type"], what)
+
+
+@given(STEPS)
+def test_no_history_breaks_the_order_of_what_a_session_says(steps: list[tuple[float, str]]) -> None:
+    session = Session()
+    actions = list(play(session, steps))
+    notes = [action.note for action in actions if isinstance(action, Fact)]
+    assert notes.count("CONNECTION_AUTHENTICATED") <= 1
+    assert notes.count("SNAPSHOT_COMPLETE") <= 1
+    assert all(note in set(Note) for note in notes)
+    if notes:
+        assert notes[0] == "CONNECTION_AUTHENTICATED"
+    ends = [place for place, action in enumerate(actions) if isinstance(action, Lost)]
+    assert ends in ([], [len(actions) - 1])
+    assert bool(ends) == (session.state is State.DEAD)
+    if "CONNECTION_AUTHENTICATED" not in notes:
+        assert not any(isinstance(action, Say) for action in actions)
+
+
+@given(STEPS)
+def test_a_session_left_alone_always_ends_and_never_asks_twice_for_one_moment(
+    steps: list[tuple[float, str]],
+) -> None:
+    session = Session()
+    list(play(session, steps))
+    session.resume(50.0 + sum(pause_s for pause_s, _ in steps))
+    calls = 0
+    before_s = 0.0
+    while (due_s := session.next_deadline) is not None:
+        session.on_time(max(due_s, before_s))
+        # Whatever was due is done: the next deadline lies later, or the session is dead.
+        following_s = session.next_deadline
+        assert following_s is None or following_s > due_s
+        before_s = max(due_s, before_s)
+        calls += 1
+        assert calls < 100
+    assert session.state is State.DEAD
+
+
+@given(STEPS)
+def test_a_complete_snapshot_has_seen_a_list_and_a_currency_or_says_that_it_has_not(
+    steps: list[tuple[float, str]],
+) -> None:
+    seen: list[str] = []
+    for action in play(Session(), steps):
+        if isinstance(action, Fact) and action.note == "SNAPSHOT_COMPLETE":
+            seen.append(action.note)
+            facts = action.facts
+            assert not facts["complete"] or facts["open_orders"]
+            assert not facts["balances"] or facts["currencies"]
+    assert len(seen) <= 1

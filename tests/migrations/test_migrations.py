@@ -1,0 +1,281 @@
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, inspect, text
+
+from recorder.errors import SchemaMismatch
+from recorder.storage.engine import Database, in_unit, open_database
+from recorder.storage.migrate import (
+    EXPECTED,
+    bring_to_current,
+    current_revision,
+    downgrade,
+    migrate,
+    migrate_unit,
+    migrations_path,
+)
+from recorder.storage.schema import metadata
+from tests.storage.drafts import frame, run_sql, write
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+ORDER = '{"side":"BUY","pair":"BTCZAR","quantity":"0.001","price":"1000000"}'
+
+
+@pytest.fixture
+def empty(empty_database_url: str) -> Iterator[Database]:
+    with open_database(empty_database_url) as opened:
+        yield opened
+
+
+def revision_of(database: Database) -> str | None:
+    return in_unit(database.writer, current_revision)
+
+
+def test_the_expected_revision_is_the_last_one() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(migrations_path()))
+    assert ScriptDirectory.from_config(config).get_heads() == [EXPECTED]
+
+
+def test_an_empty_database_is_brought_to_the_current_schema_once(empty: Database) -> None:
+    assert bring_to_current(empty)
+    assert not bring_to_current(empty)
+    assert revision_of(empty) == EXPECTED
+
+
+def test_an_older_schema_is_refused_with_the_command_to_run(database: Database) -> None:
+    downgrade(database, "0003")
+    with pytest.raises(SchemaMismatch, match="recorder migrate"):
+        bring_to_current(database)
+    migrate(database)
+    assert not bring_to_current(database)
+
+
+def test_a_newer_schema_is_refused_and_left_alone(database: Database) -> None:
+    run_sql(database, "UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(SchemaMismatch, match="newer"):
+        bring_to_current(database)
+    with pytest.raises(SchemaMismatch, match="newer"):
+        migrate(database)
+    assert revision_of(database) == "9999"
+
+
+def test_a_database_of_somebody_else_is_refused_and_left_alone(empty: Database) -> None:
+    run_sql(empty, "CREATE TABLE customers (name text)")
+    for attempt in (bring_to_current, migrate):
+        with pytest.raises(SchemaMismatch, match="of its own"):
+            attempt(empty)
+    assert inspect(empty.writer).get_table_names() == ["customers"]
+
+
+def test_two_daemons_that_start_at_once_on_an_empty_database_share_it(
+    empty_database_url: str,
+) -> None:
+    outcomes: list[bool] = []
+
+    def start() -> None:
+        opened = open_database(empty_database_url)
+        outcomes.append(bring_to_current(opened))
+        opened.close()
+
+    daemons = [threading.Thread(target=start) for _ in range(4)]
+    for daemon in daemons:
+        daemon.start()
+    for daemon in daemons:
+        daemon.join()
+    assert sorted(outcomes) == [False, False, False, True]
+
+
+def test_going_back_and_forth_keeps_the_log(database: Database) -> None:
+    events = write(database, frame("first"), frame("second"))
+    run_sql(
+        database,
+        "INSERT INTO outbox (account, command, payload)"
+        f" VALUES ('main', 'PLACE_LIMIT_ORDER', '{ORDER.replace(':', chr(92) + ':')}')",
+    )
+    for revision in ("0005", "0004", "0003", "0002", "0001"):
+        downgrade(database, revision)
+        assert revision_of(database) == revision
+    migrate(database)
+    assert differences(database) == []
+    write(database, frame("third"))
+    assert run_sql(database, "SELECT payload FROM events ORDER BY position") == [
+        ("first",),
+        ("second",),
+        ("third",),
+    ]
+    assert len(events) == 2
+
+
+def test_going_back_to_base_leaves_nothing_of_ours(database: Database) -> None:
+    before = catalogue(database)
+    downgrade(database, "base")
+    assert catalogue(database) == {"table alembic_version"}
+    migrate(database)
+    assert catalogue(database) == before
+
+
+def test_an_unknown_revision_to_go_back_to_is_refused(database: Database) -> None:
+    with pytest.raises(SchemaMismatch, match="can't go back"):
+        downgrade(database, "7777")
+
+
+def test_metadata_and_migrations_say_the_same(database: Database) -> None:
+    assert differences(database) == []
+
+
+def differences(database: Database) -> list[object]:
+    def unit(connection: Connection) -> list[object]:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        return list(compare_metadata(context, metadata))
+
+    return in_unit(database.writer, unit)
+
+
+def test_every_key_begins_with_the_account(database: Database) -> None:
+    def keys(connection: Connection) -> dict[str, list[str]]:
+        found = inspect(connection)
+        names = set(found.get_table_names()) - {"alembic_version"}
+        return {name: found.get_pk_constraint(name)["constrained_columns"] for name in names}
+
+    expected = {table.name: [c.name for c in table.primary_key] for table in metadata.sorted_tables}
+    if database.dialect == "sqlite":
+        # SQLite numbers rows by itself only where the number is the whole key.
+        expected["outbox"] = ["outbox_id"]
+    assert in_unit(database.reader, keys) == expected
+
+
+TRIGGERS = {
+    "sqlite": {
+        "controls_sign",
+        "events_follow",
+        "events_no_delete",
+        "events_no_update",
+        "events_rowid",
+        "outbox_check",
+        "outbox_check_times",
+        "outbox_first_transition",
+        "outbox_keep",
+        "outbox_no_delete",
+        "outbox_no_replace",
+        "outbox_our_transition",
+        "outbox_their_transition",
+        "outbox_transitions_follow",
+        "outbox_transitions_no_delete",
+        "outbox_transitions_no_update",
+    },
+    "postgresql": {
+        "controls_sign",
+        "controls_tell",
+        "events_follow",
+        "events_no_change",
+        "outbox_check",
+        "outbox_first_transition",
+        "outbox_keep",
+        "outbox_next_transition",
+        "outbox_no_delete",
+        "outbox_tell",
+        "outbox_transitions_no_change",
+    },
+}
+
+
+def test_the_triggers_and_the_view_are_there(database: Database) -> None:
+    found = catalogue(database)
+    assert "view event_json" in found
+    triggers = {name.removeprefix("trigger ") for name in found if name.startswith("trigger ")}
+    assert triggers == TRIGGERS[database.dialect]
+
+
+def catalogue(database: Database) -> set[str]:
+    """Everything that stands in the database and isn't SQLite's or PostgreSQL's own."""
+    if database.dialect == "sqlite":
+        asked = (
+            "SELECT type || ' ' || name FROM sqlite_master"
+            " WHERE name NOT LIKE 'sqlite_%' AND type <> 'index'"
+        )
+    else:
+        asked = """
+            SELECT CASE relkind WHEN 'r' THEN 'table ' ELSE 'view ' END || relname FROM pg_class
+            WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'v')
+            UNION SELECT 'trigger ' || tgname FROM pg_trigger WHERE NOT tgisinternal
+            UNION SELECT 'function ' || proname FROM pg_proc
+            WHERE pronamespace = current_schema()::regnamespace
+        """.replace("::", "\\:\\:")
+    return {str(name) for (name,) in run_sql(database, asked)}
+
+
+def test_tables_on_sqlite_hold_what_they_declare(sqlite: Database) -> None:
+    asked = "SELECT name FROM pragma_table_list WHERE type = 'table' AND NOT strict"
+    found = {name for (name,) in run_sql(sqlite, asked)}
+    assert {name for name in found if not str(name).startswith("sqlite_")} == {"alembic_version"}
+
+
+def test_migrating_leaves_logging_alone(empty: Database) -> None:
+    root = logging.getLogger()
+    before = (root.level, list(root.handlers), logging.getLogger("recorder.log").disabled)
+    bring_to_current(empty)
+    assert before == (root.level, list(root.handlers), logging.getLogger("recorder.log").disabled)
+
+
+def test_alembics_own_command_line_works_in_a_checkout(empty_database_url: str) -> None:
+    def alembic(*arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "alembic", *arguments],
+            cwd=REPOSITORY,
+            env=os.environ | {"RECORDER_DATABASE_URL": empty_database_url},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout
+
+    alembic("upgrade", "head")
+    assert f"{EXPECTED} (head)" in alembic("current")
+    alembic("downgrade", "base")
+    assert EXPECTED not in alembic("current")
+
+
+ROLES = ("recorder_reader", "recorder_enqueuer", "recorder_daemon")
+
+
+def test_the_roles_are_there(postgres: Database) -> None:
+    asked = "SELECT rolname FROM pg_roles WHERE rolname LIKE 'recorder%' AND NOT rolcanlogin"
+    assert {name for (name,) in run_sql(postgres, asked)} == set(ROLES)
+
+
+def test_who_may_not_create_roles_may_migrate(postgres_server: str, postgres_template: str) -> None:
+    assert postgres_template, "another database has made the roles"
+
+    def migrate_as_a_plain_user(connection: Connection) -> None:
+        for role in ROLES:
+            connection.execute(text(f"ALTER ROLE {role} RENAME TO hidden_{role}"))
+        connection.execute(text("CREATE ROLE plain_user"))
+        connection.execute(text("CREATE SCHEMA plain AUTHORIZATION plain_user"))
+        connection.execute(text("SET LOCAL search_path = plain"))
+        connection.execute(text("SET LOCAL ROLE plain_user"))
+        migrate_unit(connection)
+        assert current_revision(connection) == EXPECTED
+        raise UndoError
+
+    opened = open_database(postgres_server)
+    with pytest.raises(UndoError):
+        in_unit(opened.writer, migrate_as_a_plain_user)
+    opened.close()
+
+
+class UndoError(Exception):
+    """Rolls everything back, roles included: they are the server's and others use them."""

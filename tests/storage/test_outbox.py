@@ -1,0 +1,625 @@
+from __future__ import annotations
+
+import json
+import threading
+from datetime import datetime, timedelta
+from itertools import product
+
+import psycopg
+import pytest
+from sqlalchemy import Connection, text
+
+from recorder.errors import Refused
+from recorder.outbox.states import TRANSITIONS, Status
+from recorder.storage.engine import Database, in_unit
+from recorder.storage.leases import take
+from recorder.storage.outbox import (
+    change_status,
+    claim,
+    enqueue,
+    ensure_control,
+    find,
+    mark_in_doubt,
+    mark_sent,
+    queued,
+    read_switch,
+    unresolved,
+)
+from tests.storage.drafts import NOW, run_sql
+
+LIMIT = {"side": "BUY", "pair": "BTCZAR", "quantity": "0.001", "price": "1000000"}
+MARKET = {"side": "SELL", "pair": "BTCZAR", "baseAmount": "0.5"}
+CANCEL = {"pair": "BTCZAR", "orderId": "o-1"}
+MODIFY = {"pair": "BTCZAR", "orderId": "o-1", "modifyMatchStrategy": "RETAIN_ORIGINAL"}
+BATCH = {"requests": [{"type": "PLACE_LIMIT", "data": LIMIT}]}
+VALID = {
+    "PLACE_LIMIT_ORDER": LIMIT,
+    "PLACE_MARKET_ORDER": MARKET,
+    "CANCEL_ORDER": CANCEL,
+    "MODIFY_ORDER": MODIFY,
+    "PLACE_BATCH_ORDERS": BATCH,
+}
+MINUTE = timedelta(minutes=1)
+
+
+def queue(
+    database: Database,
+    command: str = "PLACE_LIMIT_ORDER",
+    payload: object = None,
+    **options: object,
+) -> int:
+    said = VALID[command] if payload is None else payload
+    given = said if isinstance(said, str) else json.dumps(said)
+    return in_unit(database.writer, lambda c: enqueue(c, "main", command, given, **options))  # type: ignore[arg-type]
+
+
+def insert(database: Database, **columns: object) -> None:
+    """Insert as another program would, without our code."""
+    names = ", ".join(columns)
+    values = ", ".join(f":{name}" for name in columns)
+    run_sql(database, f"INSERT INTO outbox ({names}) VALUES ({values})", **columns)
+
+
+@pytest.fixture
+def owned(database: Database) -> Database:
+    """A database in which epoch 1 owns the account and the switch is on."""
+
+    def own(connection: Connection) -> None:
+        take(connection, "main", holder="me", now=NOW, ttl=MINUTE)
+        ensure_control(connection, "main", NOW)
+
+    in_unit(database.writer, own)
+    return database
+
+
+def claimed(database: Database, outbox_id: int, *, epoch: int = 1, now: datetime = NOW) -> bool:
+    return in_unit(
+        database.writer,
+        lambda c: claim(
+            c,
+            "main",
+            outbox_id,
+            epoch=epoch,
+            connection_id="c-1",
+            customer_order_id="ours",
+            now=now,
+        ),
+    )
+
+
+def status_of(database: Database, outbox_id: int) -> str:
+    asked = "SELECT status FROM outbox WHERE outbox_id = :outbox_id"
+    return str(run_sql(database, asked, outbox_id=outbox_id)[0][0])
+
+
+# What may be queued.
+
+
+@pytest.mark.parametrize("command", VALID)
+def test_a_plain_insert_needs_account_command_and_payload_only(
+    database: Database, command: str
+) -> None:
+    insert(database, account="main", command=command, payload=json.dumps(VALID[command]))
+    [row] = in_unit(database.reader, lambda c: queued(c, "main", NOW, 10))
+    assert (row.outbox_id, row.command, row.priority) == (1, command, 0)
+    assert json.loads(row.payload) == VALID[command]
+    assert len(row.client_msg_id) == 32
+
+
+def test_what_a_caller_leaves_out_has_a_default(database: Database) -> None:
+    before = run_sql(database, "SELECT CURRENT_TIMESTAMP")[0][0]
+    queue(database)
+    [row] = in_unit(database.reader, lambda c: find(c, "main", client_msg_id=client_msg_id(c)))
+    assert row.status == "queued"
+    assert row.created_by == ("sqlite" if database.dialect == "sqlite" else "postgres")
+    assert row.created_at.tzinfo is not None
+    assert str(before)[:13] <= row.created_at.isoformat(" ")[:13]
+    if database.dialect == "sqlite":
+        [(stored,)] = run_sql(database, "SELECT created_at FROM outbox")
+        assert len(str(stored)) == len("YYYY-MM-DD HH:MM:SS.ffffff")
+
+
+def client_msg_id(connection: Connection) -> str:
+    return str(connection.execute(text("SELECT client_msg_id FROM outbox")).scalar_one())
+
+
+REFUSED = [
+    ("PLACE_STOP_ORDER", LIMIT, "command must be one of"),
+    ("PLACE_LIMIT_ORDER", "", "payload must be a JSON object"),
+    ("PLACE_LIMIT_ORDER", "no json", "payload must be a JSON object"),
+    ("PLACE_LIMIT_ORDER", "[]", "payload must be a JSON object"),
+    ("PLACE_LIMIT_ORDER", "null", "payload must be a JSON object"),
+    ("PLACE_LIMIT_ORDER", '{"a":NaN}', "payload must be a JSON object"),
+    (
+        "PLACE_LIMIT_ORDER",
+        {**LIMIT, "note": "x" * 100_000},
+        "payload must be a JSON object of at most",
+    ),
+    ("PLACE_LIMIT_ORDER", json.dumps(LIMIT)[:-1] + ',"price":"2"}', "names a field twice"),
+    ("PLACE_LIMIT_ORDER", {}, "side must be"),
+    ("PLACE_LIMIT_ORDER", {**LIMIT, "side": "buy"}, 'side must be "BUY" or "SELL"'),
+    ("PLACE_LIMIT_ORDER", {**LIMIT, "side": None}, "side must be"),
+    ("PLACE_LIMIT_ORDER", {**LIMIT, "side": ["BUY"]}, "side must be"),
+    ("PLACE_LIMIT_ORDER", {**LIMIT, "pair": ""}, "pair must be a string"),
+    ("PLACE_LIMIT_ORDER", {**LIMIT, "pair": 7}, "pair must be a string"),
+    ("PLACE_LIMIT_ORDER", {**LIMIT, "quantity": 0.001}, "quantity must be a positive decimal"),
+    ("PLACE_LIMIT_ORDER", {**LIMIT, "customerOrderId": 5}, "customerOrderId must be a string"),
+    ("PLACE_MARKET_ORDER", {**MARKET, "quoteAmount": "5"}, "exactly one of baseAmount"),
+    ("PLACE_MARKET_ORDER", {**MARKET, "baseAmount": None}, "exactly one of baseAmount"),
+    ("PLACE_MARKET_ORDER", {**MARKET, "baseAmount": "-1"}, "baseAmount must be a positive"),
+    ("CANCEL_ORDER", {"pair": "BTCZAR"}, "exactly one of orderId and customerOrderId"),
+    ("CANCEL_ORDER", {**CANCEL, "customerOrderId": "c"}, "exactly one of orderId"),
+    ("CANCEL_ORDER", {"orderId": "o"}, "pair must be a string"),
+    ("CANCEL_ORDER", {"pair": "P", "orderId": {}}, "orderId must be a string"),
+    ("MODIFY_ORDER", {**MODIFY, "modifyMatchStrategy": None}, "modifyMatchStrategy must be"),
+    ("MODIFY_ORDER", {**MODIFY, "orderId": None}, "exactly one of orderId"),
+    ("PLACE_BATCH_ORDERS", {}, "requests must be an array of 1 to 20"),
+    ("PLACE_BATCH_ORDERS", {"requests": []}, "requests must be an array of 1 to 20"),
+    ("PLACE_BATCH_ORDERS", {"requests": {"a": 1}}, "requests must be an array of 1 to 20"),
+    ("PLACE_BATCH_ORDERS", {"requests": [{}] * 21}, "requests must be an array of 1 to 20"),
+]
+
+
+@pytest.mark.parametrize(("command", "payload", "message"), REFUSED)
+def test_what_can_not_be_sent_is_refused_with_the_field_named(
+    database: Database, command: str, payload: object, message: str
+) -> None:
+    with pytest.raises(Refused, match=message):
+        queue(database, command, payload)
+    assert run_sql(database, "SELECT * FROM outbox") == []
+    assert run_sql(database, "SELECT * FROM outbox_transitions") == []
+
+
+def test_a_payload_too_deep_for_the_server_is_refused_like_any_other(database: Database) -> None:
+    for depth in (1_500, 16_000):
+        with pytest.raises(Refused):
+            queue(database, payload='{"a":' * depth + "1" + "}" * depth)
+
+
+NO_AMOUNTS = [
+    *("", "0", "0.0", "00", ".", ".5", "5.", "-1", "+1", "1e3", "1E-3", "1,000", "1.2.3", "0x1"),
+    *(" 1", "1 ", "1\n", "NaN", "Infinity", "١", "1\x000", "1_0", "1..2", "½"),
+]
+
+
+@pytest.mark.parametrize("amount", NO_AMOUNTS)
+def test_an_amount_is_a_positive_plain_decimal(database: Database, amount: str) -> None:
+    with pytest.raises(Refused, match=r"price must be a positive decimal|no character"):
+        queue(database, payload={**LIMIT, "price": amount})
+
+
+@pytest.mark.parametrize("amount", ["1", "0.1", "00.10", "123456789012345678901234567890.5"])
+def test_any_positive_plain_decimal_is_an_amount(database: Database, amount: str) -> None:
+    queue(database, payload={**LIMIT, "price": amount})
+
+
+@pytest.mark.parametrize("name", ["account", "command", "payload"])
+def test_nothing_required_may_be_null(database: Database, name: str) -> None:
+    columns = {"account": "main", "command": "CANCEL_ORDER", "payload": json.dumps(CANCEL)}
+    with pytest.raises(Refused):
+        insert(database, **(columns | {name: None}))
+
+
+@pytest.mark.parametrize("text", ["\ud800", "a\x00b"])
+def test_text_that_no_database_holds_is_refused(database: Database, text: str) -> None:
+    with pytest.raises(Refused, match="client_msg_id"):
+        queue(database, client_msg_id=text)
+    with pytest.raises(Refused, match="payload"):
+        queue(database, payload='{"a":"' + text + '"}')
+
+
+def test_a_new_command_is_queued_and_nothing_else(database: Database) -> None:
+    with pytest.raises(Refused, match="status of a new command"):
+        insert(
+            database,
+            account="main",
+            command="CANCEL_ORDER",
+            payload=json.dumps(CANCEL),
+            status="accepted",
+        )
+
+
+def test_a_client_message_id_queues_one_command_once(database: Database) -> None:
+    first = queue(database, client_msg_id="idempotency-key")
+    with pytest.raises(Refused, match="stands already"):
+        queue(database, client_msg_id="idempotency-key")
+    assert [
+        row.outbox_id for row in in_unit(database.reader, lambda c: queued(c, "main", NOW, 9))
+    ] == [first]
+
+
+def test_an_idempotent_insert_is_silent_the_second_time(database: Database) -> None:
+    statement = (
+        "INSERT INTO outbox (account, command, payload, client_msg_id)"
+        " VALUES ('main', 'CANCEL_ORDER', :payload, 'key')"
+        " ON CONFLICT (account, client_msg_id) DO NOTHING"
+    )
+    for _ in range(2):
+        run_sql(database, statement, payload=json.dumps(CANCEL))
+    assert run_sql(database, "SELECT count(*) FROM outbox") == [(1,)]
+
+
+REPLACEMENTS = [
+    "INSERT OR REPLACE INTO outbox (account, command, payload, client_msg_id)"
+    " SELECT account, command, payload, client_msg_id FROM outbox",
+    "REPLACE INTO outbox (account, command, payload, client_msg_id)"
+    " SELECT account, command, payload, client_msg_id FROM outbox",
+    "REPLACE INTO outbox (outbox_id, account, command, payload)"
+    " SELECT outbox_id, account, command, payload FROM outbox",
+    "REPLACE INTO outbox (outbox_id, account, command, payload)"
+    " SELECT outbox_id, 'other', command, payload FROM outbox",
+    "INSERT INTO outbox (outbox_id, account, command, payload)"
+    " SELECT -1, account, command, payload FROM outbox",
+    "INSERT INTO outbox (account, command, payload, client_msg_id)"
+    " SELECT account, command, payload, client_msg_id FROM outbox WHERE true"
+    " ON CONFLICT DO UPDATE SET status = 'queued'",
+]
+
+
+@pytest.mark.parametrize("recursive_triggers", ["ON", "OFF"])
+@pytest.mark.parametrize("statement", REPLACEMENTS)
+def test_sqlites_replace_never_queues_a_sent_command_again(
+    sqlite: Database, statement: str, recursive_triggers: str
+) -> None:
+    outbox_id = queue(sqlite)
+    run_sql(sqlite, "UPDATE outbox SET status = 'sending'")
+    with pytest.raises(Refused):
+        run_sql(sqlite, f"PRAGMA recursive_triggers = {recursive_triggers}", statement)
+    assert run_sql(sqlite, "SELECT outbox_id, status FROM outbox") == [(outbox_id, "sending")]
+
+
+@pytest.mark.parametrize("moment", ["2026-03-01 12:00:00", "2026-03-01 12:00:00.123456"])
+def test_a_time_on_sqlite_is_taken_as_it_sorts(sqlite: Database, moment: str) -> None:
+    insert(
+        sqlite,
+        account="main",
+        command="CANCEL_ORDER",
+        payload=json.dumps(CANCEL),
+        expires_at=moment,
+        not_before=moment,
+    )
+    [row] = in_unit(sqlite.reader, lambda c: queued(c, "main", NOW, 9))
+    assert row.expires_at is not None
+    assert row.expires_at.replace(microsecond=0) == NOW.replace(microsecond=0)
+
+
+@pytest.mark.parametrize(
+    "moment",
+    ["tomorrow", "2026-03-01", "2026-03-01T12:00:00", "1772366400", "2026-03-01 12:00:00+02:00"],
+)
+@pytest.mark.parametrize("column", ["expires_at", "not_before"])
+def test_any_other_time_on_sqlite_is_refused(sqlite: Database, column: str, moment: str) -> None:
+    columns = {"account": "main", "command": "CANCEL_ORDER", "payload": json.dumps(CANCEL)}
+    with pytest.raises(Refused, match=column):
+        insert(sqlite, **columns, **{column: moment})
+    queue(sqlite)
+    with pytest.raises(Refused, match=column):
+        run_sql(sqlite, f"UPDATE outbox SET {column} = :moment", moment=moment)
+
+
+# What becomes of it.
+
+
+@pytest.mark.parametrize("column", ["account", "command", "payload", "client_msg_id", "created_at"])
+def test_what_was_ordered_can_not_be_changed(database: Database, column: str) -> None:
+    queue(database)
+    value = "created_by" if column != "created_at" else "expires_at"
+    changed = f"UPDATE outbox SET expires_at = '2030-01-01 00:00:00', {column} = {value}"
+    run_sql(database, "UPDATE outbox SET expires_at = '2031-01-01 00:00:00'")
+    with pytest.raises(Refused, match="what was ordered"):
+        run_sql(database, changed)
+
+
+def test_a_command_can_not_be_deleted(database: Database) -> None:
+    queue(database)
+    with pytest.raises(Exception, match=r"refused|never deleted"):
+        run_sql(database, "DELETE FROM outbox")
+    assert run_sql(database, "SELECT count(*) FROM outbox") == [(1,)]
+
+
+#: One legal way to each status.
+WAYS: dict[Status, tuple[Status, ...]] = {
+    Status.QUEUED: (),
+    Status.SENDING: (Status.SENDING,),
+    Status.SENT: (Status.SENDING, Status.SENT),
+    Status.ACKNOWLEDGED: (Status.SENDING, Status.SENT, Status.ACKNOWLEDGED),
+    Status.ACCEPTED: (Status.SENDING, Status.SENT, Status.ACKNOWLEDGED, Status.ACCEPTED),
+    Status.REJECTED: (Status.SENDING, Status.SENT, Status.REJECTED),
+    Status.IN_DOUBT: (Status.SENDING, Status.IN_DOUBT),
+    Status.NOT_PLACED: (Status.SENDING, Status.IN_DOUBT, Status.NOT_PLACED),
+    Status.EXPIRED: (Status.EXPIRED,),
+    Status.WITHDRAWN: (Status.WITHDRAWN,),
+    Status.REFUSED: (Status.REFUSED,),
+}
+
+
+def change(database: Database, outbox_id: int, here: Status, there: Status) -> None:
+    def unit(connection: Connection) -> bool:
+        return change_status(connection, "main", outbox_id, here, there, now=NOW)
+
+    assert in_unit(database.writer, unit)
+
+
+def test_the_database_allows_the_changes_of_the_table_of_states_and_no_other(
+    database: Database,
+) -> None:
+    allowed = {(here, there) for here in TRANSITIONS for there in TRANSITIONS[here]}
+    found = set()
+    for here, there in product(Status, Status):
+        outbox_id = queue(database)
+        for step in WAYS[here]:
+            run_sql(
+                database,
+                "UPDATE outbox SET status = :step WHERE outbox_id = :id",
+                step=step.value,
+                id=outbox_id,
+            )
+        try:
+            change(database, outbox_id, here, there)
+        except Refused:
+            continue
+        if here is not there:
+            found.add((here, there))
+    assert found == allowed
+
+
+def test_every_change_of_status_is_written_down(owned: Database) -> None:
+    outbox_id = queue(owned)
+    assert claimed(owned, outbox_id)
+    in_unit(owned.writer, lambda c: mark_sent(c, "main", outbox_id, 7, NOW))
+    run_sql(owned, "UPDATE outbox SET status = 'in_doubt', reason = 'by hand'")
+    asked = (
+        "SELECT seq, from_status, to_status, reason, changed_by FROM outbox_transitions"
+        " ORDER BY account, outbox_id, seq"
+    )
+    recorder, someone = ("recorder", "sqlite") if owned.dialect == "sqlite" else ("postgres",) * 2
+    assert run_sql(owned, asked) == [
+        (1, None, "queued", None, someone),
+        (2, "queued", "sending", None, recorder),
+        (3, "sending", "sent", None, recorder),
+        (4, "sent", "in_doubt", "by hand", someone),
+    ]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE outbox_transitions SET to_status = 'sent'",
+        "DELETE FROM outbox_transitions",
+    ],
+)
+def test_the_history_of_commands_is_append_only(database: Database, statement: str) -> None:
+    queue(database)
+    with pytest.raises(Exception, match="append-only"):
+        run_sql(database, statement)
+
+
+def test_a_caller_can_take_back_what_is_still_queued(owned: Database) -> None:
+    outbox_id = queue(owned)
+    withdraw = "UPDATE outbox SET status = 'withdrawn', reason = 'changed my mind'"
+    run_sql(owned, withdraw)
+    assert not claimed(owned, outbox_id)
+    other = queue(owned)
+    assert claimed(owned, other)
+    with pytest.raises(Refused, match="status can not change"):
+        run_sql(owned, f"{withdraw} WHERE outbox_id = {other}")
+
+
+def test_a_claim_says_whose_it_is(owned: Database) -> None:
+    outbox_id = queue(owned)
+    assert claimed(owned, outbox_id)
+    [row] = in_unit(owned.reader, lambda c: unresolved(c, "main"))
+    assert (row.status, row.epoch, row.connection_id, row.customer_order_id, row.updated_at) == (
+        "sending",
+        1,
+        "c-1",
+        "ours",
+        NOW,
+    )
+
+
+def test_a_command_is_claimed_once(owned: Database) -> None:
+    outbox_id = queue(owned)
+    assert [claimed(owned, outbox_id), claimed(owned, outbox_id)] == [True, False]
+
+
+def test_nobody_claims_with_another_epoch_or_a_lease_that_ran_out(owned: Database) -> None:
+    outbox_id = queue(owned)
+    assert not claimed(owned, outbox_id, epoch=2)
+    assert not claimed(owned, outbox_id, now=NOW + MINUTE)
+    in_unit(owned.writer, lambda c: take(c, "main", holder="other", now=NOW + MINUTE, ttl=MINUTE))
+    assert not claimed(owned, outbox_id)
+    assert status_of(owned, outbox_id) == "queued"
+
+
+@pytest.mark.parametrize(
+    ("switch", "permitted"),
+    [
+        ("on", {"PLACE_LIMIT_ORDER", "CANCEL_ORDER"}),
+        ("cancel_only", {"CANCEL_ORDER"}),
+        ("off", set()),
+    ],
+)
+def test_the_switch_decides_at_the_claim(owned: Database, switch: str, permitted: set[str]) -> None:
+    ids = {command: queue(owned, command) for command in ("PLACE_LIMIT_ORDER", "CANCEL_ORDER")}
+    run_sql(owned, f"UPDATE controls SET trading = '{switch}'")
+    assert {command for command, outbox_id in ids.items() if claimed(owned, outbox_id)} == permitted
+    assert in_unit(owned.reader, lambda c: read_switch(c, "main")) == switch
+
+
+def test_an_account_without_a_switch_sends_nothing(owned: Database) -> None:
+    outbox_id = queue(owned)
+    run_sql(owned, "DELETE FROM controls")
+    assert not claimed(owned, outbox_id)
+    assert in_unit(owned.reader, lambda c: read_switch(c, "main")) == "off"
+
+
+def test_a_switch_thrown_by_hand_says_who_and_when(owned: Database) -> None:
+    run_sql(owned, "UPDATE controls SET trading = 'off', reason = 'panic'")
+    [(by, at)] = run_sql(owned, "SELECT changed_by, changed_at FROM controls")
+    assert by == ("sqlite" if owned.dialect == "sqlite" else "postgres")
+    assert str(at)[:19] != str(NOW)[:19]
+
+
+def test_a_switch_that_stands_is_left_as_it_is(owned: Database) -> None:
+    run_sql(owned, "UPDATE controls SET trading = 'off'")
+    in_unit(owned.writer, lambda c: ensure_control(c, "main", NOW))
+    assert in_unit(owned.reader, lambda c: read_switch(c, "main")) == "off"
+
+
+def test_what_expired_or_waits_is_not_claimed(owned: Database) -> None:
+    expired = queue(owned, expires_at=NOW)
+    waiting = queue(owned, not_before=NOW + MINUTE)
+    assert not claimed(owned, expired)
+    assert not claimed(owned, waiting)
+
+
+def test_the_queue_has_the_expired_first_then_the_order_of_sending(database: Database) -> None:
+    later = queue(database, not_before=NOW + MINUTE, priority=99)
+    plain = queue(database)
+    urgent = queue(database, priority=1)
+    cancel = queue(database, "CANCEL_ORDER", priority=-1)
+    expired = queue(database, expires_at=NOW)
+
+    def ids(limit: int) -> list[int]:
+        rows = in_unit(database.reader, lambda c: queued(c, "main", NOW, limit))
+        return [row.outbox_id for row in rows]
+
+    assert ids(9) == [expired, cancel, urgent, plain, later]
+    assert ids(2) == [expired, cancel]
+
+
+def test_only_what_may_have_gone_out_comes_into_doubt(owned: Database) -> None:
+    sending, sent, acknowledged, still_queued = (queue(owned) for _ in range(4))
+    for outbox_id in (sending, sent, acknowledged):
+        assert claimed(owned, outbox_id)
+    for outbox_id in (sent, acknowledged):
+        change(owned, outbox_id, Status.SENDING, Status.SENT)
+    in_unit(
+        owned.writer,
+        lambda c: change_status(
+            c, "main", acknowledged, "sent", "acknowledged", now=NOW, order_id="o-9"
+        ),
+    )
+    doubtful = in_unit(
+        owned.writer, lambda c: mark_in_doubt(c, "main", reason="killed", now=NOW + MINUTE)
+    )
+    assert doubtful == [sending, sent]
+    assert status_of(owned, still_queued) == "queued"
+    assert status_of(owned, acknowledged) == "acknowledged"
+    rows = in_unit(owned.reader, lambda c: unresolved(c, "main"))
+    assert [(row.outbox_id, row.reason) for row in rows] == [
+        (sending, "killed"),
+        (sent, "killed"),
+        (acknowledged, None),
+    ]
+    [found] = in_unit(owned.reader, lambda c: find(c, "main", order_id="o-9"))
+    assert found.outbox_id == acknowledged
+
+
+def test_a_change_from_another_status_than_expected_is_none(database: Database) -> None:
+    outbox_id = queue(database)
+    changed = in_unit(
+        database.writer,
+        lambda c: change_status(c, "main", outbox_id, "sent", "acknowledged", now=NOW),
+    )
+    assert not changed
+    assert status_of(database, outbox_id) == "queued"
+
+
+# What PostgreSQL adds.
+
+
+def test_the_daemon_is_woken_by_a_command_and_by_the_switch(postgres: Database) -> None:
+    in_unit(postgres.writer, lambda c: ensure_control(c, "main", NOW))
+    url = postgres.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(url, autocommit=True) as listening:
+        listening.execute("LISTEN recorder_outbox")
+        queue(postgres)
+        run_sql(postgres, "UPDATE controls SET trading = 'off'")
+        woken = list(listening.notifies(timeout=10, stop_after=2))
+    assert [(note.channel, note.payload) for note in woken] == [("recorder_outbox", "main")] * 2
+
+
+def test_a_takeover_waits_for_a_claim_under_way_and_sees_it(postgres: Database) -> None:
+    def own(connection: Connection) -> None:
+        take(connection, "main", holder="old", now=NOW, ttl=MINUTE)
+        ensure_control(connection, "main", NOW)
+
+    in_unit(postgres.writer, own)
+    outbox_id = queue(postgres)
+    taken_over: list[list[int]] = []
+
+    def take_over(connection: Connection) -> list[int]:
+        later = NOW + 2 * MINUTE
+        take(connection, "main", holder="new", now=later, ttl=MINUTE)
+        return mark_in_doubt(connection, "main", reason="taken over", now=later)
+
+    rival = threading.Thread(target=lambda: taken_over.append(in_unit(postgres.writer, take_over)))
+
+    def slow_claim(connection: Connection) -> bool:
+        done = claim(
+            connection,
+            "main",
+            outbox_id,
+            epoch=1,
+            connection_id="c",
+            customer_order_id=None,
+            now=NOW,
+        )
+        rival.start()
+        waiting = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+        while not connection.execute(waiting).scalar_one():
+            connection.execute(text("SELECT pg_sleep(0.01), pg_stat_clear_snapshot()"))
+        return done
+
+    assert in_unit(postgres.writer, slow_claim)
+    rival.join()
+    assert taken_over == [[outbox_id]]
+
+
+ENQUEUE = (
+    "INSERT INTO outbox (account, command, payload, client_msg_id)"
+    " VALUES ('main', 'CANCEL_ORDER', :payload, 'mine') RETURNING outbox_id"
+)
+
+
+def as_role(role: str) -> str:
+    return f"SET LOCAL ROLE {role}"
+
+
+def test_the_enqueuer_queues_and_throws_the_switch(postgres: Database) -> None:
+    in_unit(postgres.writer, lambda c: ensure_control(c, "main", NOW))
+    enqueuer = as_role("recorder_enqueuer")
+    assert run_sql(postgres, enqueuer, ENQUEUE, payload=json.dumps(CANCEL)) == [(1,)]
+    run_sql(postgres, enqueuer, "UPDATE controls SET trading = 'off' WHERE account = 'main'")
+    assert len(run_sql(postgres, "SELECT * FROM outbox_transitions")) == 1
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT * FROM events",
+        "SELECT * FROM balances",
+        "SELECT payload FROM outbox",
+        "UPDATE outbox SET status = 'accepted'",
+        "INSERT INTO outbox (account, command, payload, created_by)"
+        " VALUES ('main', 'CANCEL_ORDER', '{}', 'somebody else')",
+        "INSERT INTO outbox_transitions VALUES ('main', 1, 1)",
+        "UPDATE controls SET changed_by = 'somebody else'",
+        "UPDATE leases SET epoch = 99",
+    ],
+)
+def test_the_enqueuer_can_do_nothing_else(postgres: Database, statement: str) -> None:
+    with pytest.raises(Exception, match="permission denied"):
+        run_sql(postgres, as_role("recorder_enqueuer"), statement)
+
+
+@pytest.mark.parametrize("table", ["events", "event_json", "balances", "outbox", "leases"])
+def test_the_reader_reads_everything_and_writes_nothing(postgres: Database, table: str) -> None:
+    reader = as_role("recorder_reader")
+    run_sql(postgres, reader, f"SELECT * FROM {table}")
+    if table == "event_json":
+        return
+    with pytest.raises(Exception, match="permission denied"):
+        run_sql(postgres, reader, f"DELETE FROM {table}")
