@@ -111,13 +111,14 @@ async def run_until_signal(settings: Settings, world: World | None = None) -> No
     Raises ConfigurationError, SchemaMismatch, LeaseHeld, LeaseLost or StorageFailed.
     """
     stop = trio.Event()
-    async with trio.open_nursery() as nursery:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            nursery.start_soon(_watch_signals, signals, stop, nursery.cancel_scope)
-            try:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_watch_signals, signals, stop, nursery.cancel_scope)
                 await run_daemon(settings, world or World(), stop=stop)
-            finally:
                 nursery.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            raise _the_reason(group) from group
 
 
 async def _watch_signals(
@@ -267,6 +268,7 @@ async def _stop_in_order(
         inbox.put(noted(account.settings.name, now_us, Note.RECORDER_STOPPED, {}))
     inbox.close()
     await drained.wait()
+    committed.hurry()
     for account in accounts:
         for projector in account.projectors:
             await projector.wait_at(committed.heads[account.settings.name])
@@ -323,7 +325,16 @@ def _projectors(
     folds = [_projection_fold(projection, name) for projection in PROJECTIONS]
     folds.append(_settling_fold(name))
     return [
-        Projector(name, fold, runners.projector(), committed, world.clock, note) for fold in folds
+        Projector(
+            name,
+            fold,
+            runners.projector(),
+            committed,
+            world.clock,
+            note,
+            is_log_busy=lambda: inbox.is_busy,
+        )
+        for fold in folds
     ]
 
 

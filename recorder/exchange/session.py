@@ -34,9 +34,10 @@ given as it stands. The note says what may be concluded:
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 
+import msgspec
 from attrs import define, field, frozen
 
 from recorder.exchange.actions import Action, Fact, Lost, Say
@@ -64,6 +65,7 @@ LATE_S = 1.0
 #: Seen in clients' code only; none is documented.
 _REFUSALS = frozenset({"ERROR", "UNAUTHORIZED", "AUTH_FAILED"})
 _NOT_UNDERSTOOD = frozenset({"UNSUPPORTED", "ERROR"})
+_NOTHING: Sequence[Action] = ()
 _SNAPSHOT_TYPES = frozenset({"BALANCE_UPDATE", "OPEN_ORDERS_UPDATE"})
 
 
@@ -151,15 +153,19 @@ class Session:
         self._in_band = authenticate is not None
         return [authenticate] if authenticate is not None else []
 
-    def on_frame(self, now_s: float, frame_type: str, text: str) -> list[Action]:
+    def on_frame(self, now_s: float, frame_type: str, text: str) -> Sequence[Action]:
         """Take one frame; ``frame_type`` is "" and ``text`` may be "" where it is no JSON."""
+        if self.state is State.LIVE and frame_type != "PONG":
+            # The hot path: it only proves that the line is alive; what is due, the timer finds.
+            self._now_s = self._heard_s = now_s
+            return _NOTHING
         if self.state is State.DEAD:
-            return []
+            return _NOTHING
         assert self.state is not State.OPENED, "a frame before on_open"
         self._advance(now_s)
         self._heard_s = now_s
         actions = self._answer(frame_type, text)
-        return actions + self._due()
+        return [*actions, *self._due()]
 
     def on_time(self, now_s: float) -> list[Action]:
         """Do what is due by now."""
@@ -318,11 +324,10 @@ class Session:
     # The snapshot
 
     def _take_snapshot_frame(self, frame_type: str, text: str) -> None:
-        content = _frame_content(text)
         if frame_type == "OPEN_ORDERS_UPDATE":
-            self._listed = self._listed or _is_full_list(content)
+            self._listed = self._listed or _is_full_list(_frame_content(text))
             return
-        currency = _currency(content)
+        currency = _named_currency(text)
         if currency is not None and currency not in self._currencies:
             self._currencies.add(currency)
             self._named_s = self._now_s
@@ -369,13 +374,33 @@ def _nothing(number: str) -> None:
     """Read no number: none matters here, and one of 10,000 digits would raise."""
 
 
-def _currency(content: object) -> str | None:
-    """Return the code of the currency that a balance is about."""
-    currency = content.get("currency") if isinstance(content, dict) else None
-    if isinstance(currency, dict):
-        # The rand's symbol is "R"; shortName is the code that everything else uses.
-        currency = currency.get("shortName") or currency.get("symbol")
-    return currency if isinstance(currency, str) and currency else None
+class _Currency(msgspec.Struct):
+    # The rand's symbol is "R"; shortName is the code that everything else uses.
+    shortName: str | None = None  # noqa: N815 - the wire's own name
+    symbol: str | None = None
+
+
+class _Balance(msgspec.Struct):
+    currency: _Currency | str | None = None
+
+
+class _BalanceFrame(msgspec.Struct):
+    data: _Balance | None = None
+
+
+_BALANCE_DECODER = msgspec.json.Decoder(_BalanceFrame)
+
+
+def _named_currency(text: str) -> str | None:
+    """Return the code of the currency that a BALANCE_UPDATE is about, without reading the rest."""
+    try:
+        data = _BALANCE_DECODER.decode(text).data
+    except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError):
+        return None
+    currency = data.currency if data is not None else None
+    if isinstance(currency, _Currency):
+        return currency.shortName or currency.symbol
+    return currency or None
 
 
 def _is_full_list(content: object) -> bool:

@@ -9,28 +9,40 @@ the first previous digest is 32 zero bytes.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from hashlib import sha256
 
 from recorder.log.event import Draft, Event
 
-VERSION = b"1"
-_VERSION_FIELD = len(VERSION).to_bytes(4, "big") + VERSION
+VERSION = "1"
+
+
+def field(text: str) -> bytes:
+    """Return ``F(text)``: its length in UTF-8 as four bytes big-endian, then its bytes."""
+    encoded = text.encode()
+    return len(encoded).to_bytes(4, "big") + encoded
+
+
+#: Accounts, connections, origins, types and encodings come again and again.
+_known_field = lru_cache(maxsize=1024)(field)
+_VERSION_FIELD = field(VERSION)
 
 
 def digest_event(previous: bytes, position: int, event: Draft | Event) -> bytes:
     """Return the 32 bytes that chain ``event`` at ``position`` to the ``previous`` digest."""
-    parts = [previous, _VERSION_FIELD]
-    for text in (
-        event.account,
-        str(position),
-        str(event.received_us),
-        event.connection_id or "",
-        event.origin,
-        event.type,
-        event.encoding,
-        event.payload,
-    ):
-        field = text.encode()
-        parts.append(len(field).to_bytes(4, "big"))
-        parts.append(field)
-    return sha256(b"".join(parts)).digest()
+    return sha256(
+        b"".join(
+            (
+                previous,
+                _VERSION_FIELD,
+                _known_field(event.account),
+                field(str(position)),
+                field(str(event.received_us)),
+                _known_field(event.connection_id or ""),
+                _known_field(event.origin),
+                _known_field(event.type),
+                _known_field(event.encoding),
+                field(event.payload),
+            )
+        )
+    ).digest()

@@ -56,14 +56,14 @@ def append(connection: Connection, heads: Mapping[str, Head], drafts: Sequence[D
 
 def chained(heads: Mapping[str, Head], drafts: Sequence[Draft]) -> Appended:
     """Return the events that the drafts become: the next positions, digests chained to the head."""
-    after: dict[str, Head] = {}
+    # Two plain dictionaries, because a Head per event would cost as much as its digest.
+    positions = {account: head.position for account, head in heads.items()}
+    digests = {account: head.digest for account, head in heads.items()}
     made = []
     for draft in drafts:
         account = draft.account
-        previous = after.get(account) or heads[account]
-        position = previous.position + 1
-        digest = digest_event(previous.digest, position, draft)
-        after[account] = Head(position, digest)
+        position = positions[account] = positions[account] + 1
+        digest = digests[account] = digest_event(digests[account], position, draft)
         made.append(
             Event(
                 account,
@@ -78,7 +78,10 @@ def chained(heads: Mapping[str, Head], drafts: Sequence[Draft]) -> Appended:
                 digest,
             )
         )
-    return Appended(after, tuple(made))
+    grown = {draft.account for draft in drafts}
+    return Appended(
+        {account: Head(positions[account], digests[account]) for account in grown}, tuple(made)
+    )
 
 
 def _row(event: Event) -> tuple[Any, ...]:

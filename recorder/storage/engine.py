@@ -1,9 +1,10 @@
 """Opens the database and runs units of work on it.
 
-One `Database` has three engines, because three kinds of work want different promises from it:
+One `Database` has four engines, because four kinds of work want different promises from it:
 the *writer* is durable before it returns (the log, the outbox, the leases); the *projector* may
 lose its last moments in a crash of the machine, since its tables are folded from the log again; the
-*reader* can't write at all, and sees one snapshot per unit.
+*reader* can't write at all, and sees one snapshot per unit; *scratch* sees one snapshot per unit as
+well and may keep temporary tables, for as long as its connection.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _USE = "use sqlite:///path/to/file.db or postgresql://user@host/database"
 
 @frozen
 class Database:
-    """An opened database: three engines, and how to name it to a person."""
+    """An opened database: its engines, and how to name it to a person."""
 
     #: "sqlite" or "postgresql".
     dialect: str
@@ -40,10 +41,11 @@ class Database:
     writer: Engine = field(repr=False)
     projector: Engine = field(repr=False)
     reader: Engine = field(repr=False)
+    scratch: Engine = field(repr=False)
 
     def close(self) -> None:
         """Close every connection that no unit is using."""
-        for engine in (self.writer, self.projector, self.reader):
+        for engine in (self.writer, self.projector, self.reader, self.scratch):
             engine.dispose()
 
     def __enter__(self) -> Self:
@@ -81,11 +83,12 @@ def open_database(url: str, *, application: str = "recorder") -> Database:
     ConfigurationError for a URL, a SQLite library or (with the first unit) a server we can't use.
     """
     parsed = normal_url(url)
-    if parsed.get_backend_name() == "sqlite":
-        writer, projector, reader = sqlite.open_engines(parsed)
-        return Database("sqlite", shown_url(parsed), parsed, writer, projector, reader)
-    writer, projector, reader = postgresql.open_engines(parsed, application)
-    return Database("postgresql", shown_url(parsed), parsed, writer, projector, reader)
+    dialect = parsed.get_backend_name()
+    if dialect == "sqlite":
+        engines = sqlite.open_engines(parsed)
+    else:
+        engines = postgresql.open_engines(parsed, application)
+    return Database(dialect, shown_url(parsed), parsed, **engines)
 
 
 def shown_url(url: URL) -> str:

@@ -169,7 +169,7 @@ def claim(
 def place(connection: Connection, account: str, outbox_id: int, position: int) -> None:
     """Record the position of the ``sent`` event, in the transaction that claims and appends it.
 
-    Whoever judges answers by it never has to guess whether they stand before or behind the question.
+    Whoever judges answers by it never has to guess whether they stand before or behind it.
     """
     placed = (
         update(outbox)

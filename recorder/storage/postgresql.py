@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import psycopg
-from sqlalchemy import URL, Engine, create_engine, event
+from sqlalchemy import URL, Engine, NullPool, create_engine, event
 
 from recorder.errors import ConfigurationError
 
@@ -39,29 +39,42 @@ _BOUNDED = {
 }
 
 
-def open_engines(url: URL, application: str) -> tuple[Engine, Engine, Engine]:
-    """Return writer, projector and reader; the server is looked at when the first connects."""
-    return (
+def open_engines(url: URL, application: str) -> dict[str, Engine]:
+    """Return the engines by name; the server is looked at when the first of them connects."""
+
+    def engine(settings: dict[str, str], **options: Any) -> Engine:
+        arguments = _connect_arguments(url, application, settings)
+        return _engine(url, arguments, **(_KEPT_OPEN | options))
+
+    durable, derived = {"synchronous_commit": "on"}, {"synchronous_commit": "off"}
+    return {
         # Durable, whatever the server's or the role's default is.
-        _engine(url, application, _BOUNDED | {"synchronous_commit": "on"}),
+        "writer": engine(_BOUNDED | durable),
         # What a crash of the server takes from the projections is folded again from the log.
-        _engine(url, application, _BOUNDED | {"synchronous_commit": "off"}),
-        _engine(
+        "projector": engine(_BOUNDED | derived),
+        "reader": engine({"default_transaction_read_only": "on"}, **_ONE_SNAPSHOT),
+        # A temporary table is gone with its connection.
+        "scratch": _engine(
             url,
-            application,
-            {"default_transaction_read_only": "on"},
-            isolation_level="REPEATABLE READ",
+            _connect_arguments(url, application, durable),
+            poolclass=NullPool,
+            **_ONE_SNAPSHOT,
         ),
-    )
+    }
 
 
-def _engine(url: URL, application: str, settings: dict[str, str], **options: Any) -> Engine:
+_ONE_SNAPSHOT = {"isolation_level": "REPEATABLE READ"}
+_KEPT_OPEN = {
+    "pool_size": POOL_SIZE,
+    "max_overflow": POOL_OVERFLOW,
+    "pool_timeout": POOL_TIMEOUT_S,
+}
+
+
+def _engine(url: URL, arguments: dict[str, Any], **options: Any) -> Engine:
     engine = create_engine(
         url,
-        connect_args=_connect_arguments(url, application, settings),
-        pool_size=POOL_SIZE,
-        max_overflow=POOL_OVERFLOW,
-        pool_timeout=POOL_TIMEOUT_S,
+        connect_args=arguments,
         # Payloads don't belong into tracebacks: they say what an account holds.
         hide_parameters=True,
         **options,

@@ -105,7 +105,7 @@ def read_page(
     statement = _behind(connection, account, after, up_to, types).limit(limit)
     if connection.dialect.name == "sqlite":
         return _first_bytes(connection.execute(statement), limit)
-    found = [*map(_event, connection.execute(_bounded(statement)))]
+    found = [*map(_event, connection.execute(bounded(statement)))]
     return Page(found, is_last=len(found) < limit and _weight(found) < PAGE_BYTES)
 
 
@@ -139,10 +139,13 @@ def _first_bytes(rows: Iterable[Row[*tuple[Any, ...]]], limit: int) -> Page:
     return Page(found, is_last=len(found) < limit)
 
 
-def _bounded(statement: Select[*tuple[Any, ...]]) -> Select[*tuple[Any, ...]]:
-    """Cut behind the row that fills the page: PostgreSQL's driver takes all rows at once."""
+def bounded(statement: Select[*tuple[Any, ...]]) -> Select[*tuple[Any, ...]]:
+    """Return the statement, on PostgreSQL, cut behind the row whose payload fills `PAGE_BYTES`.
+
+    Its driver takes all rows of a result at once.
+    """
     page = statement.subquery()
-    octets = func.octet_length(page.c.payload)
+    octets = func.coalesce(func.octet_length(page.c.payload), 0)
     before = func.sum(octets).over(order_by=page.c.position) - octets
     weighed = select(page, before.label("before")).subquery()
     columns = [column for column in weighed.c if column.name != "before"]
@@ -150,7 +153,7 @@ def _bounded(statement: Select[*tuple[Any, ...]]) -> Select[*tuple[Any, ...]]:
 
 
 def _weight(found: Iterable[Event]) -> int:
-    """Return the bytes of the payloads, as `_bounded` counts them."""
+    """Return the bytes of the payloads, as `bounded` counts them."""
     return sum(len(event.payload.encode()) for event in found)
 
 

@@ -12,9 +12,10 @@ import os
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event
+from sqlalchemy import URL, Connection, Engine, NullPool, QueuePool, create_engine, event
 
 from recorder.errors import ConfigurationError
 
@@ -29,8 +30,8 @@ READERS_MAX = 5
 WAL_FILE_BYTES = 64 * 1024 * 1024
 
 
-def open_engines(url: URL) -> tuple[Engine, Engine, Engine]:
-    """Return writer, projector and reader. Raises ConfigurationError for an old library."""
+def open_engines(url: URL) -> dict[str, Engine]:
+    """Return the engines by name. Raises ConfigurationError for an old library."""
     if sqlite3.sqlite_version_info < OLDEST:
         oldest = ".".join(map(str, OLDEST))
         raise ConfigurationError(
@@ -38,36 +39,44 @@ def open_engines(url: URL) -> tuple[Engine, Engine, Engine]:
         )
     assert url.database is not None
     path = Path(url.database).absolute()
-    writer = _engine(path, size=1, begin="BEGIN IMMEDIATE", pragmas=["synchronous=FULL"])
-    # WAL keeps commits in order, so a crash loses a tail of projections, never their middle,
-    # and the tail is folded again from the log.
-    projector = _engine(path, size=1, begin="BEGIN IMMEDIATE", pragmas=["synchronous=NORMAL"])
-    reader = _engine(path, size=READERS_MAX, begin="BEGIN", pragmas=["query_only=ON"])
-    return writer, projector, reader
+    return {
+        "writer": _engine(path, _kept_open(1), "BEGIN IMMEDIATE", "synchronous=FULL"),
+        # WAL keeps commits in order, so a crash loses a tail of projections, never their middle,
+        # and the tail is folded again from the log.
+        "projector": _engine(path, _kept_open(1), "BEGIN IMMEDIATE", "synchronous=NORMAL"),
+        "reader": _engine(path, _kept_open(READERS_MAX), "BEGIN", "query_only=ON"),
+        "scratch": _engine(path, {"poolclass": NullPool}, "BEGIN", "synchronous=FULL"),
+    }
 
 
-def _engine(path: Path, *, size: int, begin: str, pragmas: list[str]) -> Engine:
-    """Return an engine whose pool keeps ``size`` connections open for any thread to use."""
-    is_reader = size > 1
+def _kept_open(size: int) -> dict[str, Any]:
+    """Return a pool that keeps its connections open, for whichever thread comes next."""
+    return {
+        "poolclass": QueuePool,
+        "pool_size": size,
+        "max_overflow": 0,
+        "pool_timeout": POOL_TIMEOUT_S,
+    }
+
+
+def _engine(path: Path, pool: dict[str, Any], begin: str, pragma: str) -> Engine:
+    writes_at_once = begin == "BEGIN IMMEDIATE"
     engine = create_engine(
         URL.create("sqlite+pysqlite", database=str(path)),
-        creator=_connector(path, may_create=not is_reader),
-        poolclass=QueuePool,
-        pool_size=size,
-        max_overflow=0,
-        pool_timeout=POOL_TIMEOUT_S,
+        creator=_connector(path, may_create=writes_at_once),
         # Payloads don't belong into tracebacks: they say what an account holds.
         hide_parameters=True,
+        **pool,
     )
 
     @event.listens_for(engine, "connect")
     def on_connect(connection: sqlite3.Connection, _record: object) -> None:
         connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
-        if not is_reader:
+        if writes_at_once:
             _enter_wal(connection)
         # Without it a REPLACE would delete rows behind the triggers' backs.
-        for pragma in ["recursive_triggers=ON", f"journal_size_limit={WAL_FILE_BYTES}", *pragmas]:
-            connection.execute(f"PRAGMA {pragma}")
+        for setting in ("recursive_triggers=ON", f"journal_size_limit={WAL_FILE_BYTES}", pragma):
+            connection.execute(f"PRAGMA {setting}")
 
     @event.listens_for(engine, "begin")
     def on_begin(connection: Connection) -> None:

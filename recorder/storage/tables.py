@@ -10,6 +10,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Protocol
 
+import sqlalchemy
 from attrs import frozen
 from sqlalchemy import Connection, Update, delete, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -21,16 +22,27 @@ from recorder.storage.read import read_page
 from recorder.storage.rows import LIVE, clear
 from recorder.storage.schema import fold_failures, projections
 
-__all__ = ["Failure", "Memory", "Progress", "project", "record_error"]
+__all__ = [
+    "Failure",
+    "Memory",
+    "Progress",
+    "move_checkpoint",
+    "project",
+    "read_checkpoint",
+    "record_error",
+    "record_failures",
+]
 
 
 class Checkpointed(Protocol):
-    """Whatever keeps a checkpoint in ``projections``: a projection, or the settling of the outbox."""
+    """What keeps a checkpoint in ``projections``: a projection, or the settling of the outbox."""
 
     @property
     def name(self) -> str: ...
+
     @property
     def version(self) -> int: ...
+
     @property
     def tables(self) -> tuple[Table, ...]: ...
 
@@ -76,7 +88,7 @@ def project(
     )
     failures = fold_events(connection, projection, memory, account, page.events)
     position = up_to if page.is_last else page.events[-1].position
-    _record_failures(connection, projection.name, account, failures)
+    record_failures(connection, projection.name, account, failures)
     move_checkpoint(connection, projection.name, account, checkpoint, position, failures, now)
     memory.trim(projection)
     memory.position = position
@@ -137,6 +149,10 @@ def move_checkpoint(
     failures: tuple[Failure, ...],
     now: datetime,
 ) -> None:
+    """Move the checkpoint from ``expected`` to ``position``.
+
+    Raises StorageUnavailable where it stands elsewhere: another process moved it meanwhile.
+    """
     move = _row_of(account, name).where(projections.c.position == expected)
     values: dict[str, object] = {"position": position, "updated_at": now}
     if failures:
@@ -154,13 +170,18 @@ def _row_of(account: str, name: str) -> Update:
     )
 
 
-def _record_failures(
-    connection: Connection, name: str, account: str, failures: tuple[Failure, ...]
+def record_failures(
+    connection: Connection,
+    name: str,
+    account: str,
+    failures: tuple[Failure, ...],
+    target: sqlalchemy.Table = fold_failures,
 ) -> None:
+    """Write down the events that could not be folded."""
     if not failures:
         return
     dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-    statement = dialect.insert(fold_failures).on_conflict_do_nothing()
+    statement = dialect.insert(target).on_conflict_do_nothing()
     rows = [
         {"account": account, "projection": name, "position": position, "reason": reason}
         for position, reason in failures

@@ -61,3 +61,9 @@ class Committed:
         for account, seen in types.items():
             for listener in self._listeners[account]:
                 listener.wake(concerned=not listener.types.isdisjoint(seen))
+
+    def hurry(self) -> None:
+        """Wake every listener at once: a stop waits for nobody's patience."""
+        for listeners in self._listeners.values():
+            for listener in listeners:
+                listener.wake(concerned=True)

@@ -66,6 +66,11 @@ class Inbox:
         """True when frames have to wait outside."""
         return self.frames >= self.frames_max or self.bytes >= self.bytes_max
 
+    @property
+    def is_busy(self) -> bool:
+        """True when more waits than one transaction takes."""
+        return self.frames > BATCH_FRAMES_MAX
+
     def put(self, entry: Entry) -> None:
         """Queue an entry, full or not. For facts of our own, and for frames after `wait_room`."""
         if self._closed:

@@ -29,6 +29,9 @@ BATCH_EVENTS_MAX = 200
 #: An idle projector's checkpoint follows the head within this time.
 LAG_MAX_S = 1.0
 RETRY_S = 0.5
+#: While the log has more waiting than it takes in one transaction, a fold rests this long between
+#: two batches: what came in must be durable first, and what is held may be known a little later.
+REST_S = 0.25
 
 
 class Advance(Protocol):
@@ -73,6 +76,8 @@ class Projector:
     committed: Committed
     clock: Clock
     note: Noting
+    #: True while the log is behind.
+    is_log_busy: Callable[[], bool]
     position: int = -1
     _stopped: bool = False
     _moved: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot)
@@ -100,6 +105,8 @@ class Projector:
 
     async def _catch_up(self, up_to: int) -> None:
         while self.position < up_to:
+            if self.is_log_busy():
+                await trio.sleep(REST_S)
             try:
                 done = await self.runner.run(self.fold.step, up_to, BATCH_EVENTS_MAX, self._now())
             except BaseException as error:

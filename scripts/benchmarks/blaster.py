@@ -1,6 +1,6 @@
 """A WebSocket server that is as cheap as it can be, so that what is measured is its reader.
 
-It answers the upgrade, says AUTHENTICATED, and then sends prepared frames flat out or at a rate. Each
+It answers the upgrade, says AUTHENTICATED and a small snapshot, and then sends prepared frames flat out or at a rate. Each
 frame is a BALANCE_UPDATE of 450 bytes whose ``available`` is its number, so that a reader can tell
 which one it sees. Standard output gets one line per connection when all are sent.
 
@@ -21,6 +21,8 @@ import time
 CURRENCIES = 20
 CHUNK = 64
 END = '{"type":"END"}'
+#: A reader that judges the snapshot has done so before the measured frames come.
+SETTLE_S = 2.5
 
 
 def frame(text: str) -> bytes:
@@ -81,31 +83,40 @@ def upgrade(connection: socket.socket) -> None:
         b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
     )
     connection.sendall(frame('{"type":"AUTHENTICATED"}'))
+    for number in range(CURRENCIES):
+        connection.sendall(frame(balance(number)))
+    connection.sendall(frame('{"type":"OPEN_ORDERS_UPDATE","data":[]}'))
 
 
-def swallow(connection: socket.socket, gone: threading.Event) -> None:
+def swallow(connection: socket.socket, turn: threading.Lock, gone: threading.Event) -> None:
     """Answer every PING; read until the other side leaves."""
     try:
         while received := connection.recv(65_536):
             if len(received) > 6:
-                connection.sendall(frame('{"type":"PONG"}'))
+                with turn:
+                    connection.sendall(frame('{"type":"PONG"}'))
     except OSError:
         pass
     gone.set()
 
 
-def blast(connection: socket.socket, frames: list[bytes], rate: float) -> float:
+def blast(
+    connection: socket.socket, turn: threading.Lock, frames: list[bytes], rate: float
+) -> float:
     """Send all frames; return the seconds it took."""
     began = time.perf_counter()
     if rate == 0:
         for start in range(0, len(frames), CHUNK):
-            connection.sendall(b"".join(frames[start : start + CHUNK]))
+            with turn:
+                connection.sendall(b"".join(frames[start : start + CHUNK]))
     for number, each in enumerate(frames if rate else ()):
         wait = began + number / rate - time.perf_counter()
         if wait > 0:
             time.sleep(wait)
-        connection.sendall(each)
-    connection.sendall(frame(END))
+        with turn:
+            connection.sendall(each)
+    with turn:
+        connection.sendall(frame(END))
     return time.perf_counter() - began
 
 
@@ -118,11 +129,13 @@ def main() -> None:
     while True:
         connection, _ = server.accept()
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        gone = threading.Event()
+        gone, turn = threading.Event(), threading.Lock()
         upgrade(connection)
-        threading.Thread(target=swallow, args=(connection, gone), daemon=True).start()
+        threading.Thread(target=swallow, args=(connection, turn, gone), daemon=True).start()
+        time.sleep(SETTLE_S)
         try:
-            print("sent", count, f"{blast(connection, frames, rate):.3f}", flush=True)
+            seconds = blast(connection, turn, frames, rate)
+            print("sent", count, f"{seconds:.3f}", flush=True)
         except OSError:
             print("cut", flush=True)
         gone.wait()

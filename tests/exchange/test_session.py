@@ -411,7 +411,7 @@ def test_a_list_that_can_not_be_read_whole_is_no_list(content: str) -> None:
 )
 def test_a_balance_that_can_not_be_read_names_no_currency(text: str) -> None:
     session = Told().authenticated().frame(NO_ORDERS).session
-    assert session.on_frame(0.1, "BALANCE_UPDATE", text) == []
+    assert not session.on_frame(0.1, "BALANCE_UPDATE", text)
     told = Told(session, now_s=0.1)
     for second in range(1, 12):
         told.frame(PONG, at=second)
@@ -432,7 +432,7 @@ def test_a_dead_session_answers_nothing_and_keeps_its_first_reason() -> None:
     first = Lost("the recorder stopped", by="recorder")
     assert session.end(first) is first
     assert session.end(Lost("later")) is first
-    assert session.on_frame(1.0, "PONG", PONG) == []
+    assert not session.on_frame(1.0, "PONG", PONG)
     assert session.on_time(100.0) == []
     assert session.next_deadline is None
     assert not session.authenticated

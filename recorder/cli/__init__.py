@@ -1,0 +1,120 @@
+"""The command line: ``recorder COMMAND …``.
+
+Each command is a module with ``configure(parser)`` and ``run(call) -> exit code``. A module is
+imported when its command is called and not before, so that ``recorder --help`` is quick.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import TextIO
+
+from recorder import __version__
+from recorder.cli.call import Call
+from recorder.cli.exits import INTERRUPTED, MEANINGS, NOBODY_READS, WRONG, exit_code
+from recorder.cli.output import Output
+from recorder.errors import RecorderError
+
+#: Command → what its line of ``recorder --help`` says. The module has the command's name.
+COMMANDS = {
+    "run": "record the accounts, and send what is queued",
+    "demo": "show it all at work against a simulated exchange",
+    "simulator": "serve a simulated exchange",
+    "migrate": "bring the database's schema up to date",
+    "status": "say whether recording is going on, and how far everything is",
+    "balances": "show the balances of an account",
+    "orders": "show orders, or the history of one",
+    "events": "show the log, or follow it",
+    "enqueue": "queue a command in the outbox",
+    "outbox": "show queued commands, or the story of one",
+    "verify": "prove that the log is whole",
+    "rebuild": "fold the tables again from the log, or compare",
+}
+
+
+def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    ``argv`` leaves out the program's name; both default to those of the process.
+    """
+    given = list(sys.argv[1:] if argv is None else argv)
+    out, err = sys.stdout, sys.stderr
+    _tolerate(out, err)
+    try:
+        code = _call(given, os.environ if environment is None else environment, out, err)
+        out.flush()
+    except BrokenPipeError:
+        return _nobody_reads(out, err)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except SystemExit as ended:
+        # argparse leaves like this: after --help with 0, after a wrong argument with 2.
+        return ended.code if isinstance(ended.code, int) else WRONG
+    return code
+
+
+def _call(given: Sequence[str], environment: Mapping[str, str], out: TextIO, err: TextIO) -> int:
+    arguments = _parser(given[0] if given else "").parse_args(given)
+    output = Output(_wants_json(getattr(arguments, "form", None), out), out, err)
+    command = import_module(f"{__name__}.{arguments.command}")
+    try:
+        code: int = command.run(Call(arguments, environment, output))
+    except RecorderError as error:
+        output.warn(str(error))
+        return exit_code(error)
+    return code
+
+
+def _parser(chosen: str) -> ArgumentParser:
+    """Return the parser; only the chosen command's own arguments are known to it."""
+    parser = ArgumentParser(
+        prog="recorder",
+        description="Records everything a VALR account's WebSocket says, and sends what is queued.",
+        epilog=exit_codes(),
+        formatter_class=RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"recorder {__version__}")
+    commands = parser.add_subparsers(
+        title="commands", dest="command", metavar="COMMAND", required=True
+    )
+    for name, summary in COMMANDS.items():
+        own = commands.add_parser(
+            name,
+            help=summary,
+            description=summary[0].upper() + summary[1:] + ".",
+            epilog=exit_codes(),
+            formatter_class=RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        if name == chosen:
+            import_module(f"{__name__}.{name}").configure(own)
+    return parser
+
+
+def exit_codes() -> str:
+    """Return the lines that tell the exit codes."""
+    return "exit codes:\n" + "\n".join(f"  {code:<4} {text}" for code, text in MEANINGS.items())
+
+
+def _wants_json(form: str | None, out: TextIO) -> bool:
+    return form == "json" or (form is None and not out.isatty())
+
+
+def _tolerate(*streams: TextIO) -> None:
+    """Let a terminal that can't show a character show its escape, instead of failing on it."""
+    for stream in streams:
+        if reconfigure := getattr(stream, "reconfigure", None):
+            reconfigure(errors="backslashreplace")
+
+
+def _nobody_reads(*streams: TextIO) -> int:
+    """End quietly, and keep the interpreter from complaining when it flushes at its exit."""
+    with open(os.devnull, "w", encoding="ascii") as nowhere:  # noqa: PTH123 - not a path
+        for stream in streams:
+            os.dup2(nowhere.fileno(), stream.fileno())
+    return NOBODY_READS

@@ -1,0 +1,84 @@
+"""``recorder balances``: what the account holds, as far as anybody knows."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from recorder.cli.call import Call
+from recorder.cli.exits import OK
+from recorder.cli.flags import DATABASE, add_output, add_settings
+from recorder.cli.output import Column, count_of, quoted
+from recorder.cli.plain import short_time
+from recorder.cli.standing import Standing, as_of, doubts, read_standing
+from recorder.storage.engine import in_unit
+from recorder.storage.schema import balances
+
+COLUMNS = (
+    Column("currency"),
+    Column("available", right=True),
+    Column("reserved", right=True),
+    Column("total", right=True),
+    Column("basis", spare=True),
+    Column("updated_at", "updated by exchange (UTC)", spare=True),
+    Column("position", right=True, spare=True),
+)
+_PARTS = ("available", "reserved", "total", "lend_reserved", "borrow_reserved", "borrowed_amount")
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Add this command's arguments."""
+    parser.add_argument("--all", action="store_true", help="also currencies of which all is zero")
+    add_settings(parser, DATABASE)
+    add_output(parser)
+
+
+def run(call: Call) -> int:
+    """Print the balances of each account, and what keeps them from being the present ones."""
+
+    def look(connection: Connection) -> list[tuple[Standing, list[Mapping[str, Any]]]]:
+        return [
+            (read_standing(connection, account), read_balances(connection, account))
+            for account in call.accounts(connection)
+        ]
+
+    with call.database() as database:
+        for standing, rows in in_unit(database.reader, look):
+            _print(call, standing, rows)
+    return OK
+
+
+def read_balances(connection: Connection, account: str) -> list[Mapping[str, Any]]:
+    """Return the rows of ``balances``, by currency."""
+    wanted = select(balances).where(balances.c.account == account).order_by(balances.c.currency)
+    return [dict(row) for row in connection.execute(wanted).mappings()]
+
+
+def _print(call: Call, standing: Standing, rows: list[Mapping[str, Any]]) -> None:
+    output, now = call.output, call.now()
+    position, moved_at = as_of(standing, "balances")
+    held = rows if call.arguments.all else [row for row in rows if not is_zero(row)]
+    told = doubts(standing, now, "balances")
+    if not output.as_json:
+        when = f", folded {short_time(moved_at)} UTC" if moved_at else ""
+        output.line(f"account {quoted(standing.account)} as of position {position:,}{when}")
+    extra = {"as_of_position": position, "as_of": moved_at, "live": not told}
+    output.rows(
+        COLUMNS,
+        [{**row, **extra} for row in held],
+        empty=f"no balances of account {quoted(standing.account)}:"
+        + (" all it held is zero now (--all shows it)" if rows else " none was ever stated"),
+    )
+    for doubt in told:
+        output.warn(doubt)
+    if not output.as_json and len(rows) > len(held) > 0:
+        hidden = count_of(len(rows) - len(held), "currency", "currencies")
+        output.line(f"{hidden} with nothing left out; --all shows them")
+
+
+def is_zero(row: Mapping[str, Any]) -> bool:
+    """Tell whether every stated amount is zero, and the total is stated. Unknown isn't zero."""
+    return row["total"] is not None and not any(row[part] for part in _PARTS)

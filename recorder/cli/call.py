@@ -1,0 +1,107 @@
+"""One call of a command: what was asked, in which surroundings, and where the answer goes."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from attrs import field, frozen
+
+from recorder.cli.output import Output
+from recorder.clock import Clock, SystemClock
+from recorder.config import SETTINGS, Settings, read_settings
+from recorder.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from recorder.storage.engine import Database
+
+
+@frozen
+class Call:
+    """What a command's ``run`` is given."""
+
+    arguments: Namespace
+    environment: Mapping[str, str] = field(repr=False)
+    output: Output
+    clock: Clock = field(factory=SystemClock)
+
+    def settings(self) -> Settings:
+        """Return flags, environment and file as settings. Raises ConfigurationError."""
+        given = vars(self.arguments)
+        flags = {setting.name: given.get(setting.name) for setting in SETTINGS}
+        return read_settings(self.environment, flags, file=given.get("config"))
+
+    def now(self) -> datetime:
+        """Return the aware time in UTC."""
+        from recorder.log.event import from_us
+
+        return from_us(self.clock.wall_us())
+
+    @contextmanager
+    def database(self, *, check_schema: bool = True) -> Iterator[Database]:
+        """Open the database for a command that wants it to be there already.
+
+        Raises ConfigurationError where there is none, SchemaMismatch where it is another's or
+        another version's.
+        """
+        from recorder.storage.engine import in_unit, open_database
+
+        with open_database(self.settings().database_url, application="recorder-cli") as database:
+            path = Path(database.url.database or "")
+            if database.dialect == "sqlite" and not path.exists():
+                raise ConfigurationError(
+                    f"there is no database {database.url_shown} yet: `recorder run` makes it when"
+                    " it starts; if it stands elsewhere, say where with --database-url"
+                )
+            if check_schema:
+                in_unit(database.reader, require_schema)
+            yield database
+
+    def named_account(self) -> str | None:
+        """Return the one account that flag or variable names, or None where neither does."""
+        flag = vars(self.arguments).get("account")
+        return flag if flag is not None else self.environment.get("RECORDER_ACCOUNT")
+
+    def accounts(self, connection: Connection) -> list[str]:
+        """Return the accounts to answer for: the one that was named, else all the database knows.
+
+        None known: those of the settings, so that an answer can say that nothing is known of them.
+        """
+        from recorder.cli.standing import known_accounts
+
+        configured = [account.name for account in self.settings().accounts]
+        named = self.named_account()
+        if named is not None:
+            return [named]
+        return known_accounts(connection) or configured
+
+    def one_account(self) -> str:
+        """Return the account of a command that is for exactly one. Raises ConfigurationError."""
+        configured = [account.name for account in self.settings().accounts]
+        named = self.named_account()
+        if named is not None:
+            return named
+        if len(configured) > 1:
+            names = ", ".join(configured)
+            raise ConfigurationError(f"say which account with --account: one of {names}")
+        return configured[0]
+
+
+def require_schema(connection: Connection) -> None:
+    """Raise SchemaMismatch unless the tables are those this program names."""
+    from recorder.errors import SchemaMismatch
+    from recorder.storage.migrate import EXPECTED, look
+
+    found = look(connection)
+    if found != EXPECTED:
+        stands = "holds no tables yet" if found is None else f"has the schema {found}"
+        raise SchemaMismatch(
+            f"the database {stands}, and this program wants {EXPECTED}: run `recorder migrate`"
+            " (or, if that refuses, the version of the recorder that wrote it)"
+        )

@@ -1,0 +1,100 @@
+"""``recorder enqueue``: one INSERT into the outbox, as any program may make it."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from recorder.cli.call import Call
+from recorder.cli.exits import OK
+from recorder.cli.flags import DATABASE, add_output, add_settings, moment, whole
+from recorder.cli.output import quoted
+from recorder.cli.standing import doubts, read_standing
+from recorder.errors import ConfigurationError, Refused
+from recorder.exchange.commands import COMMANDS
+from recorder.storage.engine import in_unit
+from recorder.storage.outbox import PRIORITY_MAX, enqueue, read_switch
+
+#: No command of VALR's comes near it; a wrong file piped in does.
+PAYLOAD_BYTES_MAX = 1024 * 1024
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Add this command's arguments."""
+    parser.add_argument("command_name", metavar="COMMAND", help=", ".join(COMMANDS))
+    parser.add_argument(
+        "payload", metavar="PAYLOAD", help="a JSON object, or - to read it from standard input"
+    )
+    parser.add_argument(
+        "--client-msg-id",
+        metavar="ID",
+        help="your own key: a second command with the same one is refused [default: random]",
+    )
+    parser.add_argument(
+        "--priority",
+        type=whole(-PRIORITY_MAX),
+        metavar="N",
+        help="the higher goes first; cancels go before all [default: 0]",
+    )
+    parser.add_argument("--not-before", type=moment, metavar="TIME", help="send it then or later")
+    parser.add_argument(
+        "--expires-at", type=moment, metavar="TIME", help="never send it after that"
+    )
+    add_settings(parser, DATABASE)
+    add_output(parser)
+
+
+def run(call: Call) -> int:
+    """Queue the command and print its ``outbox_id``: it is durable then, and no more."""
+    asked, account = call.arguments, call.one_account()
+    payload = _payload(asked.payload)
+    with call.database() as database:
+        try:
+            outbox_id = in_unit(
+                database.writer,
+                enqueue,
+                account,
+                asked.command_name,
+                payload,
+                client_msg_id=asked.client_msg_id,
+                priority=asked.priority,
+                not_before=asked.not_before,
+                expires_at=asked.expires_at,
+            )
+        except Refused as error:
+            raise Refused(error.rule, f"not queued: {error}") from error
+        call.output.say(
+            {"account": account, "outbox_id": outbox_id, "status": "queued"},
+            f"queued as {outbox_id} for account {quoted(account)};"
+            f" `recorder outbox show {outbox_id}` tells what becomes of it",
+        )
+        for reason in in_unit(database.reader, _held_up_by, account, call.now()):
+            call.output.warn(reason)
+    return OK
+
+
+def _payload(text: str) -> str:
+    if text != "-":
+        return text
+    raw = sys.stdin.buffer.read(PAYLOAD_BYTES_MAX + 1)
+    if len(raw) > PAYLOAD_BYTES_MAX:
+        raise ConfigurationError(f"standard input holds more than {PAYLOAD_BYTES_MAX} bytes")
+    try:
+        return raw.decode().strip()
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"standard input is no UTF-8 text: {error}") from error
+
+
+def _held_up_by(connection: Connection, account: str, now: datetime) -> list[str]:
+    """Return why the command may not go out soon."""
+    reasons = [
+        f"it waits in the queue: {doubt}"
+        for doubt in doubts(read_standing(connection, account), now)
+    ]
+    switch = read_switch(connection, account)
+    if switch != "on":
+        reasons.append(f"the switch of account {quoted(account)} is {switch} (table controls)")
+    return reasons

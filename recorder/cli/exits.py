@@ -1,0 +1,46 @@
+"""What the exit code of a command says.
+
+Programs that call us decide by these numbers, so they never change their meaning.
+"""
+
+from __future__ import annotations
+
+from recorder.errors import (
+    LeaseHeld,
+    LeaseLost,
+    LogDamaged,
+    RecorderError,
+    StorageFailed,
+    StorageUnavailable,
+)
+
+OK = 0
+DAMAGED = 1
+WRONG = 2
+STORAGE = 3
+OWNED = 4
+INTERRUPTED = 130  # 128 + SIGINT, as shells count
+NOBODY_READS = 141  # 128 + SIGPIPE
+
+MEANINGS = {
+    OK: "done, and all is well",
+    DAMAGED: "the log is damaged, or differences were found",
+    WRONG: "wrong usage or settings, or the question could not be answered",
+    STORAGE: "the database failed, or can't be reached",
+    OWNED: "another process owns the account",
+    INTERRUPTED: "ended by Ctrl-C",
+    NOBODY_READS: "whoever read the output went away before its end",
+}
+
+_CODES: tuple[tuple[type[RecorderError], int], ...] = (
+    (LogDamaged, DAMAGED),
+    (StorageFailed, STORAGE),
+    (StorageUnavailable, STORAGE),
+    (LeaseHeld, OWNED),
+    (LeaseLost, OWNED),
+)
+
+
+def exit_code(error: RecorderError) -> int:
+    """Return the code with which a command ends that this error ended."""
+    return next((code for kind, code in _CODES if isinstance(error, kind)), WRONG)

@@ -1,0 +1,87 @@
+"""The flags that commands share.
+
+Every setting of `config.SETTINGS` is a flag of the same name on ``run``; the other commands have
+those that mean something to them. A flag that was not given is None, so that the variable, the file
+and the default can speak.
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Collection
+from datetime import UTC, datetime
+from pathlib import Path
+
+from recorder.config import SETTINGS, Setting
+
+#: What a command needs that only looks at tables.
+DATABASE = ("database_url", "account")
+
+
+def add_settings(parser: ArgumentParser, names: Collection[str] | None = None) -> None:
+    """Add ``--config`` and the flags of the settings named (None: of all)."""
+    group = parser.add_argument_group("settings (each also a variable and a key of recorder.toml)")
+    group.add_argument(
+        "--config", type=Path, metavar="FILE", help="settings file [default: ./recorder.toml]"
+    )
+    for setting in SETTINGS:
+        if names is None or setting.name in names:
+            group.add_argument(
+                setting.flag,
+                dest=setting.name,
+                metavar=setting.name.rpartition("_")[2].upper(),
+                # `--trading` alone says what `--trading 1` does.
+                nargs="?" if setting.default in ("0", "1") else None,
+                const="1" if setting.default in ("0", "1") else None,
+                help=_help(setting),
+            )
+
+
+def add_output(parser: ArgumentParser) -> None:
+    """Add ``--json`` and ``--table``."""
+    form = parser.add_argument_group("output").add_mutually_exclusive_group()
+    form.add_argument(
+        "--json",
+        action="store_const",
+        const="json",
+        dest="form",
+        help="one JSON object a line [default where the output is no terminal]",
+    )
+    form.add_argument(
+        "--table",
+        action="store_const",
+        const="table",
+        dest="form",
+        help="tables for people [default on a terminal]",
+    )
+
+
+def whole(minimum: int) -> type[int]:
+    """Return an argument type: a whole number that a database can hold, ``minimum`` or more."""
+
+    def parse(text: str) -> int:
+        is_number = text.removeprefix("-").isascii() and text.removeprefix("-").isdigit()
+        # 19 digits are what 64 bits hold.
+        if not is_number or len(text) > 18 or int(text) < minimum:
+            raise ArgumentTypeError(f"say a whole number of at least {minimum}, not {text[:40]!r}")
+        return int(text)
+
+    return parse  # type: ignore[return-value]
+
+
+def moment(text: str) -> datetime:
+    """Parse an ISO 8601 time that names its zone."""
+    try:
+        parsed = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ArgumentTypeError("say a time like 2026-01-31T12:00:00Z") from error
+    if parsed.tzinfo is None:
+        raise ArgumentTypeError(f"{text!r} names no zone: add Z for UTC, or +02:00")
+    return parsed.astimezone(UTC)
+
+
+def _help(setting: Setting) -> str:
+    default = f" [default: {setting.default}]" if setting.default else ""
+    shown = "" if "[default" in setting.help else default
+    # argparse reads a percent sign as a format.
+    return f"{setting.help}{shown} ({setting.variable})".replace("%", "%%")

@@ -1,0 +1,36 @@
+"""``recorder run``: the daemon."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from argparse import ArgumentParser
+
+import trio
+
+from recorder.cli.call import Call
+from recorder.cli.exits import OK
+from recorder.cli.flags import add_settings
+from recorder.cli.logs import log_to
+from recorder.daemon import run_until_signal
+
+#: How long a thread may keep the interpreter from another that waits, in seconds. The default of
+#: 5 ms would be added to each hop between the event loop and a thread that folds.
+SWITCH_INTERVAL_S = 0.0005
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Add this command's arguments: every setting there is."""
+    parser.add_argument("--log-json", action="store_true", help="log JSON objects, one a line")
+    parser.add_argument("--verbose", action="store_true", help="log what is done, not only changes")
+    add_settings(parser)
+
+
+def run(call: Call) -> int:
+    """Record until SIGTERM or SIGINT. Everything that was read is durable when this returns."""
+    settings = call.settings()
+    level = logging.DEBUG if call.arguments.verbose else logging.INFO
+    log_to(call.output.err, as_json=call.arguments.log_json, level=level)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    trio.run(run_until_signal, settings)
+    return OK
