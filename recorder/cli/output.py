@@ -132,7 +132,7 @@ def _table(columns: Sequence[Column], rows: Sequence[Row]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
     for column in columns:
         table.add_column(
             Text(_title(column)), justify="right" if column.right else "left", no_wrap=True

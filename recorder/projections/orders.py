@@ -288,8 +288,8 @@ def _applies(old: Row, statement: Statement) -> bool:
     if told is not None and stands is not None and told != stands:
         return told > stands
     if ended:
-        # An end without a time of its own, or of the same time: nothing undoes it.
-        return False
+        # Nothing without a newer time undoes an end; a first one with a time may tell more of it.
+        return stands is None and told is not None and RANKS[statement.state] == RANKS[FAILED]
     if told is None or stands is None:
         return True
     if RANKS[statement.state] != RANKS[old["state"]]:

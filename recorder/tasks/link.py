@@ -37,12 +37,11 @@ class Link:
 
     _channel: trio.MemorySendChannel[Outgoing] | None = None
     _up: trio.Event = field(factory=trio.Event)
-    _down: trio.CancelScope = field(factory=trio.CancelScope)
+    _handing: trio.CancelScope = field(factory=trio.CancelScope)
 
     def open(self, channel: trio.MemorySendChannel[Outgoing]) -> None:
         """Say that commands may go through this channel."""
         self._channel = channel
-        self._down = trio.CancelScope()
         self._up.set()
 
     def close(self) -> None:
@@ -51,7 +50,7 @@ class Link:
             self._channel.close()
             self._channel = None
             self._up = trio.Event()
-            self._down.cancel()
+            self._handing.cancel()
 
     @property
     def is_open(self) -> bool:
@@ -70,6 +69,6 @@ class Link:
         """
         if self._channel is None:
             return
-        with self._down:
+        with trio.CancelScope() as self._handing:
             await self._channel.send(outgoing)
             await outgoing.done.wait()
