@@ -45,7 +45,7 @@ from recorder.exchange.signing import (
     handshake_headers,
     redacted_authenticate_frame,
 )
-from recorder.log.event import Head, Note, from_us, noted
+from recorder.log.event import Event, Head, Note, from_us, noted
 from recorder.projections import PROJECTIONS
 from recorder.projections.fold import Projection
 from recorder.storage import outbox
@@ -103,6 +103,8 @@ class World:
     ask_exchange_time_us: Callable[[str], Awaitable[int | None]] = ask_exchange_time_us
     runners: Callable[[Database], Runners] = thread_runners
     holder: str = field(factory=this_holder)
+    #: Told of the events of each commit, once they are durable: for whoever measures.
+    on_commit: Callable[[Sequence[Event]], None] = lambda events: None
 
 
 async def run_until_signal(settings: Settings, world: World | None = None) -> None:
@@ -212,13 +214,13 @@ async def _run_with(
     accounts = [await _own(account, settings, world, runners) for account in settings.accounts]
     inbox = Inbox(settings.queue_frames, settings.queue_bytes)
     committed = Committed({account.settings.name: account.head.position for account in accounts})
-    writer = LogWriter(
-        runners.log,
-        inbox,
-        {account.settings.name: account.head for account in accounts},
-        committed.announce,
-        world.clock,
-    )
+
+    def announce(events: Sequence[Event]) -> None:
+        committed.announce(events)
+        world.on_commit(events)
+
+    heads = {account.settings.name: account.head for account in accounts}
+    writer = LogWriter(runners.log, inbox, heads, announce, world.clock)
     drained = trio.Event()
     async with trio.open_nursery() as floors:
         floors.start_soon(_write_until_drained, writer, drained)

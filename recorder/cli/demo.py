@@ -28,6 +28,7 @@ from recorder.cli.demo_trader import queue_next
 from recorder.cli.exits import DAMAGED, OK
 from recorder.cli.flags import whole
 from recorder.cli.groups import only
+from recorder.cli.logs import log_to
 from recorder.cli.output import Output, count_of
 from recorder.config import Settings, read_settings
 from recorder.daemon import World, run_daemon
@@ -44,6 +45,8 @@ LOOK_S = 0.25
 LINE_S = 2.0
 #: Between two orders of the trader, in seconds.
 ORDER_S = 1.5
+#: When the line is cut once, in seconds, to show a gap open and close. No order is on its way then.
+CUT_S = 5.2
 #: Between two moves of the market, in seconds.
 TICK_S = 0.5
 QUERIES = (
@@ -75,7 +78,8 @@ def run(call: Call) -> int:
     url = call.arguments.demo_database_url or f"sqlite:///{_new_file()}"
     is_terminal = call.output.out.isatty()
     # A line in between would tear the screen; what ends the recorder is told at the end anyway.
-    logging.disable(logging.CRITICAL if is_terminal else logging.INFO)
+    level = logging.CRITICAL if is_terminal else logging.WARNING
+    log_to(call.output.err, as_json=False, level=level)
     seconds = call.arguments.seconds or (None if is_terminal else SECONDS)
     try:
         trio.run(_demonstrate, call, url, seconds, is_terminal)
@@ -93,7 +97,9 @@ def _new_file() -> Path:
 
 async def _demonstrate(call: Call, url: str, seconds: int | None, is_terminal: bool) -> None:
     """Start the exchange, then the recorder, then trader and screen; stop the other way round."""
-    config = SimulatorConfig(seed=call.arguments.seed, tick_s=TICK_S, autoplay=True)
+    config = SimulatorConfig(
+        seed=call.arguments.seed, tick_s=TICK_S, autoplay=True, keep_sent=False
+    )
     stop = trio.Event()
     async with trio.open_nursery() as exchange:
         simulator: Simulator = await exchange.start(partial(serve, config))
@@ -101,7 +107,7 @@ async def _demonstrate(call: Call, url: str, seconds: int | None, is_terminal: b
         async with trio.open_nursery() as recorder:
             await recorder.start(partial(run_daemon, settings, World(), stop=stop))
             with open_database(url, application="recorder-demo") as database:
-                await _show_until_over(_Show(call, database, is_terminal), seconds)
+                await _show_until_over(_Show(call, simulator, database, is_terminal), seconds)
             stop.set()
         exchange.cancel_scope.cancel()
 
@@ -129,6 +135,7 @@ async def _show_until_over(show: _Show, seconds: int | None) -> None:
             nursery.start_soon(_watch_signals, signals, nursery.cancel_scope)
             nursery.start_soon(show.trade)
             nursery.start_soon(show.look)
+            nursery.start_soon(show.cut_once)
 
 
 async def _watch_signals(signals: AsyncIterator[int], everything: trio.CancelScope) -> None:
@@ -138,9 +145,10 @@ async def _watch_signals(signals: AsyncIterator[int], everything: trio.CancelSco
 
 @define(eq=False)
 class _Show:
-    """The trader and the screen, which know nothing of each other but the last INSERT."""
+    """The trader, the screen, and an accident; the last line of the screen says who did what."""
 
     call: Call
+    simulator: Simulator
     database: Database
     is_terminal: bool
     said: str = "the first order follows"
@@ -155,6 +163,12 @@ class _Show:
             )
             step += 1
             self.said = f"INSERT INTO outbox: {queued}   (Ctrl-C ends)" if queued else self.said
+
+    async def cut_once(self) -> None:
+        """Cut the line as a network does, without a word."""
+        await trio.sleep(CUT_S)
+        await self.simulator.drop("cut")
+        self.said = "the line was cut: what may have been missed is a row of the table gaps"
 
     async def look(self) -> None:
         """Read the tables and show them, again and again."""
@@ -191,10 +205,11 @@ def _say_goodbye(output: Output, url: str) -> int:
         return DAMAGED
     output.line(f"Recorded {count_of(proof.events, 'event', 'events')}, and verified them all.")
     output.line(f"They stay in {path if is_sqlite else shown}. Ask it:")
-    client = f"sqlite3 {shlex.quote(path)}" if is_sqlite else f"psql {shlex.quote(shown)}"
     for query in QUERIES:
-        output.line(f"  {client} {shlex.quote(query)}")
-    flag = f"--database-url {shlex.quote(url if is_sqlite else shown)}"
+        asked = f"sqlite3 {shlex.quote(path)} {shlex.quote(query)}" if is_sqlite else f"{query};"
+        output.line(f"  {asked}")
+    # Of a URL that somebody gave us, which may hold a password, nothing is repeated.
+    flag = shlex.quote(url) if is_sqlite else "URL"
     for command in ("status", "balances", "outbox", "verify"):
-        output.line(f"  recorder {command} {flag}")
+        output.line(f"  recorder {command} --database-url {flag}")
     return OK

@@ -155,19 +155,17 @@ def _cells(row: Mapping[str, Any], *names: str) -> list[Text]:
 
 
 def _events(view: View) -> _Fitting:
-    return _Fitting(
-        [
-            [
-                Text(str(row["position"]), style="dim"),
-                Text(short_time(row["received_at"])[11:23], style="dim"),
-                Text(
-                    f"{_ARROWS[row['origin']]} {plain(row['type'])}", style=_STYLES[row["origin"]]
-                ),
-                Text(plain(row["payload"][:EXCERPT])),
-            ]
-            for row in view.events
-        ]
-    )
+    return _Fitting([_event(row) for row in view.events])
+
+
+def _event(row: Mapping[str, Any]) -> list[Text]:
+    arrow, style = _ORIGINS[row["origin"]]
+    return [
+        Text(str(row["position"]), style="dim"),
+        Text(short_time(row["received_at"])[11:23], style="dim"),
+        Text(f"{arrow} {plain(row['type'])}", style=style),
+        Text(plain(row["payload"][:EXCERPT])),
+    ]
 
 
 _ORIGINS = {

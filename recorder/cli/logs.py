@@ -43,9 +43,9 @@ class JsonLines(logging.Formatter):
 
 def log_to(stream: TextIO, *, as_json: bool, level: int = logging.INFO) -> None:
     """Send everything that is logged to ``stream``. Other packages are heard from WARNING on."""
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(JsonLines() if as_json else PlainLines())
-    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    lines = logging.StreamHandler(stream)
+    lines.setFormatter(JsonLines() if as_json else PlainLines())
+    logging.basicConfig(handlers=[lines], level=logging.WARNING, force=True)
     logging.getLogger("recorder").setLevel(level)
 
 

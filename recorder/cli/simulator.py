@@ -52,6 +52,8 @@ def run(call: Call) -> int:
         seed=asked.seed,
         autoplay=asked.autoplay,
         tick_s=TICK_S,
+        # It may run for weeks.
+        keep_sent=False,
     )
     try:
         trio.run(_serve_until_signal, config, call.output)

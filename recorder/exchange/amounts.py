@@ -45,7 +45,7 @@ def parse_amount(value: object) -> Decimal:
 
 
 def canonical_amount(amount: Decimal) -> str:
-    """Return the one text of this value: ``Decimal("1E+2")`` is ``"100"``, ``1.50`` is ``"1.5"``."""
+    """Return the one text of this value: ``1E+2`` is ``"100"``, and ``1.50`` is ``"1.5"``."""
     text = format(amount, "f")
     if "." in text:
         text = text.rstrip("0").rstrip(".")

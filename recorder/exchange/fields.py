@@ -1,9 +1,9 @@
 """Reads the members of a decoded frame, tolerantly in shape and exactly in value.
 
-`Fields` wraps one JSON object and knows where in the frame it stands, so that whatever can't be read
-is named. Each member may have had several names over the years; the first one present is taken.
-Null, and for ids and reasons the empty string, count as absent. Numbers arrive as `Number` (the
-digits as they were on the wire), never as a float.
+`Fields` wraps one JSON object and knows where in the frame it stands, so that whatever can't be
+read is named. Each member may have had several names over the years; the first one present is
+taken. Null, and for ids and reasons the empty string, count as absent. Numbers arrive as `Number`
+(the digits as they were on the wire), never as a float.
 """
 
 from __future__ import annotations

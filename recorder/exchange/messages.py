@@ -4,8 +4,8 @@ One class per kind of frame; amounts are exact, times aware, codes of currencies
 names, sides are lower-case, status words stay as they came. A member that the exchange leaves out,
 or sends as null, is None: nothing is made up. `recorder.exchange.parsing` makes them from text.
 
-Published examples of nearly all of them are among the tests' frames; where the sources disagree about
-a shape, both are read.
+Published examples of nearly all of them are among the tests' frames; where the sources disagree
+about a shape, both are read.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ class ModifyOrderOutcome(Message):
 
 @frozen
 class InstantOrderCompleted(Message):
-    """A simple buy or sell has ended. ``executed_at`` carries no zone on the wire; UTC is assumed."""
+    """A simple buy or sell has ended. ``executed_at`` has no zone on the wire: taken as UTC."""
 
     order_id: str
     success: bool

@@ -5,8 +5,9 @@ stands is late and changes nothing; where the times are equal or unknown, the la
 
 The exchange names every held currency on connecting, and leaves out what is not held. So once a
 snapshot is known to be complete, a currency that it did not name is no longer held: its amounts
-become zero with the basis ``absent``, which says that this is concluded, not stated. Its ``updated_at``
-stays: an update stated later has a later time, and a late one still can't bring the old value back.
+become zero with the basis ``absent``, which says that this is concluded, not stated. Its
+``updated_at`` stays: an update stated later has a later time, and a late one still can't bring the
+old value back.
 """
 
 from __future__ import annotations

@@ -132,9 +132,7 @@ def _close_gap(rows: Rows, event: Event) -> Sequence[Change]:
         "is_open": False,
     }
     return [
-        Put("gaps", key, {**row, **told})
-        for key, row in rows.all("gaps").items()
-        if row["is_open"]
+        Put("gaps", key, {**row, **told}) for key, row in rows.all("gaps").items() if row["is_open"]
     ]
 
 

@@ -1,8 +1,8 @@
 """The live orders, as the last full list said.
 
-Each OPEN_ORDERS_UPDATE states the whole set, so the table becomes that set: what is not listed goes,
-what is listed unchanged keeps its ``position``. A list of which one element can't be read is no full
-list, and changes nothing.
+Each OPEN_ORDERS_UPDATE states the whole set, so the table becomes that set: what is not listed
+goes, what is listed unchanged keeps its ``position``. A list of which one element can't be read is
+no full list, and changes nothing.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The states of an order, and which of them the exchange's status words mean.
 
-The words come in several spellings ("Partially Filled", "PartiallyFilled", "placed"), so case, spaces
-and underscores don't count. A word that nobody has told of leaves the state unknown.
+The words come in several spellings ("Partially Filled", "PartiallyFilled", "placed"), so case,
+spaces and underscores don't count. A word that nobody has told of leaves the state unknown.
 """
 
 from __future__ import annotations

@@ -1,20 +1,22 @@
 """Every order ever seen, in its latest state, and each of its transitions.
 
 Orders are told of by several kinds of frames, in no promised order, and full lists race with all of
-them. What decides is what the exchange says of time, and where it says nothing, what can't be undone:
+them. What decides is what the exchange says of time, and where it says nothing, what can't be
+undone:
 
 - A statement with an older ``updatedAt`` than what stands is late: it goes into the history, marked
   as not applied, and changes nothing else.
-- At the same ``updatedAt`` the state that lies further on wins (open, partially filled, ended), and of
-  two alike the one with less remaining.
+- At the same ``updatedAt`` the state that lies further on wins (open, partially filled, ended), and
+  of two alike the one with less remaining.
 - An end is final, unless a statement with a newer time says otherwise. A list that still shows an
   ended order is a list made before the end.
-- An order that the last full list named and this one doesn't is no longer open. How it ended, only a
-  status can say; until one does, its state is ``end_unknown``. The same goes for an order known from
-  an earlier connection that a list on a new one doesn't name. An order that no list has named yet is
-  never judged by absence on its own connection: the list may be older than the order.
+- An order that the last full list named and this one doesn't is no longer open. How it ended, only
+  a status can say; until one does, its state is ``end_unknown``. The same goes for an order known
+  from an earlier connection that a list on a new one doesn't name. An order that no list has named
+  yet is never judged by absence on its own connection: the list may be older than the order.
 
-An execution counts once: each leaves less of the order than the one before, a repeated frame doesn't.
+An execution counts once: each leaves less of the order than the one before, a repeated frame
+doesn't.
 """
 
 from __future__ import annotations
@@ -185,9 +187,7 @@ def _statement(message: Message) -> Statement | None:
             name = {"customer_order_id": message.customer_order_id}
             return Statement(message.order_id, state, name, reason=message.failure_reason)
         case CommandResponse(order_id=str(order_id), error=None):
-            return Statement(
-                order_id, RECEIVED, {"customer_order_id": message.customer_order_id}
-            )
+            return Statement(order_id, RECEIVED, {"customer_order_id": message.customer_order_id})
         case FailedOrder(order_id=str(order_id)):
             name = {"customer_order_id": message.customer_order_id}
             return Statement(order_id, FAILED, name, reason=message.message)
@@ -286,7 +286,7 @@ def _applies(old: Row, statement: Statement) -> bool:
     told, stands = statement.updated_at, old["updated_at"]
     ended = not old["live"] and old["state"] != END_UNKNOWN
     if told is not None and stands is not None and told != stands:
-        return told > stands
+        return bool(told > stands)
     if ended:
         # Nothing without a newer time undoes an end; a first one with a time may tell more of it.
         return stands is None and told is not None and RANKS[statement.state] == RANKS[FAILED]
@@ -295,8 +295,10 @@ def _applies(old: Row, statement: Statement) -> bool:
     if RANKS[statement.state] != RANKS[old["state"]]:
         return RANKS[statement.state] > RANKS[old["state"]] or old["state"] == END_UNKNOWN
     remaining = statement.terms.get("remaining_quantity")
-    return remaining is None or old["remaining_quantity"] is None or (
-        remaining <= old["remaining_quantity"]
+    return (
+        remaining is None
+        or old["remaining_quantity"] is None
+        or (remaining <= old["remaining_quantity"])
     )
 
 

@@ -1,4 +1,4 @@
-"""Fills. A fill that is told twice, with the same id, is one fill; one without an id always counts."""
+"""Fills. One that is told twice, with the same id, is one fill; one without an id always counts."""
 
 from __future__ import annotations
 

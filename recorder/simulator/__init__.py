@@ -1,10 +1,25 @@
 """A simulated exchange: strict where VALR is, seeded, and able to misbehave on request.
 
 It shares no decoding, signing or amounts with the recorder's own code, or it would agree with its
-mistakes. The core (`market`, `books`, `engine`, `frames`, `auth`) is pure; `server` is the shell.
+mistakes. Inside out: `books`, `orders` and `market` are state; `trading` and `transfers` change it;
+`engine` takes commands and returns the frames that follow; all of that is pure. `hub` is a running
+exchange with its connections (`peer`), `session` is what is said on one, `server` the port, `rest`
+and `control` its HTTP paths.
 """
 
-from recorder.simulator.config import SimulatorConfig
-from recorder.simulator.server import Simulator, run_simulator, serve
+from recorder.simulator.config import Flood, SimulatorConfig, Step
+from recorder.simulator.faults import COMMAND_FAULTS, GARBAGE, Faults, script_from
+from recorder.simulator.hub import Simulator
+from recorder.simulator.server import serve
 
-__all__ = ["Simulator", "SimulatorConfig", "run_simulator", "serve"]
+__all__ = [
+    "COMMAND_FAULTS",
+    "GARBAGE",
+    "Faults",
+    "Flood",
+    "Simulator",
+    "SimulatorConfig",
+    "Step",
+    "script_from",
+    "serve",
+]

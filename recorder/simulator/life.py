@@ -1,28 +1,59 @@
-"""What happens at the exchange by itself: prices move, and the account has a life of its own."""
+"""What an account sees without commands of its own: as if its owner used the web site as well."""
 
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING
 
-import trio
+from recorder.simulator.engine import Exchange
+from recorder.simulator.frames import Frame
+from recorder.simulator.market import PAIRS
+from recorder.simulator.requests import Placing
 
-if TYPE_CHECKING:
-    from recorder.simulator.server import Simulator
+#: With more orders of its own than this, the account cancels one instead of placing another.
+OWN_ORDERS_MAX = 5
+#: How often something happens in a tick, and the shares of what it is, in percent.
+BUSY = 0.4
+SHARES = {"order": 60, "market": 12, "reward": 10, "deposit": 10, "withdraw": 8}
 
 
-async def live_a_little(simulator: Simulator) -> None:
-    """Tick for ever; with ``autoplay``, deposit, reward and withdraw now and then."""
-    exchange, config = simulator.exchange, simulator.config
-    while True:
-        await trio.sleep(config.tick_s)
-        await simulator.emit_all(exchange.tick())
-        if not config.autoplay:
-            continue
-        chance = exchange.dice.random()
-        if chance < 0.03:
-            await simulator.emit_all(exchange.deposit("ETH", Decimal("0.25")))
-        elif chance < 0.06:
-            await simulator.emit_all(exchange.reward("USDC", Decimal("0.5")))
-        elif chance < 0.08:
-            await simulator.emit_all(exchange.withdraw("ZAR", Decimal("150")))
+def live_a_little(exchange: Exchange) -> list[Frame]:
+    """Do something now and then, decided by the exchange's dice; return the frames to be sent."""
+    dice = exchange.dice
+    if dice.random() > BUSY:
+        return []
+    (what,) = dice.choices(list(SHARES), list(SHARES.values()))
+    if what == "reward":
+        return exchange.reward("USDC", Decimal(dice.randint(1, 200)) / 100)
+    if what == "deposit":
+        return exchange.deposit("ETH", Decimal(dice.randint(1, 50)) / 1000)
+    if what == "withdraw":
+        return exchange.withdraw("ZAR", Decimal(dice.randint(50, 300)))
+    if what == "market":
+        pair, side = _pair_and_side(exchange)
+        placing = Placing(pair, side, quote_amount=Decimal(dice.randint(100, 900)))
+        exchange.trading.place(placing)
+        return exchange.account.take()
+    return _order(exchange)
+
+
+def _order(exchange: Exchange) -> list[Frame]:
+    """Place a post-only order near the price, or cancel the oldest of these if there are many."""
+    own = [each for each in exchange.open_orders() if each.customer_order_id is None]
+    if len(own) > OWN_ORDERS_MAX:
+        exchange.trading.cancel(own[0])
+        return exchange.account.take()
+    symbol, side = _pair_and_side(exchange)
+    pair, dice = PAIRS[symbol], exchange.dice
+    away = pair.tick + exchange.account.market.prices[symbol] * dice.randint(10, 60) // 10_000
+    away -= away % pair.tick
+    touch = exchange.account.market.touch(symbol, side)
+    price = touch - away if side == "buy" else touch + away
+    quantity = pair.least * dice.randint(20, 200)
+    exchange.trading.place(
+        Placing(symbol, side, quantity, price, post_only=True, time_in_force="GTC")
+    )
+    return exchange.account.take()
+
+
+def _pair_and_side(exchange: Exchange) -> tuple[str, str]:
+    return exchange.dice.choice(("BTCZAR", "ETHZAR")), exchange.dice.choice(("buy", "sell"))

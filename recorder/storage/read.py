@@ -15,16 +15,22 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     DateTime,
+    Dialect,
+    Integer,
     Row,
     Select,
     Text,
+    bindparam,
     func,
+    literal_column,
+    or_,
     select,
     type_coerce,
 )
 
 from recorder.errors import LogDamaged
 from recorder.log.event import EMPTY_HEAD, Event, Head, to_us
+from recorder.storage.prepared import Prepared, prepare
 from recorder.storage.schema import events
 from recorder.storage.times import moment_us
 
@@ -32,6 +38,8 @@ from recorder.storage.times import moment_us
 PAGE_ROWS = 1_000
 #: … and no further row once the payloads have this many bytes: frames may have megabytes each.
 PAGE_BYTES = 8 * 1024 * 1024
+#: Beyond every position there will be.
+POSITION_MAX = 2**63 - 1
 
 
 @frozen
@@ -102,11 +110,45 @@ def read_page(
     types: Collection[str] | None = None,
 ) -> Page:
     """Return events like `events_after`, but no more than fill `PAGE_BYTES` (and at least one)."""
-    statement = _behind(connection, account, after, up_to, types).limit(limit)
+    end = POSITION_MAX if up_to is None else up_to
+    wanted = {"account": account, "after": after, "up_to": end, "rows": limit}
+    kinds = None if types is None else frozenset(types)
+    rows = _prepared_page(connection.dialect, kinds).run(connection, [wanted])
     if connection.dialect.name == "sqlite":
-        return _first_bytes(connection.execute(statement), limit)
-    found = [*map(_event, connection.execute(bounded(statement)))]
+        return _first_bytes(rows, limit)
+    found = [*map(_event, rows)]
     return Page(found, is_last=len(found) < limit and _weight(found) < PAGE_BYTES)
+
+
+def _prepared_page(dialect: Dialect, types: frozenset[str] | None) -> Prepared:
+    """Return the statement of `read_page`, compiled when first asked for."""
+    if (dialect.name, types) not in _PAGES:
+        columns = [_raw(dialect, column) for column in events.c]
+        statement = (
+            select(*columns)
+            .where(events.c.account == bindparam("account"))
+            .where(events.c.position > bindparam("after"))
+            .where(events.c.position <= bindparam("up_to"))
+            .order_by(events.c.position)
+            .limit(bindparam("rows", type_=Integer()))
+        )
+        if types is not None:
+            # One alternative each: a list of values would be expanded at every execution.
+            kinds = [events.c.type == literal_column(_quoted(kind)) for kind in sorted(types)]
+            statement = statement.where(or_(*kinds))
+        if dialect.name != "sqlite":
+            statement = bounded(statement)
+        _PAGES[dialect.name, types] = prepare(dialect, statement)
+    return _PAGES[dialect.name, types]
+
+
+#: One per dialect and set of types: as many as there are projections.
+_PAGES: dict[tuple[str, frozenset[str] | None], Prepared] = {}
+
+
+def _quoted(kind: str) -> str:
+    assert kind.replace("_", "").isalnum(), "types that are folded are plain words"
+    return f"'{kind}'"
 
 
 def stream_events(
@@ -164,7 +206,7 @@ def _behind(
     up_to: int | None,
     types: Collection[str] | None,
 ) -> Select[*tuple[Any, ...]]:
-    columns = [_raw(connection, column) for column in events.c]
+    columns = [_raw(connection.dialect, column) for column in events.c]
     statement = select(*columns).where(events.c.account == account, events.c.position > after)
     if up_to is not None:
         statement = statement.where(events.c.position <= up_to)
@@ -173,11 +215,11 @@ def _behind(
     return statement.order_by(events.c.position)
 
 
-def _raw(connection: Connection, column: ColumnElement[Any]) -> ColumnElement[Any]:
+def _raw(dialect: Dialect, column: ColumnElement[Any]) -> ColumnElement[Any]:
     """Return the column as the driver gives it: a text on SQLite, an aware time on PostgreSQL."""
     if column is not events.c.received_at:
         return column
-    kind = Text() if connection.dialect.name == "sqlite" else DateTime(timezone=True)
+    kind = Text() if dialect.name == "sqlite" else DateTime(timezone=True)
     return type_coerce(column, kind).label("received_at")
 
 

@@ -7,6 +7,7 @@ the same code as the daemon. All statements are limited to one account.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import sqlalchemy
@@ -15,6 +16,7 @@ from sqlalchemy import ColumnElement, Connection, delete, select, true, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 
 from recorder.projections.fold import Add, Change, Key, Projection, Put, Row, Table
+from recorder.storage.prepared import Prepared, columns_of, prepare
 from recorder.storage.schema import metadata
 
 #: Table name → the table that is read and written for it.
@@ -92,11 +94,8 @@ def _put(
         return
     assert not table.once, f"{table.name} only grows; a row of it can't be set"
     target = tables[table.name]
-    identity = ("account", *table.key)
-    statement = _insert(connection, target)
-    others = {c.name: c for c in statement.excluded if c.name not in identity}
-    upsert = statement.on_conflict_do_update(index_elements=identity, set_=others)
-    connection.execute(upsert, [_whole(target, account, row) for row in rows])
+    whole = [_whole(target, account, row) for row in rows]
+    _prepared(connection, target, table).run(connection, whole)
 
 
 def _add(
@@ -106,9 +105,8 @@ def _add(
         return
     assert table.once, f"{table.name} doesn't only grow; its rows are set"
     target = tables[table.name]
-    identity = ("account", *table.key)
-    statement = _insert(connection, target).on_conflict_do_nothing(index_elements=identity)
-    connection.execute(statement, [_whole(target, account, row) for row in rows])
+    whole = [_whole(target, account, row) for row in rows]
+    _prepared(connection, target, table).run(connection, whole)
 
 
 def _remove(
@@ -120,6 +118,25 @@ def _remove(
         connection.execute(gone)
 
 
+def _prepared(connection: Connection, target: sqlalchemy.Table, table: Table) -> Prepared:
+    """Return the statement that writes rows of this table, compiled when first asked for."""
+    wanted = (connection.dialect.name, target, table)
+    if wanted not in _PREPARED:
+        identity = ("account", *table.key)
+        statement = _insert(connection, target)
+        if table.once:
+            write = statement.on_conflict_do_nothing(index_elements=identity)
+        else:
+            others = {c.name: c for c in statement.excluded if c.name not in identity}
+            write = statement.on_conflict_do_update(index_elements=identity, set_=others)
+        _PREPARED[wanted] = prepare(connection.dialect, write, columns_of(target))
+    return _PREPARED[wanted]
+
+
+#: One per dialect and table; temporary copies of tables are few, and live as long as the process.
+_PREPARED: dict[tuple[str, sqlalchemy.Table, Table], Prepared] = {}
+
+
 def _insert(connection: Connection, target: sqlalchemy.Table) -> sqlite.Insert | postgresql.Insert:
     return (
         sqlite.insert(target) if connection.dialect.name == "sqlite" else postgresql.insert(target)
@@ -128,9 +145,15 @@ def _insert(connection: Connection, target: sqlalchemy.Table) -> sqlite.Insert |
 
 def _whole(target: sqlalchemy.Table, account: str, row: Row) -> dict[str, Any]:
     """Return a value for every column: what a fold leaves out is null."""
-    unknown = row.keys() - target.c.keys()
+    names = _names(target)
+    unknown = row.keys() - names.keys()
     assert not unknown, f"{target.name} has no column {sorted(unknown)}"
-    return {column.name: row.get(column.name) for column in target.c} | {"account": account}
+    return {**names, **row, "account": account}
+
+
+@cache
+def _names(target: sqlalchemy.Table) -> dict[str, None]:
+    return dict.fromkeys(columns_of(target))
 
 
 def _keyed(connection: Connection, wanted: sqlalchemy.Select[Any], table: Table) -> dict[Key, Row]:

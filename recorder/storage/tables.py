@@ -12,12 +12,22 @@ from typing import Protocol
 
 import sqlalchemy
 from attrs import frozen
-from sqlalchemy import Connection, Update, delete, insert, select, update
+from sqlalchemy import (
+    Connection,
+    Dialect,
+    Update,
+    bindparam,
+    delete,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 from recorder.errors import StorageUnavailable
 from recorder.projections.fold import Projection, Table
 from recorder.storage.folding import Failure, Memory, fold_events
+from recorder.storage.prepared import Prepared, prepare
 from recorder.storage.read import read_page
 from recorder.storage.rows import LIVE, clear
 from recorder.storage.schema import fold_failures, projections
@@ -107,13 +117,9 @@ def record_error(
 def read_checkpoint(
     connection: Connection, projection: Checkpointed, account: str, now: datetime
 ) -> int:
-    """Return the position up to which the projection stands, and lock it where that is possible."""
-    wanted = (
-        select(projections.c.position, projections.c.version)
-        .where(projections.c.account == account, projections.c.projection == projection.name)
-        .with_for_update()
-    )
-    row = connection.execute(wanted).one_or_none()
+    """Return the position up to which the projection stands; `move_checkpoint` fences it."""
+    wanted = {"of_account": account, "of_projection": projection.name}
+    row = _prepared(connection.dialect, "read").run(connection, [wanted]).one_or_none()
     if row is None:
         first = dict(account=account, projection=projection.name, version=projection.version)
         connection.execute(insert(projections).values(first | {"position": 0, "updated_at": now}))
@@ -153,15 +159,42 @@ def move_checkpoint(
 
     Raises StorageUnavailable where it stands elsewhere: another process moved it meanwhile.
     """
-    move = _row_of(account, name).where(projections.c.position == expected)
-    values: dict[str, object] = {"position": position, "updated_at": now}
-    if failures:
-        # The latest stays to be read; all of them stand in fold_failures.
-        values["error"] = f"event {failures[-1].position}: {failures[-1].reason}"
-    if connection.execute(move.values(values)).rowcount != 1:
+    moved = {
+        "of_account": account,
+        "of_projection": name,
+        "expected": expected,
+        "position": position,
+        "updated_at": now,
+    }
+    if _prepared(connection.dialect, "move").run(connection, [moved]).rowcount == 1:
+        if failures:
+            # The latest stays to be read; all of them stand in fold_failures.
+            latest = f"event {failures[-1].position}: {failures[-1].reason}"
+            connection.execute(_row_of(account, name).values(error=latest))
+    else:
         raise StorageUnavailable(
             f"another process folds {name!r} of account {account!r}; its step stands, ours doesn't"
         )
+
+
+def _prepared(dialect: Dialect, which: str) -> Prepared:
+    """Return the look at a checkpoint, or its compare-and-set, compiled when first asked for."""
+    if (dialect.name, which) not in _PREPARED:
+        ours = (
+            projections.c.account == bindparam("of_account"),
+            projections.c.projection == bindparam("of_projection"),
+        )
+        if which == "read":
+            look = select(projections.c.position, projections.c.version).where(*ours)
+            _PREPARED[dialect.name, which] = prepare(dialect, look)
+        else:
+            move = update(projections).where(*ours, projections.c.position == bindparam("expected"))
+            moved = move.values(position=bindparam("position"), updated_at=bindparam("updated_at"))
+            _PREPARED[dialect.name, which] = prepare(dialect, moved)
+    return _PREPARED[dialect.name, which]
+
+
+_PREPARED: dict[tuple[str, str], Prepared] = {}
 
 
 def _row_of(account: str, name: str) -> Update:

@@ -1,8 +1,8 @@
 """A WebSocket server that is as cheap as it can be, so that what is measured is its reader.
 
-It answers the upgrade, says AUTHENTICATED and a small snapshot, and then sends prepared frames flat out or at a rate. Each
-frame is a BALANCE_UPDATE of 450 bytes whose ``available`` is its number, so that a reader can tell
-which one it sees. Standard output gets one line per connection when all are sent.
+It answers the upgrade, says AUTHENTICATED and a small snapshot, and then sends frames flat out or
+at a rate. Each is a BALANCE_UPDATE of 450 bytes whose ``available`` is its number; at a rate it
+also says when it was sent. Standard output gets one line per connection when all are sent.
 
     python blaster.py PORT COUNT RATE      RATE 0: flat out
 """
@@ -33,8 +33,8 @@ def frame(text: str) -> bytes:
     return b"\x81\x7e" + struct.pack("!H", len(payload)) + payload
 
 
-def balance(number: int) -> str:
-    """Return frame ``number``: a balance that states its number."""
+def balance(number: int, sent_ns: int = 0) -> str:
+    """Return frame ``number``: a balance that states its number, and when it was sent."""
     currency = f"C{number % CURRENCIES}"
     return json.dumps(
         {
@@ -57,7 +57,7 @@ def balance(number: int) -> str:
                 "lendReserved": "0",
                 "borrowCollateralReserved": "0",
                 "borrowedAmount": "0",
-                "totalInReference": "14.84599332",
+                "totalInReference": str(sent_ns),
                 "totalInReferenceWeighted": "14.103693654",
                 "referenceCurrency": "ZAR",
             },
@@ -75,9 +75,7 @@ def upgrade(connection: socket.socket) -> None:
         for line in head.split(b"\r\n")
         if line.lower().startswith(b"sec-websocket-key")
     )
-    accept = base64.b64encode(
-        hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()
-    )
+    accept = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
     connection.sendall(
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
@@ -109,12 +107,12 @@ def blast(
         for start in range(0, len(frames), CHUNK):
             with turn:
                 connection.sendall(b"".join(frames[start : start + CHUNK]))
-    for number, each in enumerate(frames if rate else ()):
+    for number in range(len(frames) if rate else 0):
         wait = began + number / rate - time.perf_counter()
         if wait > 0:
             time.sleep(wait)
         with turn:
-            connection.sendall(each)
+            connection.sendall(frame(balance(number + 1, time.time_ns())))
     with turn:
         connection.sendall(frame(END))
     return time.perf_counter() - began

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 
@@ -320,6 +321,21 @@ def test_following_prints_what_comes_after_it_began(database: Database, database
         assert following.wait() == 0
 
     assert [first["type"], second["type"]] == ["FIRST", "SECOND"]
+
+
+def test_following_ends_at_ctrl_c_without_noise(sqlite: Database, sqlite_url: str) -> None:
+    write(sqlite, frame(kind="FIRST"))
+    command = [sys.executable, "-m", "recorder", "events", "--follow"]
+    command += ["--database-url", sqlite_url]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as following:
+        assert following.stdout is not None
+        assert following.stderr is not None
+        following.stdout.readline()
+        following.send_signal(signal.SIGINT)
+        assert following.stderr.read() == ""
+        assert following.wait() == 130
 
 
 def event_of(payload: str, kind: str = "") -> Event:

@@ -43,19 +43,23 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
 
 
 def test_a_demo_without_a_terminal_ends_by_itself_and_its_queries_work(tmp_path: Path) -> None:
-    code, out, err = ended(start("demo", "--seconds", "6", cwd=tmp_path))
+    code, out, err = ended(start("demo", "--seconds", "8", cwd=tmp_path))
 
-    assert (code, err) == (0, "")
+    assert code == 0
+    (warning,) = err.splitlines()
+    assert "connection lost" in warning
     assert "verified them all" in out
     (path,) = tmp_path.glob("recorder-demo-*.db")
     assert str(path.name) in out
     with sqlite3.connect(path) as database:
         answers = [database.execute(query).fetchall() for query in QUERIES]
+        gaps = database.execute("SELECT cause, state FROM gaps ORDER BY gap_id").fetchall()
     database.close()
     assert all(answers)
     assert all(query in out for query in QUERIES)
     statuses = {row[2] for row in answers[2]}
     assert "accepted" in statuses
+    assert ("connection_lost", "closed") in gaps
 
 
 def test_a_demo_uses_nothing_of_the_callers_own_settings(tmp_path: Path) -> None:

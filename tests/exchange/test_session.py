@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import pytest
@@ -86,7 +86,7 @@ class Told:
         assert len(ends) == 1, self.said
         return ends[0]
 
-    def _keep(self, actions: list[Action]) -> None:
+    def _keep(self, actions: Sequence[Action]) -> None:
         self.said += [(self.now_s, action) for action in actions]
 
 

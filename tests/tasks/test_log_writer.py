@@ -16,14 +16,13 @@ from sqlalchemy import Connection, insert, select
 from recorder.errors import CommitUncertain, LeaseLost, StorageFailed, StorageUnavailable
 from recorder.log.digest import digest_event
 from recorder.log.event import EMPTY_HEAD, Draft, Event
-from recorder.storage.append import append, read_head
+from recorder.storage.append import append
 from recorder.storage.engine import Database, in_unit
 from recorder.storage.read import events_after
 from recorder.storage.schema import controls
 from recorder.tasks.inbox import Inbox, Submission
 from recorder.tasks.log_writer import LogWriter
 from recorder.tasks.units import InlineRunner, UnitRunner
-
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 

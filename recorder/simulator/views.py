@@ -1,0 +1,199 @@
+"""What the REST paths answer, in the shapes of VALR's documents. Pure; lists are newest first."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from recorder.simulator import frames
+from recorder.simulator.books import Money
+from recorder.simulator.engine import Exchange
+from recorder.simulator.frames import Frame, plain, stamp, stamp_s
+from recorder.simulator.market import PAIRS
+from recorder.simulator.orders import ZERO, Order
+from recorder.simulator.paging import Query
+from recorder.simulator.records import Deposit, Trade, Withdrawal
+
+#: Members of ORDER_STATUS_UPDATE that an order's status over REST hasn't got.
+_OF_ONE_EVENT = ("executedPrice", "executedQuantity", "executedFee")
+
+
+def time(now: datetime) -> Frame:
+    """Return the exchange's time: whole seconds, and text with nanoseconds."""
+    text = now.strftime("%Y-%m-%dT%H:%M:%S.%f") + "000Z"
+    return {"epochTime": int(now.timestamp()), "time": text}
+
+
+def pairs() -> list[Frame]:
+    """Return the rules of every pair."""
+    return [
+        {
+            "symbol": pair.symbol,
+            "baseCurrency": pair.base,
+            "quoteCurrency": pair.quote,
+            "shortName": f"{pair.base}/{pair.quote}",
+            "active": True,
+            "minBaseAmount": plain(pair.least),
+            "tickSize": plain(pair.tick),
+            "baseDecimalPlaces": str(-int(pair.step.normalize().as_tuple().exponent)),
+            "currencyPairType": "SPOT",
+        }
+        for pair in PAIRS.values()
+    ]
+
+
+def balances(exchange: Exchange, query: Query, _: list[str]) -> list[Frame]:
+    """Return every balance; ``excludeZeroBalances`` leaves out those of zero."""
+    rows = []
+    for code, held in exchange.account.books.balances.items():
+        if held.total or not query.flag("excludeZeroBalances"):
+            told = exchange.account.balance(code)["data"]
+            # Over REST the currency is its code, and one member has another name.
+            told["borrowReserved"] = told.pop("borrowCollateralReserved")
+            rows.append(told | {"currency": code})
+    return rows
+
+
+def open_orders(exchange: Exchange, _: Query, __: list[str]) -> list[Frame]:
+    """Return all open orders. As at VALR, no filter is heeded."""
+    rows = frames.open_orders(exchange.open_orders())["data"]
+    # Over REST the rest has another name.
+    return [row | {"remainingQuantity": row.pop("quantity")} for row in rows]
+
+
+def order_history(exchange: Exchange, query: Query, _: list[str]) -> list[Frame]:
+    """Return orders by their last change. Cancels without a fill are left out unless asked for."""
+    statuses, wanted = query.words("statuses"), query.words("currencyPair")
+    # Reversed first: of two in the same millisecond the newer one still leads.
+    orders = sorted(
+        reversed(exchange.trading.orders.all.values()),
+        key=lambda order: order.updated_at,
+        reverse=True,
+    )
+    rows = [
+        order
+        for order in orders
+        if (statuses is None or order.status.upper().replace(" ", "_") in statuses)
+        and (wanted is None or order.pair in wanted)
+        and (query.flag("showZeroVolumeCancels") or order.status != "Cancelled" or order.executed)
+        and not (query.flag("excludeFailures") and order.status == "Failed")
+    ]
+    return [order_summary(order) for order in query.page(rows, lambda order: order.updated_at)]
+
+
+def order_status(order: Order) -> Frame:
+    """Return an order as it is now."""
+    told: Frame = frames.status(order)["data"]
+    return {name: value for name, value in told.items() if name not in _OF_ONE_EVENT}
+
+
+def order_states(order: Order | None) -> list[Frame]:
+    """Return every state an order was in; nothing for an order that isn't there."""
+    return [] if order is None else order.states[::-1]
+
+
+def order_summary(order: Order) -> Frame:
+    """Return an order with what all its fills came to."""
+    average = order.turnover / order.executed if order.executed else ZERO
+    pair = PAIRS[order.pair]
+    return order_status(order) | {
+        "averagePrice": plain(average),
+        "total": plain(order.turnover),
+        "totalExecutedQuantity": plain(order.executed),
+        "totalFee": plain(order.fees),
+        "feeCurrency": pair.base if order.side == "buy" else pair.quote,
+    }
+
+
+def trade_history(exchange: Exchange, query: Query, names: list[str]) -> list[Frame]:
+    """Return fills, of one pair where the path names it."""
+    trades = [each for each in reversed(exchange.trading.trades) if not names or each.pair in names]
+    rows = query.before(trades, lambda trade: trade.trade_id)
+    return [_trade(each) for each in query.page(rows, lambda trade: trade.at)]
+
+
+def transaction_history(exchange: Exchange, query: Query, _: list[str]) -> list[Frame]:
+    """Return the ledger."""
+    kinds, currency = query.words("transactionTypes"), query.given.get("currency")
+    rows = query.before(exchange.account.books.ledger[::-1], lambda row: row.transaction_id)
+    rows = [
+        row
+        for row in rows
+        if (kinds is None or row.kind in kinds)
+        and (currency is None or currency in _codes(row.debit, row.credit, row.fee))
+    ]
+    return [frames.transaction(row) for row in query.page(rows, lambda row: row.at)]
+
+
+def deposit_history(exchange: Exchange, query: Query, _: list[str]) -> list[Frame]:
+    """Return deposits."""
+    currency = query.given.get("currency")
+    rows = [
+        each
+        for each in reversed(exchange.transfers.deposits)
+        if currency is None or each.currency == currency
+    ]
+    return [_deposit(each) for each in query.page(rows, lambda row: row.created_at)]
+
+
+def withdraw_history(exchange: Exchange, query: Query, _: list[str]) -> list[Frame]:
+    """Return withdrawals."""
+    currency = query.given.get("currency")
+    rows = [
+        each
+        for each in reversed(exchange.transfers.withdrawals)
+        if currency is None or each.currency == currency
+    ]
+    return [_withdrawal(each) for each in query.page(rows, lambda row: row.created_at)]
+
+
+def api_key(exchange: Exchange, _: Query, __: list[str]) -> Frame:
+    """Return what the key may do."""
+    return {
+        "label": "Simulated",
+        "permissions": ["View access", "Trade"],
+        "addedAt": "2025-01-01T00:00:00.000000Z",
+        "isSubAccount": bool(exchange.config.sub_account_id),
+    }
+
+
+def _trade(trade: Trade) -> Frame:
+    told: dict[str, Any] = frames.trade(trade)["data"]
+    return told | {"sequenceId": trade.sequence}
+
+
+def _deposit(deposit: Deposit) -> Frame:
+    told: Frame = {
+        "currencyCode": deposit.currency,
+        "receiveAddress": deposit.address,
+        "transactionHash": deposit.transaction_hash,
+        "amount": plain(deposit.amount),
+        "createdAt": stamp_s(deposit.created_at),
+        "confirmations": deposit.confirmations,
+        "confirmed": deposit.confirmed_at is not None,
+    }
+    if deposit.confirmed_at is not None:
+        told["confirmedAt"] = stamp(deposit.confirmed_at)
+    return told
+
+
+def _withdrawal(withdrawal: Withdrawal) -> Frame:
+    told: Frame = {
+        "currency": withdrawal.currency,
+        "address": withdrawal.address,
+        "amount": plain(withdrawal.amount),
+        "feeAmount": "0",
+        "transactionHash": withdrawal.transaction_hash,
+        "confirmations": withdrawal.confirmations,
+        "uniqueId": withdrawal.unique_id,
+        "createdAt": stamp(withdrawal.created_at),
+        "verified": True,
+        "status": "Complete" if withdrawal.is_complete else "Processing",
+    }
+    if withdrawal.confirmed_at is not None:
+        told["lastConfirmationAt"] = stamp(withdrawal.confirmed_at).removesuffix("Z")
+    return told
+
+
+def _codes(*moved: Money | None) -> list[str]:
+    return [money[0] for money in moved if money is not None]

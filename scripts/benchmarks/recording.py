@@ -1,0 +1,68 @@
+"""The daemon as `recorder run` runs it, reporting how long each frame took from read to commit.
+
+Takes its settings from the environment, like the command. When END is durable it prints one line of
+JSON (events, seconds from the first measured commit to the last, p50 and p99 in milliseconds, peak
+memory) and goes on until SIGTERM.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import resource
+import sys
+import time
+from collections.abc import Sequence
+
+import trio
+
+from recorder.cli.run import SWITCH_INTERVAL_S
+from recorder.config import read_settings
+from recorder.daemon import World, run_until_signal
+from recorder.log.event import Event
+
+latencies_us: list[int] = []
+moments: list[float] = []
+
+
+def note(events: Sequence[Event]) -> None:
+    """Keep the latencies of a commit's frames; report at END."""
+    now_us = time.time_ns() // 1_000
+    moments.append(time.perf_counter())
+    for event in events:
+        if event.type == "BALANCE_UPDATE":
+            latencies_us.append(now_us - event.received_us)
+        elif event.type == "OPEN_ORDERS_UPDATE":
+            latencies_us.clear()
+            moments.clear()
+        elif event.type == "END":
+            report()
+
+
+def report() -> None:
+    """Print what was measured."""
+    ordered = sorted(latencies_us)
+    print(
+        json.dumps(
+            {
+                "events": len(ordered),
+                "seconds": moments[-1] - moments[0],
+                "p50_ms": ordered[len(ordered) // 2] / 1_000,
+                "p99_ms": ordered[len(ordered) * 99 // 100] / 1_000,
+                "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1_024,
+            }
+        ),
+        flush=True,
+    )
+
+
+def main() -> None:
+    """Run until SIGTERM."""
+    logging.basicConfig(level=logging.WARNING)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    trio.run(run_until_signal, read_settings(os.environ), World(on_commit=note))
+
+
+if __name__ == "__main__":
+    main()

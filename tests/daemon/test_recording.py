@@ -1,0 +1,203 @@
+"""What the exchange said is in the log, all of it and in order, and the tables are its books."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from recorder.simulator.faults import GARBAGE
+from tests.daemon.scene import (
+    LIMIT,
+    Scene,
+    amounts,
+    assert_chained,
+    daemon,
+    exchange,
+    received,
+    recording,
+    until,
+)
+
+MARKET = '{"side":"BUY","pair":"BTCZAR","quoteAmount":"500"}'
+
+
+async def live_a_day(scene: Scene) -> None:
+    """Trade, pay in, pay out, and let the market move."""
+    for price in (1_000_000, 1_100_000, 1_190_000):
+        scene.books.queue("PLACE_LIMIT_ORDER", LIMIT.replace("1000000", str(price)))
+    market = scene.books.queue("PLACE_MARKET_ORDER", MARKET)
+    await scene.until_status(market, "accepted", "rejected")
+    for _ in range(40):
+        await scene.simulator.tick()
+    await scene.simulator.reward("USDC", Decimal("1.234567890123456789"))
+    await scene.simulator.deposit("BTC", Decimal("0.00000001"), 0)
+    await scene.simulator.withdraw("ETH", Decimal("4"))
+    for _ in range(5):
+        await scene.simulator.tick()
+    await scene.until_recorded()
+
+
+async def test_every_frame_is_recorded_as_it_came_and_in_order(database_url: str) -> None:
+    async with recording(database_url) as scene:
+        await live_a_day(scene)
+        await scene.simulator.drop("reset")
+        await until(lambda: scene.simulator.connections == 2)
+        await scene.until_live()
+        await scene.until_recorded()
+
+        assert received(scene.books) == scene.simulator.sent
+        assert {number for number, _ in scene.simulator.sent} == {1, 2}
+        assert assert_chained(scene.books) > len(scene.simulator.sent)
+
+
+async def test_the_tables_are_the_exchanges_own_books(database_url: str) -> None:
+    async with recording(database_url) as scene:
+        await live_a_day(scene)
+        engine = scene.simulator.exchange
+        books = scene.books
+
+        balances = amounts(books.ask("SELECT currency, available, reserved, total FROM balances"))
+        held = engine.account.books.balances
+        assert balances == {
+            code: (each.available, each.reserved, each.total) for code, each in held.items()
+        }
+
+        listed = books.ask("SELECT order_id, price, remaining_quantity FROM open_orders")
+        live = {each.order_id: (each.price, each.remaining) for each in engine.open_orders()}
+        assert amounts(listed) == live
+        states = "SELECT order_id, original_quantity FROM orders WHERE live"
+        assert set(amounts(books.ask(states))) == set(live)
+
+        traded = books.ask("SELECT trade_id, price, quantity, fee FROM trades")
+        assert engine.trading.trades
+        assert amounts(traded) == {
+            each.trade_id: (each.price, each.quantity, each.fee) for each in engine.trading.trades
+        }
+
+        booked = "SELECT transaction_id, type, debit_value, credit_value FROM ledger"
+        assert ledger_of(books.ask(booked)) == {
+            each.transaction_id: (each.kind, amount_of(each.debit), amount_of(each.credit))
+            for each in engine.account.books.ledger
+        }
+        assert books.count("fold_failures") == 0
+
+
+def ledger_of(rows: list[tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
+    def number(value: Any) -> Decimal | None:
+        return None if value is None else Decimal(value)
+
+    return {key: (kind, number(debit), number(credit)) for key, kind, debit, credit in rows}
+
+
+def amount_of(money: tuple[str, Decimal] | None) -> Decimal | None:
+    return None if money is None else money[1]
+
+
+@pytest.mark.parametrize("auth", ["headers", "message"])
+async def test_what_we_say_is_recorded_before_what_it_is_answered_with(
+    sqlite_url: str, auth: str
+) -> None:
+    async with recording(sqlite_url, auth=auth) as scene:
+        first = scene.books.ask(
+            "SELECT origin, type FROM events WHERE connection_id IS NOT NULL"
+            " AND type IN ('AUTHENTICATE', 'AUTHENTICATED', 'SUBSCRIBE', 'SUBSCRIBED')"
+            " ORDER BY position"
+        )
+
+    begun = [("sent", "AUTHENTICATE")] if auth == "message" else []
+    assert first == [
+        *begun,
+        ("received", "AUTHENTICATED"),
+        ("sent", "SUBSCRIBE"),
+        ("received", "SUBSCRIBED"),
+    ]
+
+
+async def test_garbage_is_recorded_and_the_next_frame_is_still_folded(database_url: str) -> None:
+    async with recording(database_url) as scene:
+        for number, garbage in enumerate(GARBAGE.values()):
+            await scene.simulator.emit(garbage)
+            await scene.simulator.reward("USDC", Decimal(number + 1))
+        expected = scene.simulator.exchange.account.books.balances["USDC"].total
+        total = "SELECT total FROM balances WHERE currency = 'USDC'"
+        await until(lambda: Decimal(scene.books.one(total)) == expected)
+        await scene.until_folded()
+
+        texts = [text for _, text in received(scene.books)]
+        storable = [each for each in GARBAGE.values() if isinstance(each, str)]
+        assert all(each in texts for each in storable if "\x00" not in each)
+        assert scene.books.count("events", "encoding = 'base64'") == 2
+        assert scene.books.count("ledger") == len(GARBAGE)
+        failed = scene.books.ask(
+            "SELECT DISTINCT events.payload FROM fold_failures JOIN events"
+            " ON events.account = fold_failures.account"
+            " AND events.position = fold_failures.position"
+        )
+        assert GARBAGE["wrong_shape"] in {row[0] for row in failed}
+        assert scene.simulator.connections == 1
+        assert not scene.books.has_note("PROJECTOR_FAILED")
+        assert_chained(scene.books)
+
+
+async def test_frames_that_come_twice_are_recorded_twice_and_counted_once(
+    database_url: str,
+) -> None:
+    async with exchange() as simulator:
+        simulator.faults.duplicate = True
+        async with daemon(database_url, simulator) as scene:
+            await scene.until_live()
+            await live_a_day(scene)
+            engine = simulator.exchange
+            await until(lambda: scene.books.count("ledger") == len(engine.account.books.ledger))
+
+            assert received(scene.books) == simulator.sent
+            assert scene.books.count("trades") == len(engine.trading.trades)
+            total = scene.books.one("SELECT total FROM balances WHERE currency = 'USDC'")
+            assert Decimal(total) == engine.account.books.balances["USDC"].total
+            assert max(simulator.exchange.received.values()) == 1
+
+
+async def test_a_sub_account_is_named_and_recorded(sqlite_url: str) -> None:
+    config = {"sub_account_id": "1234567890"}
+    async with recording(sqlite_url, config, sub_account_id="1234567890") as scene:
+        assert scene.books.count("balances") == 4
+        assert scene.simulator.refused == 0
+
+
+async def test_a_currency_no_longer_held_is_absent_after_reconnecting(database_url: str) -> None:
+    async with recording(database_url) as scene:
+        # Spent while nobody was listening: the snapshot doesn't name it any more.
+        scene.simulator.faults.refuse_upgrade = 503
+        await scene.simulator.drop("cut")
+        await until(lambda: not scene.simulator.peers)
+        await scene.simulator.withdraw("ETH", Decimal("4"))
+        scene.simulator.faults.refuse_upgrade = 0
+        query = "SELECT basis, available, reserved, total FROM balances WHERE currency = 'ETH'"
+        await until(lambda: scene.books.ask(query)[0][0] == "absent")
+
+        assert [Decimal(each) for each in scene.books.ask(query)[0][1:]] == [0, 0, 0]
+        others = "SELECT DISTINCT basis FROM balances WHERE currency <> 'ETH'"
+        assert scene.books.ask(others) == [("stated",)]
+        gaps = scene.books.ask("SELECT cause, state FROM gaps ORDER BY gap_id")
+        assert gaps == [("first_start", "closed"), ("connection_lost", "closed")]
+
+
+async def test_an_order_that_vanished_meanwhile_ended_in_a_way_nobody_told(
+    database_url: str,
+) -> None:
+    async with recording(database_url) as scene:
+        placed = scene.books.queue("PLACE_LIMIT_ORDER", LIMIT)
+        await scene.until_status(placed, "accepted")
+        await until(lambda: scene.books.count("open_orders") == 1)
+        scene.simulator.faults.refuse_upgrade = 503
+        await scene.simulator.drop("cut")
+        await until(lambda: not scene.simulator.peers)
+        scene.simulator.exchange.cancel_all()
+        scene.simulator.faults.refuse_upgrade = 0
+
+        await until(lambda: scene.books.count("open_orders") == 0)
+        await scene.until_folded()
+        assert scene.books.ask("SELECT state FROM orders") == [("end_unknown",)]
+        assert scene.books.count("orders", "live") == 0
