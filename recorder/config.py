@@ -199,8 +199,11 @@ def read_settings(
     flags: Mapping[str, str | None] | None = None,
     *,
     file: Path | None = None,
+    credentials: bool = True,
 ) -> Settings:
     """Return the settings that flags, environment and file make together.
+
+    Without ``credentials`` no key or secret is read: whoever only asks the database needs none.
 
     ``flags`` maps setting names to texts (None where not given). ``file`` names a recorder.toml;
     without it, the one in ``RECORDER_CONFIG`` or, if it exists, the one in the working directory
@@ -219,7 +222,9 @@ def read_settings(
             problems.append(f"{source} is {text!r}: {error}")
     if values.get("http"):
         problems.append("RECORDER_HTTP is set, but this version has no HTTP server yet: unset it")
-    accounts = _accounts(values, tables, environment, problems) if not problems else ()
+    named = _is_given("account", flags or {}, environment)
+    secrets = environment if credentials else None
+    accounts = _accounts(values, tables, named, secrets, problems) if not problems else ()
     if problems:
         raise ConfigurationError("settings can't be used:\n  " + "\n  ".join(problems))
     return _build(values, accounts)
@@ -288,18 +293,29 @@ def _as_text(value: object) -> str:
     return str(value)
 
 
+def _is_given(name: str, flags: Mapping[str, str | None], environment: Mapping[str, str]) -> bool:
+    setting = next(each for each in SETTINGS if each.name == name)
+    return flags.get(name) is not None or setting.variable in environment
+
+
 def _accounts(
     values: dict[str, Any],
     tables: object,
-    environment: Mapping[str, str],
+    named: bool,
+    secrets: Mapping[str, str] | None,
     problems: list[str],
 ) -> tuple[AccountSettings, ...]:
+    """Return the accounts: the tables of the file, of which ``named`` leaves the one that is."""
     if not isinstance(tables, dict) or not all(isinstance(t, dict) for t in tables.values()):
         problems.append("accounts in the file must be tables: [accounts.main]")
         return ()
     base = {name: values[name] for name in _PER_ACCOUNT}
     if not tables:
-        return (_account(values["account"], base, environment, problems),)
+        return (_account(values["account"], base, secrets, problems),)
+    if named and values["account"] not in tables:
+        problems.append(f"no [accounts.{values['account']}] in the file, only {', '.join(tables)}")
+    if named:
+        tables = {name: table for name, table in tables.items() if name == values["account"]}
     made = []
     for name, table in tables.items():
         unknown = [key for key in table if key not in _PER_ACCOUNT]
@@ -310,19 +326,19 @@ def _accounts(
                 for setting in SETTINGS
                 if setting.name in _PER_ACCOUNT and setting.name in table
             }
-            made.append(_account(_account_name(name), base | own, environment, problems))
+            made.append(_account(_account_name(name), base | own, secrets, problems))
         except ValueError as error:
             problems.append(f"[accounts.{name}]: {error}")
     return tuple(made)
 
 
 def _account(
-    name: str, values: Mapping[str, Any], environment: Mapping[str, str], problems: list[str]
+    name: str, values: Mapping[str, Any], secrets: Mapping[str, str] | None, problems: list[str]
 ) -> AccountSettings:
     return AccountSettings(
         name=name,
-        api_key=_credential("VALR_API_KEY", values["api_key_file"], environment, problems),
-        api_secret=_credential("VALR_API_SECRET", values["api_secret_file"], environment, problems),
+        api_key=_credential("VALR_API_KEY", values["api_key_file"], secrets, problems),
+        api_secret=_credential("VALR_API_SECRET", values["api_secret_file"], secrets, problems),
         sub_account_id=values["sub_account_id"],
         auth=values["auth"],
         trading=values["trading"],
@@ -330,10 +346,12 @@ def _account(
 
 
 def _credential(
-    variable: str, file: str, environment: Mapping[str, str], problems: list[str]
+    variable: str, file: str, secrets: Mapping[str, str] | None, problems: list[str]
 ) -> Secret:
+    if secrets is None:
+        return Secret("")
     if not file:
-        return Secret(environment.get(variable, "").strip())
+        return Secret(secrets.get(variable, "").strip())
     try:
         return Secret(Path(file).read_text(encoding="utf-8").strip())
     except (OSError, UnicodeDecodeError) as error:

@@ -16,6 +16,7 @@ from typing import TextIO
 from recorder import __version__
 from recorder.cli.call import Call
 from recorder.cli.exits import INTERRUPTED, MEANINGS, NOBODY_READS, WRONG, exit_code
+from recorder.cli.groups import only
 from recorder.cli.output import Output
 from recorder.errors import RecorderError
 
@@ -50,6 +51,11 @@ def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] | Non
     except BrokenPipeError:
         return _nobody_reads(out, err)
     except KeyboardInterrupt:
+        return INTERRUPTED
+    except BaseExceptionGroup as group:
+        # Ctrl-C before a loop listened for signals comes out of its nurseries.
+        if only(KeyboardInterrupt, group) is None:
+            raise
         return INTERRUPTED
     except SystemExit as ended:
         # argparse leaves like this: after --help with 0, after a wrong argument with 2.

@@ -31,11 +31,16 @@ class Call:
     output: Output
     clock: Clock = field(factory=SystemClock)
 
-    def settings(self) -> Settings:
-        """Return flags, environment and file as settings. Raises ConfigurationError."""
+    def settings(self, *, credentials: bool = False) -> Settings:
+        """Return flags, environment and file as settings. Raises ConfigurationError.
+
+        Only with ``credentials`` are key and secret read: who asks the database needs none.
+        """
         given = vars(self.arguments)
         flags = {setting.name: given.get(setting.name) for setting in SETTINGS}
-        return read_settings(self.environment, flags, file=given.get("config"))
+        return read_settings(
+            self.environment, flags, file=given.get("config"), credentials=credentials
+        )
 
     def now(self) -> datetime:
         """Return the aware time in UTC."""

@@ -84,7 +84,9 @@ def run(call: Call) -> int:
     try:
         trio.run(_demonstrate, call, url, seconds, is_terminal)
     except BaseExceptionGroup as group:
-        raise only(RecorderError, group) or group from group
+        if (error := only(RecorderError, group)) is None:
+            raise
+        raise error from group
     return _say_goodbye(call.output, url)
 
 

@@ -28,7 +28,7 @@ def configure(parser: ArgumentParser) -> None:
 
 def run(call: Call) -> int:
     """Record until SIGTERM or SIGINT. Everything that was read is durable when this returns."""
-    settings = call.settings()
+    settings = call.settings(credentials=True)
     level = logging.DEBUG if call.arguments.verbose else logging.INFO
     log_to(call.output.err, as_json=call.arguments.log_json, level=level)
     sys.setswitchinterval(SWITCH_INTERVAL_S)

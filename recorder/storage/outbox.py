@@ -16,7 +16,16 @@ from typing import Any
 
 import attrs
 from attrs import frozen
-from sqlalchemy import ColumnElement, Connection, exists, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    exists,
+    insert,
+    literal_column,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 from recorder.errors import Refused
@@ -24,6 +33,13 @@ from recorder.exchange.commands import CANCEL_ORDER
 from recorder.outbox.selection import SWITCH_CANCEL_ONLY, SWITCH_OFF, SWITCH_ON, QueuedRow
 from recorder.outbox.states import UNRESOLVED, Status
 from recorder.storage.schema import controls, leases, outbox
+
+# Spelt out, because with a bound parameter SQLite can't see that a partial index answers the question,
+# and would read the whole outbox at every wake-up.
+_is_queued = outbox.c.status == literal_column(f"'{Status.QUEUED.value}'")
+_is_unresolved = outbox.c.status.in_(
+    [literal_column(f"'{status.value}'") for status in Status if status in UNRESOLVED]
+)
 
 #: What a 32-bit column holds.
 PRIORITY_MAX = 2**31 - 1
@@ -108,7 +124,8 @@ def queued(connection: Connection, account: str, now: datetime, limit: int) -> l
     must_wait = outbox.c.not_before.is_not(None) & (outbox.c.not_before > now)
     statement = (
         select(*_CHOOSING)
-        .where(outbox.c.account == account, outbox.c.status == Status.QUEUED)
+        .with_hint(outbox, "INDEXED BY outbox_queued", "sqlite")
+        .where(outbox.c.account == account, _is_queued)
         .order_by(
             is_live,
             must_wait,
@@ -234,7 +251,7 @@ def mark_in_doubt(connection: Connection, account: str, *, reason: str, now: dat
 
 def unresolved(connection: Connection, account: str) -> list[OutboxRow]:
     """Return the commands that went out, or may have, and whose fate is open; oldest first."""
-    return _rows(connection, account, outbox.c.status.in_(sorted(UNRESOLVED)))
+    return _rows(connection, account, _is_unresolved)
 
 
 def find(

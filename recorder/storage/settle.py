@@ -128,6 +128,8 @@ def _change(
     target = next_status(Status(row.status), fact)
     if target is None:
         return
+    # A doubt that is resolved is no reason any more; the transitions keep it.
+    columns.setdefault("reason", None)
     if target is Status.ACKNOWLEDGED:
         columns["acknowledged_position"] = event.position
     elif target is not Status.IN_DOUBT:

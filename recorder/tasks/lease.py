@@ -85,13 +85,15 @@ def _boot_id() -> str:
 
 
 def _started(pid: int) -> str:
-    """Return when a process started, in the kernel's ticks; empty if there is no such process."""
+    """Return when a process started, in the kernel's ticks; empty if it runs no more."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return "" if not _is_running(pid) else "unknown-start"
-    # The name of the program is in parentheses and may hold anything; 20 fields on is the start.
-    return stat.rpartition(")")[2].split()[19]
+    # The name of the program is in parentheses and may hold anything. Behind it come the state,
+    # which tells of processes that ended and that nobody has reaped, and 19 fields on the start.
+    fields = stat.rpartition(")")[2].split()
+    return "" if fields[0] in "ZX" else fields[19]
 
 
 def _is_running(pid: int) -> bool:

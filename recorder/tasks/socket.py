@@ -108,13 +108,20 @@ async def run_on_socket(
     lost: SessionLost | None = None
     stream = await _open(url, open_stream)
     try:
-        async with trio.open_nursery() as nursery:
-            socket = await _upgrade(nursery, stream, url, headers, max_message_bytes)
-            try:
-                await body(socket)
-            finally:
-                await _close(socket)
-            nursery.cancel_scope.cancel()
+        async with trio.open_nursery() as outside:
+            talk = trio.CancelScope()
+            outside.start_soon(_end_with_us, talk)
+            async with trio.open_nursery() as reading:
+                # Whoever cancels us ends the talk; the reader lives on to hear the goodbye answered.
+                reading.cancel_scope.shield = True
+                with talk:
+                    socket = await _upgrade(reading, stream, url, headers, max_message_bytes)
+                    try:
+                        await body(socket)
+                    finally:
+                        await _close(socket)
+                reading.cancel_scope.cancel()
+            outside.cancel_scope.cancel()
     except* SessionLost as group:
         lost = _first(group)
     except* ConnectionRejected as group:
@@ -127,6 +134,14 @@ async def run_on_socket(
         await trio.aclose_forcefully(stream)
     if lost is not None:
         raise lost
+
+
+async def _end_with_us(talk: trio.CancelScope) -> None:
+    """Pass a cancellation from outside on to what is shielded from it."""
+    try:
+        await trio.sleep_forever()
+    finally:
+        talk.cancel()
 
 
 async def _open(url: str, open_stream: OpenStream) -> WatchedStream:

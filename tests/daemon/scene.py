@@ -7,6 +7,7 @@ what any program with a driver can ask, so nothing here reads through the record
 from __future__ import annotations
 
 import hashlib
+import json
 import random
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -88,6 +89,14 @@ class Books:
         """Tell whether the recorder noted such a fact."""
         return self.count("events", "origin = 'noted' AND type = :kind", kind=kind) > 0
 
+    def endings(self) -> list[dict[str, Any]]:
+        """Return the noted end of every connection: its type, and the facts."""
+        query = (
+            "SELECT type, payload FROM events WHERE origin = 'noted' AND type IN"
+            " ('CONNECTION_CLOSED', 'CONNECTION_FAILED', 'CONNECTION_REFUSED') ORDER BY position"
+        )
+        return [{"type": kind, **json.loads(text)["data"]} for kind, text in self.ask(query)]
+
     def is_caught_up(self) -> bool:
         """Tell whether every projection stands at the head of its account's log."""
         behind = (
@@ -124,11 +133,11 @@ class Scene:
         await until(holds)
 
     async def until_live(self) -> None:
-        """Wait until the present connection's snapshot is complete, and folded."""
-        sessions = self.simulator.connections
+        """Wait until the snapshot of the present connection is complete, and known to be."""
+        sessions = max(self.simulator.connections, 1)
         query = "origin = 'noted' AND type = 'SNAPSHOT_COMPLETE'"
-        await until(lambda: self.books.count("events", query) >= max(sessions, 1))
-        await self.until_folded()
+        await until(lambda: self.books.count("events", query) >= sessions)
+        await until(lambda: self.books.count("gaps", "NOT is_open") >= sessions)
 
     async def until_recorded(self) -> None:
         """Wait until every frame that the exchange wrote stands in the log, and is folded."""
@@ -137,7 +146,7 @@ class Scene:
         await self.until_folded()
 
     async def until_folded(self) -> None:
-        """Wait until every projection stands at the head."""
+        """Wait until every projection stands at the head: a second, where nothing wakes it."""
         await until(self.books.is_caught_up)
 
     async def until_status(self, outbox_id: int, *wanted: str) -> None:

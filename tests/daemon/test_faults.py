@@ -1,0 +1,264 @@
+"""Whatever the exchange or the line does is found out, written down, and lived through."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from recorder.daemon import run_daemon
+from recorder.errors import LeaseHeld
+from recorder.simulator import Simulator
+from tests.daemon.scene import (
+    assert_chained,
+    daemon,
+    exchange,
+    received,
+    recording,
+    settings_for,
+    until,
+    world,
+)
+
+#: A line that is open and dead is found out within 10 s: 5 of quiet, 5 more without a PONG.
+FOUND_S = 15.0
+#: Long enough for a hasty client to have come back several times.
+HASTE_S = 1.5
+REWARD = Decimal("0.01")
+
+
+@pytest.mark.parametrize(
+    ("how", "by", "code"), [("close", "exchange", 1001), ("cut", "network", None)]
+)
+async def test_a_lost_connection_is_noted_and_made_again(
+    database_url: str, how: Any, by: str, code: int | None
+) -> None:
+    async with recording(database_url) as scene:
+        await scene.simulator.drop(how, **({"code": code, "reason": "going away"} if code else {}))
+        await until(lambda: scene.simulator.connections == 2)
+        await scene.until_live()
+
+        (ending,) = scene.books.endings()
+        assert ending["type"] == "CONNECTION_CLOSED"
+        assert (ending["by"], ending["code"]) in ((by, code), (by, 1006))
+        assert ending["frames"] == sum(number == 1 for number, _ in received(scene.books))
+        state = "SELECT state, is_open FROM connections ORDER BY first_position"
+        assert scene.books.ask(state) == [("closed", False), ("authenticated", True)]
+
+
+async def test_a_reset_under_a_stream_of_frames_loses_none_that_arrived(sqlite_url: str) -> None:
+    async with recording(sqlite_url) as scene:
+        for _ in range(5):
+            for _ in range(20):
+                await scene.simulator.tick()
+                await scene.simulator.reward("USDC", REWARD)
+            before = scene.simulator.connections
+            await scene.simulator.drop("reset")
+            await until(lambda was=before: scene.simulator.connections > was)
+            await scene.until_live()
+
+        # A reset throws away what waits in the kernel: of each connection a beginning is there.
+        told, heard = scene.simulator.sent, received(scene.books)
+        for number in {number for number, _ in told}:
+            said = [text for each, text in told if each == number]
+            kept = [text for each, text in heard if each == number]
+            assert kept == said[: len(kept)]
+        assert_chained(scene.books)
+
+
+def silent(simulator: Simulator) -> None:
+    simulator.faults.silent = True
+
+
+def without_pong(simulator: Simulator) -> None:
+    simulator.faults.no_pong = True
+
+
+def without_answer(simulator: Simulator) -> None:
+    simulator.faults.stall_upgrade = True
+
+
+def without_welcome(simulator: Simulator) -> None:
+    simulator.faults.withhold_authenticated = True
+
+
+#: What goes wrong, when, and what is to be said of it.
+SILENCES: dict[str, tuple[Callable[[Simulator], None], bool, str]] = {
+    "half_open": (silent, True, "no PONG and no frame for 5 s"),
+    "no_pong": (without_pong, True, "no PONG and no frame for 5 s"),
+    "no_upgrade": (without_answer, False, "the upgrade was not answered in 10 s"),
+    "no_welcome": (without_welcome, False, "no AUTHENTICATED within 10 s"),
+}
+
+
+async def test_every_way_of_falling_silent_is_found_out_in_seconds_and_outlived(
+    tmp_path: Path,
+) -> None:
+    # Each takes its patience, so they fall silent together.
+    async with trio.open_nursery() as nursery:
+        for name in SILENCES:
+            nursery.start_soon(_falls_silent, f"sqlite:///{tmp_path / name}.db", name)
+
+
+async def _falls_silent(url: str, name: str) -> None:
+    break_it, is_live_before, reason = SILENCES[name]
+    async with exchange() as simulator:
+        if not is_live_before:
+            break_it(simulator)
+        async with daemon(url, simulator) as scene:
+            if is_live_before:
+                await scene.until_live()
+                break_it(simulator)
+            await until(lambda: bool(scene.books.endings()), FOUND_S)
+            simulator.faults.change(
+                dict.fromkeys(("silent", "no_pong", "stall_upgrade", "withhold_authenticated"), False)
+            )
+            complete = "type = 'SNAPSHOT_COMPLETE'"
+            count = scene.books.count("events", complete)
+            await until(lambda: scene.books.count("events", complete) > count)
+
+            ending = scene.books.endings()[0]
+            assert ending["reason"] == reason
+            if is_live_before:
+                await until(lambda: scene.books.count("gaps", "state = 'closed'") == 2)
+                causes = scene.books.ask("SELECT cause FROM gaps ORDER BY gap_id")
+                assert causes == [("first_start",), ("silent",)]
+
+
+@pytest.mark.parametrize("status", [503, 500, 404])
+async def test_an_exchange_that_is_not_there_is_asked_again(sqlite_url: str, status: int) -> None:
+    async with exchange() as simulator:
+        simulator.faults.refuse_upgrade = status
+        async with daemon(sqlite_url, simulator) as scene:
+            await until(lambda: len(scene.books.endings()) >= 2)
+            simulator.faults.refuse_upgrade = 0
+            await scene.until_live()
+
+            ending = scene.books.endings()[0]
+            assert ending["type"] == "CONNECTION_FAILED"
+            assert f"HTTP {status}" in ending["reason"]
+            # What never was a connection leaves no row of one.
+            assert scene.books.count("connections") == 1
+
+
+async def test_an_address_where_nobody_listens_is_asked_again(sqlite_url: str) -> None:
+    async with exchange() as simulator:
+        pass
+    async with daemon(sqlite_url, simulator) as scene:
+        await until(lambda: len(scene.books.endings()) >= 2)
+
+        assert all(each["type"] == "CONNECTION_FAILED" for each in scene.books.endings())
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(401, "CONNECTION_REFUSED"), (403, "CONNECTION_REFUSED"), (429, "CONNECTION_FAILED")],
+)
+async def test_an_exchange_that_turns_us_away_is_not_hammered(
+    sqlite_url: str, status: int, kind: str
+) -> None:
+    async with exchange() as simulator:
+        simulator.faults.refuse_upgrade = status
+        async with daemon(sqlite_url, simulator) as scene:
+            await until(lambda: bool(scene.books.endings()))
+            await trio.sleep(HASTE_S)
+
+            assert simulator.refused == 1
+            (ending,) = scene.books.endings()
+            assert ending["type"] == kind
+            assert f"HTTP {status}" in ending["reason"]
+
+
+@pytest.mark.parametrize("refuse_by", ["close", "http"])
+async def test_a_wrong_secret_is_said_once_and_not_tried_in_haste(
+    sqlite_url: str, refuse_by: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with exchange(refuse_by=refuse_by) as simulator:
+        async with daemon(sqlite_url, simulator, VALR_API_SECRET="wrong") as scene:
+            await until(lambda: bool(scene.books.endings()))
+            await trio.sleep(HASTE_S)
+
+            assert simulator.refused == 1
+            (ending,) = scene.books.endings()
+            assert ending["type"] == "CONNECTION_REFUSED"
+            assert ending["code"] == (1007 if refuse_by == "close" else None)
+            assert abs(ending["clock_ahead_s"]) < 2
+    complaints = [each for each in caplog.records if each.levelno >= logging.ERROR]
+    (complaint,) = complaints
+    assert "refused the credentials" in complaint.getMessage()
+    assert "clock" not in complaint.getMessage()
+
+
+async def test_a_wrong_clock_is_named_when_we_are_refused_for_it(
+    sqlite_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with exchange() as simulator:
+        simulator.faults.clock_ahead_s = 42.0
+        async with daemon(sqlite_url, simulator) as scene:
+            await until(lambda: bool(scene.books.endings()))
+
+            (ending,) = scene.books.endings()
+            assert -43 < ending["clock_ahead_s"] < -41
+    assert "behind the exchange's: set it, or run NTP" in caplog.text
+
+
+async def test_a_refusal_in_band_is_a_refusal(sqlite_url: str) -> None:
+    given = {"auth": "message", "VALR_API_SECRET": "wrong"}
+    async with exchange() as simulator, daemon(sqlite_url, simulator, **given) as scene:
+        await until(lambda: bool(scene.books.endings()))
+
+        (ending,) = scene.books.endings()
+        assert (ending["type"], ending["code"]) == ("CONNECTION_REFUSED", 1008)
+
+
+async def test_a_sub_account_that_the_key_may_not_act_for_is_refused(sqlite_url: str) -> None:
+    async with exchange(sub_account_id="1") as simulator:
+        async with daemon(sqlite_url, simulator, sub_account_id="2") as scene:
+            await until(lambda: bool(scene.books.endings()))
+
+            assert scene.books.endings()[0]["type"] == "CONNECTION_REFUSED"
+
+
+async def test_a_frame_larger_than_allowed_ends_the_connection_and_says_what_to_set(
+    database_url: str,
+) -> None:
+    async with recording(database_url, max_frame_bytes="4096") as scene:
+        await scene.simulator.emit('{"type":"BIG","data":"' + "x" * 5000 + '"}')
+        await until(lambda: scene.simulator.connections == 2)
+        await scene.until_live()
+
+        (ending,) = scene.books.endings()
+        assert ending["by"] == "recorder"
+        assert "max_frame_bytes (4096)" in ending["reason"]
+        assert scene.books.count("events", "type = 'BIG'") == 0
+
+
+async def test_a_frame_as_large_as_allowed_is_recorded_whole(database_url: str) -> None:
+    frame = '{"type":"BIG","data":"' + "x" * (10_000_000 - 24) + '"}'
+    async with recording(database_url, max_frame_bytes=str(len(frame))) as scene:
+        await scene.simulator.emit(frame)
+        await until(lambda: scene.books.count("events", "type = 'BIG'") == 1)
+
+        assert scene.books.one("SELECT payload FROM events WHERE type = 'BIG'") == frame
+        assert scene.simulator.connections == 1
+
+
+async def test_two_daemons_never_own_an_account_together(database_url: str) -> None:
+    # Names of two hosts, since a dead process of this one would be found out at once.
+    async with exchange() as simulator:
+        first, second = world(holder="a/boot/1/1"), world(holder="b/boot/1/1")
+        async with daemon(database_url, simulator, first, lease_ttl_s="1") as scene:
+            await scene.until_live()
+            settings = settings_for(database_url, simulator, lease_ttl_s="1")
+            with pytest.raises(LeaseHeld, match="is held by a/boot/1/1"):
+                await run_daemon(settings, second, stop=trio.Event())
+
+            assert simulator.connections == 1
+            await simulator.reward("USDC", REWARD)
+            await until(lambda: scene.books.count("ledger") == 1)
+            assert_chained(scene.books)

@@ -1,0 +1,197 @@
+"""Judging the outbox from the log."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from attrs import define, field
+from sqlalchemy import Connection
+
+from recorder.log.event import EMPTY_HEAD, Draft, Head, Note, noted
+from recorder.storage import outbox
+from recorder.storage.append import append
+from recorder.storage.engine import Database, in_unit
+from recorder.storage.leases import take
+from recorder.storage.outbox import OutboxRow
+from recorder.storage.settle import settle
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+LIMIT = '{"side":"BUY","pair":"BTCZAR","quantity":"0.001","price":"1000000"}'
+CANCEL = '{"pair":"BTCZAR","orderId":"o-1"}'
+
+
+@define
+class Story:
+    """A log and an outbox, told step by step."""
+
+    database: Database
+    heads: dict[str, Head] = field(factory=lambda: {"main": EMPTY_HEAD})
+
+    def start(self) -> Story:
+        in_unit(self.database.writer, take, "main", holder="x", now=NOW, ttl=timedelta(hours=1))
+        in_unit(self.database.writer, outbox.ensure_control, "main", NOW)
+        return self
+
+    def append(self, draft: Draft) -> int:
+        done = in_unit(self.database.writer, append, self.heads, [draft])
+        self.heads.update(done.heads)
+        return done.heads["main"].position
+
+    def frame(self, kind: str, content: object, **more: Any) -> int:
+        text = json.dumps({"type": kind, "data": content, **more})
+        return self.append(Draft("main", 1, 1, "c1", "received", kind, text))
+
+    def note(self, note: Note, connection_id: str | None, **facts: object) -> int:
+        return self.append(noted("main", 1, note, facts, connection_id=connection_id))
+
+    def send(self, command: str, payload: str, name: str, *, written: bool = True) -> int:
+        """Queue, claim and send a command; return its id."""
+
+        def unit(connection: Connection) -> int:
+            number = outbox.enqueue(connection, "main", command, payload, client_msg_id=name)
+            assert outbox.claim(
+                connection,
+                "main",
+                number,
+                epoch=1,
+                connection_id="c1",
+                customer_order_id=f"cid-{name}" if command != "CANCEL_ORDER" else None,
+                order_id="o-1" if command == "CANCEL_ORDER" else None,
+                now=NOW,
+            )
+            done = append(
+                connection, self.heads, [Draft("main", 1, 1, "c1", "sent", command, "{}")]
+            )
+            self.heads.update(done.heads)
+            outbox.place(connection, "main", number, done.heads["main"].position)
+            return number
+
+        number = in_unit(self.database.writer, unit)
+        if written:
+            position = self.heads["main"].position
+            in_unit(self.database.writer, outbox.mark_sent, "main", number, position, NOW)
+        return number
+
+    def settle(self) -> None:
+        up_to = self.heads["main"].position
+        in_unit(self.database.projector, settle, "main", up_to=up_to, limit=100, now=NOW)
+
+    def row(self, number: int) -> OutboxRow:
+        (row,) = in_unit(self.database.reader, outbox.find, "main", client_msg_id=f"m{number}")
+        return row
+
+
+@pytest.fixture
+def story(database: Database) -> Story:
+    return Story(database).start()
+
+
+def test_an_answer_acknowledges_and_the_engine_accepts(story: Story) -> None:
+    story.send("PLACE_LIMIT_ORDER", LIMIT, "m1")
+    answered = story.frame("PLACE_LIMIT_WS_RESPONSE", {"orderId": "o-1"}, clientMsgId="m1")
+    story.settle()
+    assert (story.row(1).status, story.row(1).acknowledged_position) == ("acknowledged", answered)
+    assert story.row(1).order_id == "o-1"
+    processed = story.frame("ORDER_PROCESSED", {"orderId": "o-1", "success": True})
+    story.settle()
+    assert (story.row(1).status, story.row(1).resolved_position) == ("accepted", processed)
+
+
+def test_a_refusal_by_the_engine_keeps_the_exchanges_reason(story: Story) -> None:
+    story.send("PLACE_LIMIT_ORDER", LIMIT, "m1")
+    story.frame("PLACE_LIMIT_WS_RESPONSE", {"orderId": "o-1"}, clientMsgId="m1")
+    failed = {"orderId": "o-1", "success": False, "failureReason": "Insufficient Balance"}
+    story.frame("ORDER_PROCESSED", failed)
+    story.settle()
+    assert (story.row(1).status, story.row(1).reason) == ("rejected", "Insufficient Balance")
+
+
+def test_an_answer_that_is_in_the_log_before_the_row_says_sent_is_found(story: Story) -> None:
+    story.send("PLACE_LIMIT_ORDER", LIMIT, "m1", written=False)
+    story.frame("PLACE_LIMIT_WS_RESPONSE", {"orderId": "o-1"}, clientMsgId="m1")
+    story.settle()
+    assert story.row(1).status == "acknowledged"
+
+
+@pytest.mark.parametrize("written", [True, False])
+def test_a_lost_connection_puts_what_it_left_unanswered_into_doubt(
+    story: Story, written: bool
+) -> None:
+    story.send("PLACE_LIMIT_ORDER", LIMIT, "m1", written=written)
+    story.note(Note.CONNECTION_CLOSED, "c1", reason="cut")
+    story.settle()
+    assert story.row(1).status == "in_doubt"
+
+
+def test_what_was_answered_before_the_connection_was_lost_is_not_doubted(story: Story) -> None:
+    story.send("PLACE_LIMIT_ORDER", LIMIT, "m1")
+    story.frame("PLACE_LIMIT_WS_RESPONSE", {"orderId": "o-1"}, clientMsgId="m1")
+    story.note(Note.CONNECTION_CLOSED, "c1", reason="cut")
+    story.settle()
+    assert story.row(1).status == "acknowledged"
+
+
+def test_another_connections_end_doubts_nothing(story: Story) -> None:
+    story.send("PLACE_LIMIT_ORDER", LIMIT, "m1")
+    story.note(Note.CONNECTION_CLOSED, "c0", reason="cut")
+    story.settle()
+    assert story.row(1).status == "sent"
+
+
+def test_a_new_start_doubts_what_an_earlier_recorder_left(story: Story) -> None:
+    story.send("PLACE_LIMIT_ORDER", LIMIT, "m1")
+    story.note(Note.RECORDER_STARTED, None, epoch=2)
+    story.settle()
+    assert story.row(1).status == "in_doubt"
+
+
+def test_doubt_ends_with_evidence_and_its_reason_goes(story: Story) -> None:
+    story.send("PLACE_LIMIT_ORDER", LIMIT, "m1")
+    story.note(Note.CONNECTION_CLOSED, "c1", reason="cut")
+    order = {"orderId": "o-9", "customerOrderId": "cid-m1", "side": "buy", "quantity": "0.001"}
+    listed = story.frame("OPEN_ORDERS_UPDATE", [order])
+    story.settle()
+    row = story.row(1)
+    assert (row.status, row.order_id, row.resolved_position) == ("accepted", "o-9", listed)
+    assert row.reason is None
+
+
+def test_a_cancel_takes_effect_when_its_order_is_cancelled(story: Story) -> None:
+    story.send("CANCEL_ORDER", CANCEL, "m1")
+    requested = {"requested": True, "orderId": "o-1"}
+    story.frame("CANCEL_ORDER_WS_RESPONSE", requested, clientMsgId="m1")
+    story.frame("ORDER_STATUS_UPDATE", {"orderId": "o-1", "orderStatusType": "Cancelled"})
+    story.settle()
+    assert story.row(1).status == "accepted"
+
+
+def test_a_cancel_that_came_too_late_is_rejected(story: Story) -> None:
+    story.send("CANCEL_ORDER", CANCEL, "m1")
+    story.frame("ORDER_STATUS_UPDATE", {"orderId": "o-1", "orderStatusType": "Filled"})
+    story.settle()
+    row = story.row(1)
+    assert row.status == "rejected" and "Filled" in (row.reason or "")
+
+
+def test_a_frame_from_before_the_question_proves_nothing(story: Story) -> None:
+    story.frame("ORDER_STATUS_UPDATE", {"orderId": "o-1", "orderStatusType": "Cancelled"})
+    story.send("CANCEL_ORDER", CANCEL, "m1")
+    story.settle()
+    assert story.row(1).status == "sent"
+
+
+def test_judging_in_pieces_is_judging_at_once(story: Story) -> None:
+    story.send("PLACE_LIMIT_ORDER", LIMIT, "m1")
+    story.frame("PLACE_LIMIT_WS_RESPONSE", {"orderId": "o-1"}, clientMsgId="m1")
+    story.frame("ORDER_PROCESSED", {"orderId": "o-1", "success": True})
+    story.note(Note.CONNECTION_CLOSED, "c1", reason="cut")
+    up_to = story.heads["main"].position
+    position = 0
+    while position < up_to:
+        done = in_unit(story.database.projector, settle, "main", up_to=up_to, limit=1, now=NOW)
+        assert done.position > position
+        position = done.position
+    assert story.row(1).status == "accepted"
