@@ -68,6 +68,7 @@ from recorder.tasks.projector import Fold, Projector
 from recorder.tasks.socket import OpenStream, open_network_stream
 from recorder.tasks.units import ThreadRunner, UnitRunner, WriteGate
 from recorder.tasks.wakeups import OutboxWatch
+from recorder.tasks.wal import WalKeeper
 
 log = logging.getLogger("recorder.daemon")
 
@@ -80,6 +81,8 @@ class Runners:
     writer: UnitRunner
     projector: Callable[[], UnitRunner]
     reader: Callable[[], UnitRunner]
+    #: What all writers pass on SQLite, where there can be only one at a time.
+    gate: WriteGate | None = None
 
 
 def thread_runners(database: Database) -> Runners:
@@ -90,6 +93,7 @@ def thread_runners(database: Database) -> Runners:
         writer=ThreadRunner(database.writer, gate),
         projector=partial(ThreadRunner, database.projector, gate),
         reader=partial(ThreadRunner, database.reader),
+        gate=gate,
     )
 
 
@@ -151,10 +155,11 @@ async def run_daemon(
     """
     _check_credentials(settings)
     database = open_database(settings.database_url)
+    inbox = Inbox(settings.queue_frames, settings.queue_bytes)
     try:
-        await _run_with(settings, world, database, stop, task_status)
+        await _run_with(settings, world, database, inbox, stop, task_status)
     except BaseExceptionGroup as group:
-        raise _the_reason(group) from group
+        raise _with_unwritten(_the_reason(group), inbox) from group
     finally:
         database.close()
 
@@ -182,6 +187,15 @@ def _the_reason(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return leaves[0]
 
 
+def _with_unwritten(error: BaseException, inbox: Inbox) -> BaseException:
+    """Return the error with the number of events that were read and will not be written now."""
+    if not isinstance(error, (StorageFailed, LeaseLost)) or not inbox.frames:
+        return error
+    if "not written" in str(error):
+        return error
+    return type(error)(f"{error}\n{inbox.frames} events were received but not written")
+
+
 def _leaves(group: BaseExceptionGroup[RecorderError]) -> list[RecorderError]:
     found: list[RecorderError] = []
     for error in group.exceptions:
@@ -205,6 +219,7 @@ async def _run_with(
     settings: Settings,
     world: World,
     database: Database,
+    inbox: Inbox,
     stop: trio.Event,
     task_status: trio.TaskStatus[Database],
 ) -> None:
@@ -212,7 +227,6 @@ async def _run_with(
     if await trio.to_thread.run_sync(bring_to_current, database):
         log.info("the empty database %s has its schema now", database.url_shown)
     accounts = [await _own(account, settings, world, runners) for account in settings.accounts]
-    inbox = Inbox(settings.queue_frames, settings.queue_bytes)
     committed = Committed({account.settings.name: account.head.position for account in accounts})
 
     def announce(events: Sequence[Event]) -> None:
@@ -224,6 +238,9 @@ async def _run_with(
     drained = trio.Event()
     async with trio.open_nursery() as floors:
         floors.start_soon(_write_until_drained, writer, drained)
+        if runners.gate is not None:
+            writers = (runners.log, runners.projector())
+            floors.start_soon(WalKeeper(database, writers, runners.gate).run)
         for account in accounts:
             _note_start(account, inbox, world)
             account.projectors = _projectors(account, inbox, committed, runners, world)

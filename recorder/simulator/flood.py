@@ -17,6 +17,8 @@ from recorder.simulator.peer import Peer
 
 #: Bytes handed to the kernel at once when no rate is asked for.
 CHUNK_BYTES = 262_144
+#: Frames encoded before others get a turn.
+ENCODED_AT_ONCE = 1_000
 #: Seconds between two portions when there is one.
 PORTION_S = 0.01
 
@@ -27,7 +29,10 @@ async def flood(simulator: Simulator, peer: Peer) -> None:
     if wanted is None:
         return
     await peer.flush()
-    frames = wire_frames(simulator.exchange, wanted.frames)
+    frames: list[bytes] = []
+    while len(frames) < wanted.frames:
+        frames += wire_frames(simulator.exchange, min(ENCODED_AT_ONCE, wanted.frames - len(frames)))
+        await trio.lowlevel.checkpoint()
     if wanted.per_s:
         await _at_rate(peer, frames, wanted)
     else:

@@ -58,7 +58,8 @@ class Peer:
     muted: set[str] = field(factory=set)
     _scope: trio.CancelScope = field(factory=trio.CancelScope)
     _protocol: WSConnection = field(factory=lambda: WSConnection(ConnectionType.SERVER))
-    _unread: int = 0
+    #: Frames posted and not yet with the kernel.
+    unread: int = 0
     _flushed: trio.Event = field(factory=trio.Event)
     _post_in: trio.MemorySendChannel[_Posted] = field(init=False)
     _post_out: trio.MemoryReceiveChannel[_Posted] = field(init=False)
@@ -110,7 +111,7 @@ class Peer:
 
     async def flush(self) -> None:
         """Wait until all that was posted is with the kernel, or never will be."""
-        while self._unread and not self.faults.silent and not self._scope.cancel_called:
+        while self.unread and not self.faults.silent and not self._scope.cancel_called:
             await self._flushed.wait()
 
     async def converse(self, hear: Callable[[Peer], Awaitable[None]]) -> None:
@@ -123,7 +124,7 @@ class Peer:
                     self._scope.deadline = trio.current_time() + GOODBYE_S
                     self._post_in.close()
         finally:
-            self._unread = 0
+            self.unread = 0
             self._flushed.set()
 
     async def receive(self, idle_s: float) -> str | None:
@@ -178,23 +179,23 @@ class Peer:
         return text
 
     def _post(self, event: Event) -> None:
-        if self._unread >= UNREAD_FRAMES_MAX:
+        if self.unread >= UNREAD_FRAMES_MAX:
             self.cut()
             return
         try:
             self._post_in.send_nowait((trio.current_time() + self.faults.delay_s, event))
         except GONE:  # the conversation is over
             return
-        if not self._unread:
+        if not self.unread:
             self._flushed = trio.Event()
-        self._unread += 1
+        self.unread += 1
 
     async def _write_posted(self) -> None:
         async for due, event in self._post_out:
             await trio.sleep_until(due)
             await self._write(event)
-            self._unread -= 1
-            if not self._unread:
+            self.unread -= 1
+            if not self.unread:
                 self._flushed.set()
 
     async def _write(self, event: Event) -> None:

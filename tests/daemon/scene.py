@@ -34,16 +34,20 @@ FINAL = ("accepted", "rejected", "expired", "withdrawn", "refused")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class NoJitter(random.Random):
-    """Dice that always choose the shortest wait, so that connecting again takes no time."""
+class Dice(random.Random):
+    """Dice that choose this fraction of every wait; ids stay as random as ever."""
+
+    fraction = 0.0
 
     def random(self) -> float:
-        return 0.0
+        return self.fraction
 
 
-def world(**parts: Any) -> World:
-    """Return a world that reconnects at once."""
-    return World(dice=NoJitter(), **parts)
+def world(*, fraction: float = 0.0, **parts: Any) -> World:
+    """Return a world that connects again at once, or after this fraction of the longest wait."""
+    dice = Dice()
+    dice.fraction = fraction
+    return World(dice=dice, **parts)
 
 
 @define(eq=False)
@@ -134,10 +138,20 @@ class Scene:
 
     async def until_live(self) -> None:
         """Wait until the snapshot of the present connection is complete, and known to be."""
-        sessions = max(self.simulator.connections, 1)
-        query = "origin = 'noted' AND type = 'SNAPSHOT_COMPLETE'"
-        await until(lambda: self.books.count("events", query) >= sessions)
-        await until(lambda: self.books.count("gaps", "NOT is_open") >= sessions)
+        await until(self._is_live)
+
+    def _is_live(self) -> bool:
+        opened = "SELECT connection_id FROM events WHERE type = 'CONNECTION_OPENED'"
+        sessions = self.books.ask(f"{opened} ORDER BY position")
+        complete = (
+            "SELECT events.position FROM events JOIN projections"
+            " ON projections.account = events.account AND projections.projection = 'connections'"
+            " WHERE type = 'SNAPSHOT_COMPLETE' AND connection_id = :session"
+            " AND projections.position >= events.position"
+        )
+        if not sessions or len(sessions) < self.simulator.connections:
+            return False
+        return bool(self.books.ask(complete, session=sessions[-1][0]))
 
     async def until_recorded(self) -> None:
         """Wait until every frame that the exchange wrote stands in the log, and is folded."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -97,12 +98,13 @@ SILENCES: dict[str, tuple[Callable[[Simulator], None], bool, str]] = {
 
 
 async def test_every_way_of_falling_silent_is_found_out_in_seconds_and_outlived(
-    tmp_path: Path,
+    tmp_path: Path, sqlite_template: Path
 ) -> None:
     # Each takes its patience, so they fall silent together.
     async with trio.open_nursery() as nursery:
         for name in SILENCES:
-            nursery.start_soon(_falls_silent, f"sqlite:///{tmp_path / name}.db", name)
+            copy = shutil.copyfile(sqlite_template, tmp_path / f"{name}.db")
+            nursery.start_soon(_falls_silent, f"sqlite:///{copy}", name)
 
 
 async def _falls_silent(url: str, name: str) -> None:
@@ -110,7 +112,9 @@ async def _falls_silent(url: str, name: str) -> None:
     async with exchange() as simulator:
         if not is_live_before:
             break_it(simulator)
-        async with daemon(url, simulator) as scene:
+        # Time enough to mend the exchange before it is asked again.
+        around = world(fraction=0.5)
+        async with daemon(url, simulator, around) as scene:
             if is_live_before:
                 await scene.until_live()
                 break_it(simulator)

@@ -1,4 +1,4 @@
-"""A clock that is moved by hand, an exchange without sockets, and a client that is not the recorder.
+"""A clock moved by hand, an exchange without sockets, and a client that is not the recorder.
 
 The client signs with its own code and speaks through trio-websocket, as a stranger's program would.
 """
@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 import trio
 from attrs import define, field
-from trio_websocket import WebSocketConnection, connect_websocket_url
+from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
 from recorder.simulator import Simulator, SimulatorConfig, serve
 from recorder.simulator.engine import Exchange
@@ -91,10 +91,14 @@ class Scene:
         self, headers: Mapping[str, str] | None = None, path: str = "/ws/account"
     ) -> AsyncIterator[Client]:
         shown = self.headers(path) if headers is None else headers
-        async with trio.open_nursery() as nursery:
-            socket = await connect_websocket_url(
+        stream = await trio.open_tcp_stream("127.0.0.1", self.simulator.port)
+        # trio-websocket closes the stream only where it was let in.
+        async with stream, trio.open_nursery() as nursery:
+            socket = await wrap_client_stream(
                 nursery,
-                self.simulator.ws_url + path,
+                stream,
+                "localhost",
+                path,
                 extra_headers=[(name.encode(), value.encode()) for name, value in shown.items()],
                 max_message_size=10_000_000,
             )
@@ -116,7 +120,7 @@ class Scene:
 
     async def control(self, what: str, **settings: Any) -> httpx.Response:
         async with httpx.AsyncClient(base_url=self.simulator.rest_url) as client:
-            return await client.post(f"/simulator/{what}", json=settings)
+            return await client.post(f"/simulator/{what}", content=json.dumps(settings))
 
 
 @define
@@ -127,10 +131,18 @@ class Client:
     texts: list[str] = field(factory=list)
 
     async def next(self) -> Frame:
-        text: str = await self.socket.get_message()
+        text = str(await self.socket.get_message())
         self.texts.append(text)
         frame: Frame = json.loads(text)
         return frame
+
+    async def end(self) -> tuple[int, str]:
+        """Return code and reason of the end, which has to be next; 1006 where there was none."""
+        try:
+            raise AssertionError(f"not the end: {await self.next()}")
+        except ConnectionClosed as closed:
+            assert closed.reason is not None
+            return closed.reason.code, closed.reason.reason or ""
 
     async def until(self, kind: str) -> list[Frame]:
         """Return the frames up to the next one of this type."""

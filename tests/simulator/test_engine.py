@@ -223,7 +223,7 @@ def test_a_modification_that_would_match_leaves_the_order_or_finds_a_price_besid
 
     assert frames[1]["data"]["success"] is (strategy == "REPRICE")
     (order,) = exchange.open_orders()
-    assert (order.status, order.price) == (status, price)
+    assert (order.status, order.price) == (status, Decimal(price))
 
 
 def test_a_modification_that_would_match_may_cancel_the_order() -> None:

@@ -1,0 +1,122 @@
+"""Neither key nor secret is ever written down or said, whatever goes wrong."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+
+import pytest
+import trio
+from sqlalchemy import inspect
+
+from recorder.daemon import run_daemon
+from recorder.errors import RecorderError
+from tests.daemon.scene import (
+    KEY,
+    LIMIT,
+    SECRET,
+    Books,
+    Scene,
+    daemon,
+    exchange,
+    settings_for,
+    until,
+    world,
+)
+
+WRONG = "a-wrong-secret-for-tests"
+
+
+def assert_unsaid(text: str) -> None:
+    """Check a text for what must not be in it, in any case of letters."""
+    for hidden in (KEY, SECRET, WRONG):
+        assert hidden not in text.lower()
+
+
+def everything_in(books: Books) -> str:
+    """Return every text column of every table."""
+    found: list[str] = []
+    look = inspect(books.connection)
+    for table in look.get_table_names():
+        for row in books.ask(f"SELECT * FROM {table}"):
+            found += [value for value in row if isinstance(value, str)]
+    return "\n".join(found)
+
+
+async def live_and_fail(scene: Scene) -> None:
+    """Meet everything that quotes a client's words: refusals, closes, commands, garbage."""
+    await scene.until_live()
+    placed = scene.books.queue("PLACE_LIMIT_ORDER", LIMIT)
+    await scene.until_status(placed, "accepted")
+    for how in ("close", "reset"):
+        was = scene.simulator.connections
+        if how == "close":
+            # An exchange that repeats our key to us, in two cases of letters.
+            await scene.simulator.drop("close", 1008, f"key {KEY} and {KEY.upper()} {SECRET}")
+        else:
+            await scene.simulator.drop("reset")
+        await until(lambda before=was: scene.simulator.connections > before)
+        await scene.until_live()
+
+
+@pytest.mark.parametrize("auth", ["headers", "message"])
+async def test_a_recorder_at_work_never_writes_its_credentials_down(
+    database_url: str, auth: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "recorder")
+    async with exchange() as simulator:
+        async with daemon(database_url, simulator, auth=auth) as scene:
+            await live_and_fail(scene)
+            kept = everything_in(scene.books)
+            assert_unsaid(repr(scene.settings) + str(scene.settings.accounts))
+
+    assert "closed with code 1008" in kept
+    assert_unsaid(kept)
+    assert_unsaid(caplog.text)
+    # The signature of this moment would open the channel for a few seconds.
+    assert '"signature"' not in kept
+    assert "AUTHENTICATE" in kept if auth == "message" else "X-VALR" not in kept
+
+
+@pytest.mark.parametrize("auth", ["headers", "message"])
+@pytest.mark.parametrize("refuse_by", ["close", "http"])
+async def test_a_refused_recorder_never_says_its_credentials(
+    sqlite_url: str, auth: str, refuse_by: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    given = {"auth": auth, "VALR_API_SECRET": WRONG}
+    async with exchange(refuse_by=refuse_by) as simulator:
+        async with daemon(sqlite_url, simulator, **given) as scene:
+            await until(lambda: bool(scene.books.endings()))
+            await scene.until_folded()
+            assert_unsaid(everything_in(scene.books))
+
+    assert "refused the credentials" in caplog.text
+    ours = [each for each in caplog.records if each.name.startswith("recorder")]
+    assert_unsaid("\n".join(each.getMessage() for each in ours))
+
+
+@pytest.mark.parametrize("auth", ["headers", "message"])
+async def test_an_error_that_ends_the_recorder_shows_no_credentials(
+    sqlite_url: str, auth: str
+) -> None:
+    async with exchange() as simulator, daemon(sqlite_url, simulator, auth=auth) as scene:
+        await scene.until_live()
+        # Somebody takes the account over: the next append or renewal finds that out.
+        scene.books.do("UPDATE leases SET epoch = epoch + 1, holder = 'elsewhere/boot/1/1'")
+        second = settings_for(sqlite_url, simulator, auth=auth, lease_ttl_s="1")
+        with pytest.raises(RecorderError) as caught:
+            await run_daemon(second, world(holder="a/b/1/1"), stop=trio.Event())
+
+    told = "".join(traceback.format_exception(caught.value))
+    assert_unsaid(told + repr(caught.value))
+
+
+async def test_a_password_in_the_databases_address_is_not_shown(postgres_url: str) -> None:
+    url = postgres_url.replace("postgresql://postgres", "postgresql://nobody", 1)
+    url = url.replace("nobody:@", "nobody:" + SECRET + "@").replace("nobody@", f"nobody:{SECRET}@")
+    async with exchange() as simulator:
+        with pytest.raises(RecorderError) as caught:
+            await run_daemon(settings_for(url, simulator), world(), stop=trio.Event())
+
+    assert_unsaid("".join(traceback.format_exception(caught.value)))
