@@ -120,7 +120,9 @@ async def _falls_silent(url: str, name: str) -> None:
                 break_it(simulator)
             await until(lambda: bool(scene.books.endings()), FOUND_S)
             simulator.faults.change(
-                dict.fromkeys(("silent", "no_pong", "stall_upgrade", "withhold_authenticated"), False)
+                dict.fromkeys(
+                    ("silent", "no_pong", "stall_upgrade", "withhold_authenticated"), False
+                )
             )
             complete = "type = 'SNAPSHOT_COMPLETE'"
             count = scene.books.count("events", complete)

@@ -47,9 +47,7 @@ async def test_each_kind_of_command_comes_to_its_end(database_url: str) -> None:
         target = {"orderId": order_of(books, resting)}
         market = books.queue("PLACE_MARKET_ORDER", payload(side="BUY", quoteAmount="500"))
         await scene.until_status(market, *FINAL)
-        change = payload(
-            **target, modifyMatchStrategy="RETAIN_ORIGINAL", newPrice="1000001"
-        )
+        change = payload(**target, modifyMatchStrategy="RETAIN_ORIGINAL", newPrice="1000001")
         modified = books.queue("MODIFY_ORDER", change)
         await scene.until_status(modified, *FINAL)
         cancelled = books.queue("CANCEL_ORDER", payload(**target))

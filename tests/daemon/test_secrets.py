@@ -102,8 +102,6 @@ async def test_an_error_that_ends_the_recorder_shows_no_credentials(
 ) -> None:
     async with exchange() as simulator, daemon(sqlite_url, simulator, auth=auth) as scene:
         await scene.until_live()
-        # Somebody takes the account over: the next append or renewal finds that out.
-        scene.books.do("UPDATE leases SET epoch = epoch + 1, holder = 'elsewhere/boot/1/1'")
         second = settings_for(sqlite_url, simulator, auth=auth, lease_ttl_s="1")
         with pytest.raises(RecorderError) as caught:
             await run_daemon(second, world(holder="a/b/1/1"), stop=trio.Event())

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
+from recorder.config import read_settings
 from recorder.daemon import run_daemon
 from recorder.errors import LeaseHeld, LeaseLost
 from recorder.log.event import Event
 from recorder.simulator import Simulator
 from tests.daemon.scene import (
+    KEY,
     LIMIT,
+    SECRET,
     Books,
     Scene,
     assert_chained,
     books_of,
     daemon,
     exchange,
+    moment_us,
     received,
     recording,
     settings_for,
@@ -69,7 +75,7 @@ def assert_is_stopped(books: Books) -> None:
     last = "SELECT type FROM events ORDER BY position DESC LIMIT 1"
     assert books.one(last) == "RECORDER_STOPPED"
     assert books.is_caught_up()
-    assert books.one("SELECT expires_at <= renewed_at OR taken_at < expires_at FROM leases")
+    assert moment_us(books.one("SELECT expires_at FROM leases")) <= moment_us(datetime.now(UTC))
     assert books.endings()[-1]["reason"] == "the recorder stopped"
     assert books.count("connections", "is_open") == 0
     assert_chained(books)
@@ -123,18 +129,98 @@ async def test_a_second_daemon_is_turned_away_while_the_first_lives(database_url
             assert_chained(second.books)
 
 
-async def test_a_daemon_that_was_taken_over_stops_and_appends_nothing(database_url: str) -> None:
-    async with exchange() as simulator:
-        settings = settings_for(database_url, simulator, lease_ttl_s="1")
-        with books_of(database_url) as books, pytest.raises(LeaseLost, match="took the account"):
-            async with trio.open_nursery() as nursery:
-                run = partial(run_daemon, settings, world(), stop=trio.Event())
-                await nursery.start(run)
+async def test_a_daemon_that_was_taken_over_stops_and_sends_nothing(database_url: str) -> None:
+    queued: list[int] = []
+    async with exchange() as simulator, trio.open_nursery() as nursery:
+        with books_of(database_url) as books:
+
+            async def take_over() -> None:
                 await until(lambda: books.has_note("SNAPSHOT_COMPLETE"))
                 books.do("UPDATE leases SET epoch = epoch + 1, holder = 'elsewhere/boot/1/1'")
-                order = books.queue("PLACE_LIMIT_ORDER", LIMIT)
-                nursery.cancel_scope.shield = True
-        assert simulator.exchange.received.total() == 0
-        with books_of(database_url) as books:
-            assert books.status(order) == "queued"
+                queued.append(books.queue("PLACE_LIMIT_ORDER", LIMIT))
+
+            nursery.start_soon(take_over)
+            settings = settings_for(database_url, simulator, lease_ttl_s="1")
+            with pytest.raises(LeaseLost, match="took the account"):
+                await run_daemon(settings, world(), stop=trio.Event())
+
+            assert not simulator.exchange.received
+            assert books.status(queued[0]) == "queued"
+            assert books.one("SELECT holder FROM leases") == "elsewhere/boot/1/1"
             assert_chained(books)
+
+
+async def test_another_program_that_locks_the_database_for_seconds_costs_nothing(
+    sqlite_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with recording(sqlite_url) as scene:
+        order = await queued_and_accepted(scene)
+        path = sqlite_url.removeprefix("sqlite:///")
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            before = scene.books.one("SELECT max(position) FROM events")
+            with trio.move_on_after(LOCKED_S):
+                await keep_talking(scene.simulator)
+            assert scene.books.one("SELECT max(position) FROM events") == before
+            other.execute("ROLLBACK")
+        await scene.until_recorded()
+        second = await queued_and_accepted(scene)
+
+        assert received(scene.books) == scene.simulator.sent
+        assert scene.simulator.connections == 1
+        assert scene.books.status(order) == scene.books.status(second) == "accepted"
+        assert_chained(scene.books)
+
+
+async def queued_and_accepted(scene: Scene) -> int:
+    outbox_id = scene.books.queue("PLACE_LIMIT_ORDER", LIMIT)
+    await scene.until_status(outbox_id, "accepted")
+    return outbox_id
+
+
+async def test_a_server_that_ends_all_connections_costs_nothing(postgres_url: str) -> None:
+    async with recording(postgres_url) as scene:
+        await queued_and_accepted(scene)
+        end_all = (
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(keep_talking, scene.simulator)
+            for _ in range(5):
+                count = scene.books.count("ledger")
+                await until(lambda was=count: scene.books.count("ledger") > was + 20)
+                assert scene.books.ask(end_all)
+            nursery.cancel_scope.cancel()
+        await scene.until_recorded()
+        await queued_and_accepted(scene)
+
+        assert received(scene.books) == scene.simulator.sent
+        assert scene.simulator.connections == 1
+        assert max(scene.simulator.exchange.received.values()) == 1
+        assert_chained(scene.books)
+
+
+async def test_two_accounts_are_recorded_beside_each_other(
+    database_url: str, tmp_path: Path
+) -> None:
+    """One account's broken line is nothing to the other."""
+    async with exchange() as simulator:
+        file = tmp_path / "recorder.toml"
+        file.write_text("[accounts.main]\ntrading = 0\n[accounts.other]\nauth = 'message'\n")
+        flags = {"database_url": database_url, "ws_url": simulator.ws_url}
+        environment = {"VALR_API_KEY": KEY, "VALR_API_SECRET": SECRET}
+        settings = read_settings(environment, flags, file=file)
+        stop = trio.Event()
+        with books_of(database_url) as books:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(partial(run_daemon, settings, world(), stop=stop))
+                complete = "type = 'SNAPSHOT_COMPLETE' AND account = :name"
+                for name in ("main", "other"):
+                    await until(lambda name=name: books.count("events", complete, name=name))
+                await simulator.reward("USDC", REWARD)
+                await until(lambda: books.count("ledger") == 2)
+                stop.set()
+            assert assert_chained(books, "main") > 5
+            assert assert_chained(books, "other") > 5
+            assert books.count("leases", "epoch = 1") == 2
