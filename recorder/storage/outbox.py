@@ -34,8 +34,8 @@ from recorder.outbox.selection import SWITCH_CANCEL_ONLY, SWITCH_OFF, SWITCH_ON,
 from recorder.outbox.states import UNRESOLVED, Status
 from recorder.storage.schema import controls, leases, outbox
 
-# Spelt out, because with a bound parameter SQLite can't see that a partial index answers the question,
-# and would read the whole outbox at every wake-up.
+# Spelt out, because with a bound parameter SQLite can't see that a partial index answers the
+# question, and would read the whole outbox at every wake-up.
 _is_queued = outbox.c.status == literal_column(f"'{Status.QUEUED.value}'")
 _is_unresolved = outbox.c.status.in_(
     [literal_column(f"'{status.value}'") for status in Status if status in UNRESOLVED]

@@ -112,7 +112,7 @@ async def run_on_socket(
             talk = trio.CancelScope()
             outside.start_soon(_end_with_us, talk)
             async with trio.open_nursery() as reading:
-                # Whoever cancels us ends the talk; the reader lives on to hear the goodbye answered.
+                # Whoever cancels us ends the talk; the reader lives on to hear the goodbye.
                 reading.cancel_scope.shield = True
                 with talk:
                     socket = await _upgrade(reading, stream, url, headers, max_message_bytes)

@@ -1,10 +1,10 @@
 """Empties SQLite's write-ahead log beside the writers instead of within them.
 
-Left alone, SQLite copies the WAL into the database inside whichever COMMIT makes it long enough, and
-syncs two files there: tens of milliseconds in which the log waits. A PASSIVE checkpoint does the same
-copying from a connection of its own while others go on writing. It can't start the file over while
-somebody always writes; so when the file has grown long, the little that is left is copied with the
-writers held, and the file begins anew.
+Left alone, SQLite copies the WAL into the database inside whichever COMMIT makes it long enough,
+and syncs two files there: tens of milliseconds in which the log waits. A PASSIVE checkpoint does
+the same copying from a connection of its own while others go on writing. It can't start the file
+over while somebody always writes; so when the file has grown long, the little that is left is
+copied with the writers held, and the file begins anew.
 """
 
 from __future__ import annotations

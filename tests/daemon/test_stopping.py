@@ -37,16 +37,18 @@ from tests.daemon.scene import (
 )
 
 REWARD = Decimal("0.01")
-#: A stop with nothing wrong takes a fraction of this; a second per connection would be too much.
-PROMPT_S = 3.0
+#: Between two things that the exchange says, each of them two frames: busier than any account.
+PAUSE_S = 0.002
+#: A stop with nothing wrong takes a fraction of this, and never more than its grace.
+PROMPT_S = 5.0
 LOCKED_S = 2.0
 
 
 async def keep_talking(simulator: Simulator) -> None:
-    """Say something as often as the line takes it, until cancelled."""
+    """Say something all the time, until cancelled."""
     while True:
         await simulator.reward("USDC", REWARD)
-        await trio.sleep(0)
+        await trio.sleep(PAUSE_S)
 
 
 async def test_a_stop_under_traffic_leaves_a_whole_log_and_free_lease(database_url: str) -> None:
