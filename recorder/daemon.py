@@ -7,7 +7,7 @@ Order of starting: schema, leases and heads, log writer, the noted facts of the 
 then whatever feeds the log. Order of stopping is the nesting: the sources are cancelled and say
 their last words, the inbox is closed and drained, the projectors catch up with the head, the leases
 are given back. A first SIGTERM or SIGINT stops like that, within ``stop_grace_s``; a second one
-cancels everything at once.
+ends the process at once.
 
 Everything that decides gets its clock, dice, network and threads from a `World`, so that a
 simulation can run the same daemon on a mock clock.
@@ -72,6 +72,9 @@ from recorder.tasks.wal import WalKeeper
 
 log = logging.getLogger("recorder.daemon")
 
+#: After the second signal whoever has something to say about it gets so long.
+LEAVE_S = 0.3
+
 
 @frozen
 class Runners:
@@ -112,7 +115,7 @@ class World:
 
 
 async def run_until_signal(settings: Settings, world: World | None = None) -> None:
-    """Run the daemon; SIGTERM or SIGINT stops it in order, a second one at once.
+    """Run the daemon; SIGTERM or SIGINT stops it in order, of a second one the process dies.
 
     Raises ConfigurationError, SchemaMismatch, LeaseHeld, LeaseLost or StorageFailed.
     """
@@ -135,7 +138,12 @@ async def _watch_signals(
         if stop.is_set():
             log.warning("%s again: leaving at once", name)
             everything.cancel()
-            return
+            with trio.CancelScope(shield=True):
+                await trio.sleep(LEAVE_S)
+            # A thread that waits inside the database can't be called back; it ends with us. Dying
+            # of the signal also tells whoever started us that this was no stop in order.
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
         log.info("%s: stopping; what waits is written first", name)
         stop.set()
 

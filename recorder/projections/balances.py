@@ -57,7 +57,8 @@ class Balances:
             if not isinstance(message, NoteMessage):
                 raise unfoldable(message)
             return _not_named(rows, event) if message.facts.flag("balances") else ()
-        if not is_received(event):
+        if not is_received(event) or event.type != "BALANCE_UPDATE":
+            # Among these is a frame that only bears the name of our note.
             return ()
         if not isinstance(message, BalanceUpdate):
             raise unfoldable(message)
