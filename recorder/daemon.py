@@ -55,7 +55,7 @@ from recorder.storage.leases import Lease, release, take
 from recorder.storage.migrate import bring_to_current
 from recorder.storage.read import event_at
 from recorder.storage.settle import SETTLING, WAKING, settle
-from recorder.storage.tables import Memory, Progress, project, record_error
+from recorder.storage.tables import Memory, Plan, Progress, carry_out, plan, project, record_error
 from recorder.tasks.commander import Commander
 from recorder.tasks.committed import Committed
 from recorder.tasks.connection import ConnectionHolder, Credentials, Surroundings
@@ -356,6 +356,7 @@ def _projectors(
             name,
             fold,
             runners.projector(),
+            runners.reader() if runners.gate is not None else None,
             committed,
             world.clock,
             note,
@@ -371,10 +372,16 @@ def _projection_fold(projection: Projection, account: str) -> Fold:
     def step(connection: Connection, up_to: int, limit: int, now: datetime) -> Progress:
         return project(connection, projection, memory, account, up_to=up_to, limit=limit, now=now)
 
+    def prepare(connection: Connection, up_to: int, limit: int) -> Plan | None:
+        return plan(connection, projection, memory, account, up_to=up_to, limit=limit)
+
+    def finish(connection: Connection, planned: Plan, now: datetime) -> Progress | None:
+        return carry_out(connection, projection, memory, account, planned, now=now)
+
     def fail(connection: Connection, reason: str, now: datetime) -> None:
         record_error(connection, projection, account, reason, now)
 
-    return Fold(projection.name, projection.types, step, memory.forget, fail)
+    return Fold(projection.name, projection.types, step, prepare, finish, memory.forget, fail)
 
 
 def _settling_fold(account: str) -> Fold:
@@ -384,7 +391,7 @@ def _settling_fold(account: str) -> Fold:
     def fail(connection: Connection, reason: str, now: datetime) -> None:
         record_error(connection, SETTLING, account, reason, now)
 
-    return Fold(SETTLING.name, WAKING, step, lambda: None, fail)
+    return Fold(SETTLING.name, WAKING, step, None, None, lambda: None, fail)
 
 
 def _sources(

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 import psycopg
-from attrs import define, field
+from attrs import define, field, frozen
 from sqlalchemy import Connection, exc
 
 from recorder.exchange.messages import Message
@@ -104,6 +104,40 @@ class Reading(NamedTuple):
     message: Message
 
 
+@frozen
+class Folded:
+    """What a batch changes, not written yet."""
+
+    changes: Changes
+    failures: tuple[Failure, ...]
+
+
+def fold_only(
+    connection: Connection,
+    projection: Projection,
+    memory: Memory,
+    account: str,
+    events: Sequence[Event],
+) -> Folded:
+    """Fold ``events`` and write nothing; ``memory`` then holds what isn't durable yet."""
+    readings = [Reading(event, read_message(event)) for event in events]
+    return _fold(connection, projection, memory, account, readings)
+
+
+def write_folded(
+    connection: Connection, projection: Projection, memory: Memory, account: str, folded: Folded
+) -> bool:
+    """Write what was folded; False, with nothing written, if the database refuses a row of it."""
+    try:
+        with connection.begin_nested():
+            folded.changes.write(connection, memory.tables, projection, account)
+    except ROW_ERRORS as error:
+        if not is_about_the_row(error):
+            raise
+        return False
+    return True
+
+
 def fold_events(
     connection: Connection,
     projection: Projection,
@@ -113,12 +147,9 @@ def fold_events(
 ) -> tuple[Failure, ...]:
     """Fold ``events`` and write what they change; return those that could not be folded."""
     readings = [Reading(event, read_message(event)) for event in events]
-    try:
-        with connection.begin_nested():
-            return tuple(_fold(connection, projection, memory, account, readings))
-    except ROW_ERRORS as error:
-        if not is_about_the_row(error):
-            raise
+    folded = _fold(connection, projection, memory, account, readings)
+    if write_folded(connection, projection, memory, account, folded):
+        return folded.failures
     memory.forget()
     return _fold_one_by_one(connection, projection, memory, account, readings)
 
@@ -134,7 +165,9 @@ def _fold_one_by_one(
     for reading in readings:
         try:
             with connection.begin_nested():
-                failures += _fold(connection, projection, memory, account, [reading])
+                folded = _fold(connection, projection, memory, account, [reading])
+                folded.changes.write(connection, memory.tables, projection, account)
+                failures += folded.failures
         except ROW_ERRORS as error:
             if not is_about_the_row(error):
                 raise
@@ -150,7 +183,7 @@ def _fold(
     memory: Memory,
     account: str,
     readings: Sequence[Reading],
-) -> list[Failure]:
+) -> Folded:
     memory.load(connection, projection, account, _keys(projection, readings))
     changes = Changes()
     failures: list[Failure] = []
@@ -163,8 +196,7 @@ def _fold(
         for change in made:
             memory.rows.take(change)
         changes.take(made)
-    changes.write(connection, memory.tables, projection, account)
-    return failures
+    return Folded(changes, tuple(failures))
 
 
 def _keys(projection: Projection, readings: Iterable[Reading]) -> Collection[tuple[str, Key]]:

@@ -26,7 +26,14 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from recorder.errors import StorageUnavailable
 from recorder.projections.fold import Projection, Table
-from recorder.storage.folding import Failure, Memory, fold_events
+from recorder.storage.folding import (
+    Failure,
+    Folded,
+    Memory,
+    fold_events,
+    fold_only,
+    write_folded,
+)
 from recorder.storage.prepared import Prepared, prepare
 from recorder.storage.read import read_page
 from recorder.storage.rows import LIVE, clear
@@ -103,6 +110,76 @@ def project(
     memory.trim(projection)
     memory.position = position
     return Progress(position, len(page.events), failures)
+
+
+@frozen
+class Plan:
+    """A batch that was read and folded, and is still to be written."""
+
+    checkpoint: int
+    position: int
+    events: int
+    folded: Folded
+
+
+def plan(
+    connection: Connection,
+    projection: Projection,
+    memory: Memory,
+    account: str,
+    *,
+    up_to: int,
+    limit: int,
+) -> Plan | None:
+    """Do everything of `project` that needs no writing; None where that is not to be had.
+
+    Only the projection's own process writes its rows, so what is read here still holds when
+    `carry_out` writes; if it doesn't, the checkpoint has moved and nothing is written. On SQLite,
+    where one writes at a time, the log waits for the writing alone. After a failure between the two
+    the caller makes ``memory`` forget.
+    """
+    wanted = {"of_account": account, "of_projection": projection.name}
+    row = _prepared(connection.dialect, "read").run(connection, [wanted]).one_or_none()
+    if row is None or row.version != projection.version or row.position >= up_to:
+        return None
+    if memory.position != row.position:
+        memory.forget()
+    memory.position = None
+    page = read_page(
+        connection, account, row.position, up_to=up_to, limit=limit, types=projection.types
+    )
+    folded = fold_only(connection, projection, memory, account, page.events)
+    position = up_to if page.is_last else page.events[-1].position
+    return Plan(row.position, position, len(page.events), folded)
+
+
+def carry_out(
+    connection: Connection,
+    projection: Projection,
+    memory: Memory,
+    account: str,
+    planned: Plan,
+    *,
+    now: datetime,
+) -> Progress | None:
+    """Write what was planned, with its checkpoint; None, writing nothing, if a row is refused."""
+    if not write_folded(connection, projection, memory, account, planned.folded):
+        memory.forget()
+        return None
+    failures = planned.folded.failures
+    record_failures(connection, projection.name, account, failures)
+    move_checkpoint(
+        connection,
+        projection.name,
+        account,
+        planned.checkpoint,
+        planned.position,
+        failures,
+        now,
+    )
+    memory.trim(projection)
+    memory.position = planned.position
+    return Progress(planned.position, planned.events, failures)
 
 
 def record_error(

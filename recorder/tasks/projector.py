@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 import trio
 from attrs import define, field, frozen
@@ -50,6 +50,10 @@ class Advance(Protocol):
 
 #: One batch: (connection, up_to, limit, now) → Advance. Repeatable after a failed transaction.
 Step = Callable[[Connection, int, int, datetime], Advance]
+#: The same in two: (connection, up_to, limit) → a plan, and (connection, plan, now) → Advance. None
+#: from either means that the batch is to be taken in one step.
+Prepare = Callable[[Connection, int, int], Any]
+Finish = Callable[[Connection, Any, datetime], Advance | None]
 #: Writes a fact of our own: (note, facts).
 Noting = Callable[[Note, dict[str, object]], None]
 
@@ -61,6 +65,8 @@ class Fold:
     name: str
     types: frozenset[str]
     step: Step
+    prepare: Prepare | None
+    finish: Finish | None
     #: Drops what the fold keeps in memory, after a transaction whose outcome isn't known.
     forget: Callable[[], None]
     record_error: Callable[[Connection, str, datetime], None]
@@ -73,6 +79,8 @@ class Projector:
     account: str
     fold: Fold
     runner: UnitRunner
+    #: Where one writes at a time, what needs no writing is done here; None: all in one unit.
+    reader: UnitRunner | None
     committed: Committed
     clock: Clock
     note: Noting
@@ -108,7 +116,7 @@ class Projector:
             if self.is_log_busy():
                 await trio.sleep(REST_S)
             try:
-                done = await self.runner.run(self.fold.step, up_to, BATCH_EVENTS_MAX, self._now())
+                done = await self._advance(up_to)
             except BaseException as error:
                 self.fold.forget()
                 if not isinstance(error, StorageUnavailable):
@@ -122,6 +130,16 @@ class Projector:
                 facts = {"projection": self.fold.name, "position": position, "reason": reason}
                 log.warning("%s: event %d not folded: %s", self.fold.name, position, reason)
                 self.note(Note.FRAME_NOT_FOLDED, facts)
+
+    async def _advance(self, up_to: int) -> Advance:
+        fold, limit = self.fold, BATCH_EVENTS_MAX
+        if self.reader is not None and fold.prepare is not None and fold.finish is not None:
+            plan = await self.reader.run(fold.prepare, up_to, limit)
+            if plan is not None:
+                done = await self.runner.run(fold.finish, plan, self._now())
+                if done is not None:
+                    return done
+        return await self.runner.run(fold.step, up_to, limit, self._now())
 
     async def _follow(self, listener: Listener) -> None:
         while True:

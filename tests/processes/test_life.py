@@ -136,20 +136,20 @@ def assert_each_went_out_once(books: Books, simulator: Simulator) -> None:
     arrived = simulator.exchange.received
     assert arrived
     assert max(arrived.values()) == 1
-    accepted = {row[0] for row in books.ask("SELECT client_msg_id FROM outbox WHERE status = 'accepted'")}
-    doubtful = {row[0] for row in books.ask("SELECT client_msg_id FROM outbox WHERE status = 'in_doubt'")}
+    accepted = {
+        row[0] for row in books.ask("SELECT client_msg_id FROM outbox WHERE status = 'accepted'")
+    }
+    doubtful = {
+        row[0] for row in books.ask("SELECT client_msg_id FROM outbox WHERE status = 'in_doubt'")
+    }
     # Every order rests, so the list after each start names all that arrived.
     assert accepted == set(arrived)
     assert not doubtful & set(arrived)
 
 
-async def test_a_second_signal_ends_a_stop_that_takes_long(
-    sqlite_url: str, tmp_path: Path
-) -> None:
+async def test_a_second_signal_ends_a_stop_that_takes_long(sqlite_url: str, tmp_path: Path) -> None:
     async with exchange() as simulator:
-        environment = environment_for(
-            tmp_path, sqlite_url, simulator, RECORDER_STOP_GRACE_S="60"
-        )
+        environment = environment_for(tmp_path, sqlite_url, simulator, RECORDER_STOP_GRACE_S="60")
         async with running(tmp_path, environment, simulator) as process:
             with books_of(sqlite_url) as books:
                 await until(lambda: books.has_note("SNAPSHOT_COMPLETE"))

@@ -163,7 +163,8 @@ def test_a_cursor_goes_back_to_the_beginning_exclusive_of_itself(asking: Asking,
         asking.place("t", price="2000000")
     everything = asking.get(path)
     assert len(everything) >= 7
-    seen, page = [], asking.get(f"{path}?limit=2")
+    seen: list[dict[str, Any]] = []
+    page = asking.get(f"{path}?limit=2")
     while page and len(seen) <= len(everything):
         seen += page
         page = asking.get(f"{path}?limit=2&beforeId={page[-1]['id']}")
