@@ -174,7 +174,7 @@ class Scene:
             await self.stopped.wait()
 
 
-async def until(holds: Callable[[], object], patience_s: float = PATIENCE_S) -> None:
+async def until(holds: Callable[..., object], patience_s: float = PATIENCE_S) -> None:
     """Look again and again until something holds. Raises trio.TooSlowError."""
     with trio.fail_after(patience_s):
         while not holds():
@@ -191,7 +191,7 @@ async def exchange(**config: Any) -> AsyncIterator[Simulator]:
         nursery.cancel_scope.cancel()
 
 
-def settings_for(url: str, simulator: Simulator, **given: str) -> Settings:
+def settings_for(url: str, simulator: Simulator, **given: Any) -> Settings:
     """Return the settings of a daemon for this exchange, which may trade."""
     environment = {"VALR_API_KEY": KEY, "VALR_API_SECRET": SECRET} | {
         name: given.pop(name) for name in ("VALR_API_KEY", "VALR_API_SECRET") if name in given
@@ -208,7 +208,7 @@ def settings_for(url: str, simulator: Simulator, **given: str) -> Settings:
 
 @asynccontextmanager
 async def daemon(
-    url: str, simulator: Simulator, around: World | None = None, **given: str
+    url: str, simulator: Simulator, around: World | None = None, **given: Any
 ) -> AsyncIterator[Scene]:
     """Run a daemon against an exchange; at the end it is stopped in order."""
     settings = settings_for(url, simulator, **given)
@@ -229,7 +229,7 @@ async def _run(scene: Scene, around: World, task_status: trio.TaskStatus[Any]) -
 
 @asynccontextmanager
 async def recording(
-    url: str, config: dict[str, Any] | None = None, **given: str
+    url: str, config: dict[str, Any] | None = None, **given: Any
 ) -> AsyncIterator[Scene]:
     """Run an exchange and a daemon, and wait until the first snapshot is folded."""
     async with exchange(**(config or {})) as simulator, daemon(url, simulator, **given) as scene:

@@ -40,7 +40,8 @@ async def test_a_lost_connection_is_noted_and_made_again(
     database_url: str, how: Any, by: str, code: int | None
 ) -> None:
     async with recording(database_url) as scene:
-        await scene.simulator.drop(how, **({"code": code, "reason": "going away"} if code else {}))
+        ending: dict[str, Any] = {"code": code, "reason": "going away"} if code else {}
+        await scene.simulator.drop(how, **ending)
         await until(lambda: scene.simulator.connections == 2)
         await scene.until_live()
 
@@ -214,7 +215,7 @@ async def test_a_wrong_clock_is_named_when_we_are_refused_for_it(
 
 
 async def test_a_refusal_in_band_is_a_refusal(sqlite_url: str) -> None:
-    given = {"auth": "message", "VALR_API_SECRET": "wrong"}
+    given: dict[str, Any] = {"auth": "message", "VALR_API_SECRET": "wrong"}
     async with exchange() as simulator, daemon(sqlite_url, simulator, **given) as scene:
         await until(lambda: bool(scene.books.endings()))
 

@@ -1,4 +1,4 @@
-"""Did my order go out? Each command comes to the end that the exchange gave it, and goes out once."""
+"""Did my order go out? Each command comes to the end that the exchange gave it, and goes once."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import traceback
+from typing import Any
 
 import pytest
 import trio
@@ -84,7 +85,7 @@ async def test_a_refused_recorder_never_says_its_credentials(
     sqlite_url: str, auth: str, refuse_by: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    given = {"auth": auth, "VALR_API_SECRET": WRONG}
+    given: dict[str, Any] = {"auth": auth, "VALR_API_SECRET": WRONG}
     async with exchange(refuse_by=refuse_by) as simulator:
         async with daemon(sqlite_url, simulator, **given) as scene:
             await until(lambda: bool(scene.books.endings()))
