@@ -20,8 +20,11 @@ from recorder.storage.engine import Database
 
 log = logging.getLogger("recorder.wakeups")
 
-#: SQLite's data version is looked at this often.
-DATA_VERSION_POLL_S = 0.01
+#: SQLite's data version is looked at this often while things happen, …
+BUSY_POLL_S = 0.01
+#: … and this often once nothing has happened for `BUSY_FOR_S`: the processor may sleep then.
+IDLE_POLL_S = 0.05
+BUSY_FOR_S = 1.0
 #: The queue is looked at this often even if nothing was heard.
 SLOW_POLL_S = 1.0
 RECONNECT_S = 2.0
@@ -54,13 +57,14 @@ class OutboxWatch:
         raw = connection.driver_connection
         assert isinstance(raw, sqlite3.Connection)
         try:
-            seen = None
+            seen, busy_until = None, trio.current_time()
             while True:
                 version = raw.execute("PRAGMA data_version").fetchone()[0]
                 if version != seen:
-                    seen = version
+                    seen, busy_until = version, trio.current_time() + BUSY_FOR_S
                     self.wake()
-                await trio.sleep(DATA_VERSION_POLL_S)
+                is_busy = trio.current_time() < busy_until
+                await trio.sleep(BUSY_POLL_S if is_busy else IDLE_POLL_S)
         finally:
             connection.close()
 

@@ -21,8 +21,8 @@ from recorder.tasks.units import UnitRunner, WriteGate
 
 log = logging.getLogger("recorder.wal")
 
-#: Between two looks; at 2,000 events a second the WAL grows by about a megabyte in it.
-EVERY_S = 0.5
+#: Between two looks; at 2,000 events a second the WAL grows by a few megabytes in it.
+EVERY_S = 1.0
 #: A WAL longer than this begins anew: 64 MB of SQLite's usual pages.
 PAGES_MAX = 16_384
 
