@@ -70,5 +70,10 @@ class Link:
         if self._channel is None:
             return
         with trio.CancelScope() as self._handing:
-            await self._channel.send(outgoing)
+            try:
+                await self._channel.send(outgoing)
+            except trio.BrokenResourceError:
+                # The session's sender is gone already, and the session is about to say so.
+                self.close()
+                return
             await outgoing.done.wait()

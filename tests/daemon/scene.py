@@ -132,9 +132,10 @@ class Scene:
     stop: trio.Event = field(factory=trio.Event)
     stopped: trio.Event = field(factory=trio.Event)
 
-    async def until(self, holds: Callable[[], object]) -> None:
-        """Wait until something holds, and not for ever."""
-        await until(holds)
+    async def until_connected(self, sessions: int) -> None:
+        """Wait until the daemon was let in so many times."""
+        where = "origin = 'noted' AND type = 'CONNECTION_AUTHENTICATED'"
+        await until(lambda: self.books.count("events", where) >= sessions)
 
     async def until_live(self) -> None:
         """Wait until the snapshot of the present connection is complete, and known to be."""
@@ -228,11 +229,21 @@ async def _run(scene: Scene, around: World, task_status: trio.TaskStatus[Any]) -
 
 
 @asynccontextmanager
+async def connected(
+    url: str, config: dict[str, Any] | None = None, **given: Any
+) -> AsyncIterator[Scene]:
+    """Run an exchange and a daemon, and wait until it is let in: commands can go."""
+    async with exchange(**(config or {})) as simulator, daemon(url, simulator, **given) as scene:
+        await scene.until_connected(1)
+        yield scene
+
+
+@asynccontextmanager
 async def recording(
     url: str, config: dict[str, Any] | None = None, **given: Any
 ) -> AsyncIterator[Scene]:
-    """Run an exchange and a daemon, and wait until the first snapshot is folded."""
-    async with exchange(**(config or {})) as simulator, daemon(url, simulator, **given) as scene:
+    """Run an exchange and a daemon, and wait until the first snapshot is complete."""
+    async with connected(url, config, **given) as scene:
         await scene.until_live()
         yield scene
 

@@ -46,7 +46,7 @@ def everything_in(books: Books) -> str:
 
 async def live_and_fail(scene: Scene) -> None:
     """Meet everything that quotes a client's words: refusals, closes, commands, garbage."""
-    await scene.until_live()
+    await scene.until_connected(1)
     placed = scene.books.queue("PLACE_LIMIT_ORDER", LIMIT)
     await scene.until_status(placed, "accepted")
     for how in ("close", "reset"):
@@ -56,8 +56,7 @@ async def live_and_fail(scene: Scene) -> None:
             await scene.simulator.drop("close", 1008, f"key {KEY} and {KEY.upper()} {SECRET}")
         else:
             await scene.simulator.drop("reset")
-        await until(lambda before=was: scene.simulator.connections > before)
-        await scene.until_live()
+        await scene.until_connected(was + 1)
 
 
 @pytest.mark.parametrize("auth", ["headers", "message"])
@@ -68,6 +67,7 @@ async def test_a_recorder_at_work_never_writes_its_credentials_down(
     async with exchange() as simulator:
         async with daemon(database_url, simulator, auth=auth) as scene:
             await live_and_fail(scene)
+            await scene.until_folded()
             kept = everything_in(scene.books)
             assert_unsaid(repr(scene.settings) + str(scene.settings.accounts))
 
@@ -101,8 +101,7 @@ async def test_a_refused_recorder_never_says_its_credentials(
 async def test_an_error_that_ends_the_recorder_shows_no_credentials(
     sqlite_url: str, auth: str
 ) -> None:
-    async with exchange() as simulator, daemon(sqlite_url, simulator, auth=auth) as scene:
-        await scene.until_live()
+    async with exchange() as simulator, daemon(sqlite_url, simulator, auth=auth):
         second = settings_for(sqlite_url, simulator, auth=auth, lease_ttl_s="1")
         with pytest.raises(RecorderError) as caught:
             await run_daemon(second, world(holder="a/b/1/1"), stop=trio.Event())

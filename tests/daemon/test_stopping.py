@@ -26,11 +26,11 @@ from tests.daemon.scene import (
     Scene,
     assert_chained,
     books_of,
+    connected,
     daemon,
     exchange,
     moment_us,
     received,
-    recording,
     settings_for,
     until,
     world,
@@ -51,18 +51,16 @@ async def keep_talking(simulator: Simulator) -> None:
         await trio.sleep(PAUSE_S)
 
 
-async def test_a_stop_under_traffic_leaves_a_whole_log_and_free_lease(database_url: str) -> None:
+async def test_a_stop_under_traffic_leaves_a_whole_log_and_a_free_lease(
+    database_url: str,
+) -> None:
     async with exchange() as simulator:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(keep_talking, simulator)
-            for round_ in range(3):
+            for starts in (1, 2, 3):
                 async with daemon(database_url, simulator) as scene:
-                    await until(
-                        lambda scene=scene, round_=round_: (
-                            scene.simulator.connections == round_ + 1
-                            and scene.books.count("ledger") > 100 * (round_ + 1)
-                        )
-                    )
+                    await scene.until_connected(starts)
+                    await until_more(scene.books)
                     began = trio.current_time()
                     await scene.end()
                     assert trio.current_time() - began < PROMPT_S
@@ -71,6 +69,12 @@ async def test_a_stop_under_traffic_leaves_a_whole_log_and_free_lease(database_u
         with books_of(database_url) as books:
             assert_said_without_holes(books, simulator)
             assert books.one("SELECT epoch FROM leases") == 3
+
+
+async def until_more(books: Books) -> None:
+    """Wait until some more of what the exchange says is folded."""
+    before = books.count("ledger")
+    await until(lambda: books.count("ledger") > before + 50)
 
 
 def assert_is_stopped(books: Books) -> None:
@@ -106,7 +110,7 @@ async def test_what_was_announced_is_durable_before_it_is_announced(database_url
             exchange() as simulator,
             daemon(database_url, simulator, world(on_commit=look)) as scene,
         ):
-            await scene.until_live()
+            await scene.until_connected(1)
             for _ in range(20):
                 await simulator.tick()
                 await simulator.reward("USDC", REWARD)
@@ -119,14 +123,14 @@ async def test_a_second_daemon_is_turned_away_while_the_first_lives(database_url
     async with exchange() as simulator:
         settings = settings_for(database_url, simulator, lease_ttl_s="1")
         async with daemon(database_url, simulator, lease_ttl_s="1") as scene:
-            await scene.until_live()
+            await scene.until_connected(1)
             with pytest.raises(LeaseHeld, match="is held by"):
                 await run_daemon(settings, world(), stop=trio.Event())
             assert simulator.connections == 1
         # Once it is gone the next one needs no patience.
         async with daemon(database_url, simulator, world(holder="another/boot/1/1")) as second:
             began = trio.current_time()
-            await second.until_live()
+            await second.until_connected(2)
             assert trio.current_time() - began < PROMPT_S
             assert_chained(second.books)
 
@@ -137,7 +141,7 @@ async def test_a_daemon_that_was_taken_over_stops_and_sends_nothing(database_url
         with books_of(database_url) as books:
 
             async def take_over() -> None:
-                await until(lambda: books.has_note("SNAPSHOT_COMPLETE"))
+                await until(lambda: books.has_note("CONNECTION_OPENED"))
                 books.do("UPDATE leases SET epoch = epoch + 1, holder = 'elsewhere/boot/1/1'")
                 queued.append(books.queue("PLACE_LIMIT_ORDER", LIMIT))
 
@@ -155,7 +159,7 @@ async def test_a_daemon_that_was_taken_over_stops_and_sends_nothing(database_url
 async def test_another_program_that_locks_the_database_for_seconds_costs_nothing(
     sqlite_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with recording(sqlite_url) as scene:
+    async with connected(sqlite_url) as scene:
         order = await queued_and_accepted(scene)
         path = sqlite_url.removeprefix("sqlite:///")
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
@@ -181,7 +185,7 @@ async def queued_and_accepted(scene: Scene) -> int:
 
 
 async def test_a_server_that_ends_all_connections_costs_nothing(postgres_url: str) -> None:
-    async with recording(postgres_url) as scene:
+    async with connected(postgres_url) as scene:
         await queued_and_accepted(scene)
         end_all = (
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
@@ -190,8 +194,7 @@ async def test_a_server_that_ends_all_connections_costs_nothing(postgres_url: st
         async with trio.open_nursery() as nursery:
             nursery.start_soon(keep_talking, scene.simulator)
             for _ in range(5):
-                count = scene.books.count("ledger")
-                await until(lambda was=count: scene.books.count("ledger") > was + 20)
+                await until_more(scene.books)
                 assert scene.books.ask(end_all)
             nursery.cancel_scope.cancel()
         await scene.until_recorded()
@@ -217,9 +220,8 @@ async def test_two_accounts_are_recorded_beside_each_other(
         with books_of(database_url) as books:
             async with trio.open_nursery() as nursery:
                 await nursery.start(partial(run_daemon, settings, world(), stop=stop))
-                complete = "type = 'SNAPSHOT_COMPLETE' AND account = :name"
-                for name in ("main", "other"):
-                    await until(lambda name=name: books.count("events", complete, name=name))
+                welcome = "type = 'CONNECTION_AUTHENTICATED'"
+                await until(lambda: books.count("events", welcome) == 2)
                 await simulator.reward("USDC", REWARD)
                 await until(lambda: books.count("ledger") == 2)
                 stop.set()

@@ -45,8 +45,6 @@ async def test_an_address_that_is_no_database_is_a_wrong_setting(
     [
         ("RECORDER_TRADING", "maybe"),
         ("RECORDER_WS_URL", "http://127.0.0.1"),
-        ("RECORDER_STOP_GRACE_S", "-1"),
-        ("RECORDER_MAX_FRAME_BYTES", "many"),
         ("RECORDER_CONFIG", "/nowhere/at/all.toml"),
         ("VALR_API_SECRET", ""),
         ("VALR_API_KEY_FILE", "/nowhere/at/all"),
