@@ -50,14 +50,23 @@ from recorder.projections import PROJECTIONS
 from recorder.projections.fold import Projection
 from recorder.storage import outbox
 from recorder.storage.append import read_head
-from recorder.storage.engine import Database, open_database
+from recorder.storage.engine import Database, Kept, open_database
 from recorder.storage.leases import Lease, release, take
 from recorder.storage.migrate import bring_to_current
 from recorder.storage.read import event_at
 from recorder.storage.settle import SETTLING, WAKING, settle
-from recorder.storage.tables import Memory, Plan, Progress, carry_out, plan, project, record_error
+from recorder.storage.tables import (
+    Memory,
+    Plan,
+    Progress,
+    carry_out,
+    plan,
+    plan_recent,
+    project,
+    record_error,
+)
 from recorder.tasks.commander import Commander
-from recorder.tasks.committed import Committed
+from recorder.tasks.committed import Committed, by_account
 from recorder.tasks.connection import ConnectionHolder, Credentials, Surroundings
 from recorder.tasks.exchange_time import ask_exchange_time_us
 from recorder.tasks.inbox import Inbox
@@ -86,17 +95,27 @@ class Runners:
     reader: Callable[[], UnitRunner]
     #: What all writers pass on SQLite, where there can be only one at a time.
     gate: WriteGate | None = None
+    #: The connections that are closed at the end.
+    kept: tuple[Kept, ...] = ()
+
+    def close(self) -> None:
+        """Close what is kept open."""
+        for kept in self.kept:
+            kept.close()
 
 
 def thread_runners(database: Database) -> Runners:
     """Return runners in worker threads; on SQLite all writers pass one gate, the log first."""
     gate = WriteGate() if database.dialect == "sqlite" else None
+    # The log's thread, which is one, appends on a connection of its own and folds on another.
+    log, folds = Kept(database.writer), Kept(database.projector)
     return Runners(
-        log=ThreadRunner(database.writer, gate, urgent=True),
+        log=ThreadRunner(database.writer, gate, urgent=True, kept=log),
         writer=ThreadRunner(database.writer, gate),
-        projector=partial(ThreadRunner, database.projector, gate),
+        projector=partial(ThreadRunner, database.projector, gate, kept=folds),
         reader=partial(ThreadRunner, database.reader),
         gate=gate,
+        kept=(log, folds),
     )
 
 
@@ -110,7 +129,7 @@ class World:
     ask_exchange_time_us: Callable[[str], Awaitable[int | None]] = ask_exchange_time_us
     runners: Callable[[Database], Runners] = thread_runners
     holder: str = field(factory=this_holder)
-    #: Told of the events of each commit, once they are durable: for whoever measures.
+    #: For whoever measures: told in the log's thread of the events of each commit.
     on_commit: Callable[[Sequence[Event]], None] = lambda events: None
 
 
@@ -232,26 +251,35 @@ async def _run_with(
     task_status: trio.TaskStatus[Database],
 ) -> None:
     runners = world.runners(database)
+    try:
+        await _run_on(runners, settings, world, database, inbox, stop, task_status)
+    finally:
+        runners.close()
+
+
+async def _run_on(
+    runners: Runners,
+    settings: Settings,
+    world: World,
+    database: Database,
+    inbox: Inbox,
+    stop: trio.Event,
+    task_status: trio.TaskStatus[Database],
+) -> None:
     if await trio.to_thread.run_sync(bring_to_current, database):
         log.info("the empty database %s has its schema now", database.url_shown)
     accounts = [await _own(account, settings, world, runners) for account in settings.accounts]
     committed = Committed({account.settings.name: account.head.position for account in accounts})
-
-    def announce(events: Sequence[Event]) -> None:
-        committed.announce(events)
-        world.on_commit(events)
-
-    heads = {account.settings.name: account.head for account in accounts}
-    writer = LogWriter(runners.log, inbox, heads, announce, world.clock)
+    for account in accounts:
+        account.projectors = _projectors(account, inbox, committed, runners, world)
+    writer = _log_writer(accounts, inbox, committed, runners, world)
     drained = trio.Event()
     async with trio.open_nursery() as floors:
         floors.start_soon(_write_until_drained, writer, drained)
         if runners.gate is not None:
-            writers = (runners.log, runners.projector())
-            floors.start_soon(WalKeeper(database, writers, runners.gate).run)
+            floors.start_soon(WalKeeper(database, runners.gate).run)
         for account in accounts:
             _note_start(account, inbox, world)
-            account.projectors = _projectors(account, inbox, committed, runners, world)
             for projector in account.projectors:
                 floors.start_soon(projector.run)
         async with trio.open_nursery() as sources:
@@ -268,6 +296,32 @@ async def _run_with(
         raise StorageFailed(
             f"stopped before the database took {inbox.frames} events: they were not written"
         )
+
+
+def _log_writer(
+    accounts: Sequence[Account],
+    inbox: Inbox,
+    committed: Committed,
+    runners: Runners,
+    world: World,
+) -> LogWriter:
+    projectors = {account.settings.name: account.projectors for account in accounts}
+
+    def follow(events: Sequence[Event]) -> None:
+        world.on_commit(events)
+        committed.add(events)
+        for account, some in by_account(events).items():
+            for projector in projectors[account]:
+                projector.fold_at_once(some)
+
+    return LogWriter(
+        runners.log,
+        inbox,
+        heads={account.settings.name: account.head for account in accounts},
+        follow=follow,
+        announce=committed.announce,
+        clock=world.clock,
+    )
 
 
 async def _run_account(parts: Sequence[Callable[[], Awaitable[None]]]) -> None:
@@ -375,13 +429,17 @@ def _projection_fold(projection: Projection, account: str) -> Fold:
     def prepare(connection: Connection, up_to: int, limit: int) -> Plan | None:
         return plan(connection, projection, memory, account, up_to=up_to, limit=limit)
 
-    def finish(connection: Connection, planned: Plan, now: datetime) -> Progress | None:
+    def recall(recent: Sequence[Event], up_to: int, limit: int) -> Plan | None:
+        return plan_recent(projection, memory, recent, up_to=up_to, limit=limit)
+
+    def finish(now: datetime, connection: Connection, planned: Plan) -> Progress:
         return carry_out(connection, projection, memory, account, planned, now=now)
 
     def fail(connection: Connection, reason: str, now: datetime) -> None:
         record_error(connection, projection, account, reason, now)
 
-    return Fold(projection.name, projection.types, step, prepare, finish, memory.forget, fail)
+    name, types = projection.name, projection.types
+    return Fold(name, types, step, recall, prepare, finish, memory.forget, fail)
 
 
 def _settling_fold(account: str) -> Fold:
@@ -391,7 +449,7 @@ def _settling_fold(account: str) -> Fold:
     def fail(connection: Connection, reason: str, now: datetime) -> None:
         record_error(connection, SETTLING, account, reason, now)
 
-    return Fold(SETTLING.name, WAKING, step, None, None, lambda: None, fail)
+    return Fold(SETTLING.name, WAKING, step, None, None, None, lambda: None, fail)
 
 
 def _sources(

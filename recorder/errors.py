@@ -39,6 +39,13 @@ class CommitUncertain(StorageUnavailable):
     """
 
 
+class RowRefused(RecorderError):
+    """The database can't hold a row that a fold made. Reaction: fold event by event.
+
+    Never leaves the projectors: only the event that made the row fails.
+    """
+
+
 class StorageFailed(RecorderError):
     """The database will not take this unit until a person acts (disk full, read-only, …).
 

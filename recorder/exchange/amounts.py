@@ -6,11 +6,17 @@ One value has one text: plain notation, no exponent, no trailing zeros, no minus
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal, InvalidOperation
 
 #: More digits than any asset has; PostgreSQL's NUMERIC takes 131,072 before and 16,383 after the
 #: point, and a text like "1E+999999" must not become a million characters in a table.
 DIGITS_MAX = 200
+
+#: What nearly every amount on the wire looks like. Such a text needs no further check: it is finite
+#: and within `DIGITS_MAX`, and has nothing in it that `Decimal` would take and we don't.
+_is_plain = re.compile(r"-?[0-9]{1,40}(?:\.[0-9]{1,40})?").fullmatch
+_WITH_COMMAS = re.compile(r"[+-]?[0-9]{1,3}(,[0-9]{3})+(\.[0-9]*)?")
 
 
 class AmountError(ValueError):
@@ -24,6 +30,21 @@ def parse_amount(value: object) -> Decimal:
     ("6.00E-7") are read, thousands commas ("114,953", seen in the published documents) dropped.
     Raises AmountError.
     """
+    if isinstance(value, str) and _is_plain(value):
+        return Decimal(value)
+    return _parse_unusual(value)
+
+
+def canonical_amount(amount: Decimal) -> str:
+    """Return the one text of this value: ``1E+2`` is ``"100"``, and ``1.50`` is ``"1.5"``."""
+    text = format(amount, "f")
+    if "." in text:
+        text = text.rstrip("0").rstrip(".")
+    return "0" if text in ("-0", "") else text
+
+
+def _parse_unusual(value: object) -> Decimal:
+    """Read whatever `parse_amount` reads, with every check."""
     if isinstance(value, bool) or not isinstance(value, (str, int, Decimal)):
         raise AmountError(f"an amount must be a decimal string, not {type(value).__name__}")
     text = value.strip() if isinstance(value, str) else value
@@ -44,21 +65,10 @@ def parse_amount(value: object) -> Decimal:
     return amount
 
 
-def canonical_amount(amount: Decimal) -> str:
-    """Return the one text of this value: ``1E+2`` is ``"100"``, and ``1.50`` is ``"1.5"``."""
-    text = format(amount, "f")
-    if "." in text:
-        text = text.rstrip("0").rstrip(".")
-    return "0" if text in ("-0", "") else text
-
-
 def _without_thousands_commas(text: str) -> str:
-    whole, point, fraction = text.partition(".")
-    head, *groups = whole.lstrip("+-").split(",")
-    if "," in fraction or not 1 <= len(head) <= 3 or any(len(group) != 3 for group in groups):
+    if not _WITH_COMMAS.fullmatch(text):
         raise AmountError(f"not a decimal number: {_shown(text)}")
-    sign = "-" if whole.startswith("-") else ""
-    return sign + head + "".join(groups) + point + fraction
+    return text.replace(",", "")
 
 
 def _shown(value: object) -> str:

@@ -4,9 +4,10 @@ Position and digest are given here and nowhere else, from heads that the caller 
 two owners apart is not this code but the key: the second one to append finds its position taken,
 and the unit fails with LeaseLost.
 
-Both databases are written as directly as they allow, one round trip for many rows: PostgreSQL by
-COPY under SQLAlchemy's connection, SQLite by one statement of many rows, so that its thread gives
-up the interpreter once per statement and not once per row.
+Both databases are written as directly as they allow, by the driver under SQLAlchemy's connection.
+SQLite gets one statement of many rows, so that its thread gives up the interpreter once per
+statement and not once per row; PostgreSQL gets the same for a few rows, in one round trip with its
+BEGIN, and COPY for many.
 """
 
 from __future__ import annotations
@@ -16,18 +17,24 @@ from functools import cache
 from typing import Any
 
 from attrs import frozen
-from sqlalchemy import Connection, bindparam, insert
-from sqlalchemy.dialects import sqlite
+from sqlalchemy import Connection, Dialect
+from sqlalchemy.dialects import postgresql
 
 from recorder.log.digest import digest_event
 from recorder.log.event import Draft, Event, Head
+from recorder.storage.prepared import driver_connection, pipelined
 from recorder.storage.read import head as read_head
 from recorder.storage.schema import events
 from recorder.storage.times import time_text
 
 #: Rows of the longest SQLite statement: 2,560 of the 32,766 variables that SQLite allows.
 ROWS_MAX = 256
+#: PostgreSQL gets up to so many rows by INSERT.
+SENT_MAX = 16
 _COLUMNS = tuple(column.name for column in events.c)
+#: What each value is, so that PostgreSQL needs not guess.
+_POSTGRESQL: Dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+_CASTS = {column.name: column.type.compile(dialect=_POSTGRESQL) for column in events.c}
 
 __all__ = ["Appended", "append", "read_head"]
 
@@ -47,10 +54,13 @@ def append(connection: Connection, heads: Mapping[str, Head], drafts: Sequence[D
     already or leaves a hole (LeaseLost from `in_unit`).
     """
     appended = chained(heads, drafts)
+    made = appended.events
     if connection.dialect.name == "sqlite":
-        _insert_many(connection, appended.events)
-    else:
-        _copy(connection, appended.events)
+        _insert_many(connection, made)
+    elif len(made) > SENT_MAX:
+        _copy(connection, made)
+    elif made:
+        _send(connection, made)
     return appended
 
 
@@ -101,11 +111,12 @@ def _row(event: Event) -> tuple[Any, ...]:
 
 
 def _insert_many(connection: Connection, made: Sequence[Event]) -> None:
+    cursor = driver_connection(connection).cursor()
     for chunk in _chunks(made):
         flat: list[Any] = []
         for event in chunk:
             flat.extend(_row(event))
-        connection.exec_driver_sql(_insert_statement(len(chunk)), tuple(flat))
+        cursor.execute(_insert_statement("sqlite", len(chunk)), flat)
 
 
 def _chunks(made: Sequence[Event]) -> Iterator[Sequence[Event]]:
@@ -119,19 +130,36 @@ def _chunks(made: Sequence[Event]) -> Iterator[Sequence[Event]]:
 
 
 @cache
-def _insert_statement(rows: int) -> str:
-    values: list[dict[str, Any]] = [
-        {name: bindparam(f"{name}_{row}") for name in _COLUMNS} for row in range(rows)
-    ]
-    return str(insert(events).values(values).compile(dialect=sqlite.dialect()))
+def _insert_statement(dialect: str, rows: int) -> str:
+    """Return an INSERT of so many rows, with one value after the other."""
+    if dialect == "sqlite":
+        row = ", ".join("?" * len(_COLUMNS))
+    else:
+        row = ", ".join(f"%s::{_CASTS[name]}" for name in _COLUMNS)
+    return f"INSERT INTO events ({', '.join(_COLUMNS)}) VALUES " + ", ".join([f"({row})"] * rows)
+
+
+def _send(connection: Connection, made: Sequence[Event]) -> None:
+    """Insert a few rows on PostgreSQL, in one round trip."""
+    with pipelined(connection):
+        cursor = driver_connection(connection).cursor()
+        for chunk in _chunks(made):
+            flat: list[Any] = []
+            for event in chunk:
+                flat.extend(_zoned(_row(event)))
+            cursor.execute(_insert_statement("postgresql", len(chunk)), flat)
 
 
 def _copy(connection: Connection, made: Sequence[Event]) -> None:
-    if not made:
-        return
     target = ", ".join(_COLUMNS)
-    cursor = connection.connection.cursor()
-    with cursor.copy(f"COPY events ({target}) FROM STDIN") as copy:
+    with (
+        driver_connection(connection).cursor() as cursor,
+        cursor.copy(f"COPY events ({target}) FROM STDIN") as copy,
+    ):
         for event in made:
-            row = _row(event)
-            copy.write_row((*row[:2], f"{row[2]}+00", *row[3:]))
+            copy.write_row(_zoned(_row(event)))
+
+
+def _zoned(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the row with its time in words that PostgreSQL reads as UTC, whatever its zone is."""
+    return (*row[:2], f"{row[2]}+00", *row[3:])

@@ -29,9 +29,8 @@ class Amount(TypeDecorator[Decimal]):
     def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> Any:
         if value is None:
             return None
-        if not isinstance(value, Decimal):
-            raise TypeError(f"an amount is a Decimal, not {type(value).__name__}")
-        return canonical_amount(value) if dialect.name == "sqlite" else value
+        text = amount_text(value)
+        return text if dialect.name == "sqlite" else value
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:
         return Decimal(value) if isinstance(value, str) else value
@@ -49,9 +48,7 @@ class UtcTime(TypeDecorator[datetime]):
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
         if value is None:
             return None
-        if value.tzinfo is None:
-            raise TypeError("a time without a zone can't be stored; give it UTC")
-        return sqlite_time(value) if dialect.name == "sqlite" else value.astimezone(UTC)
+        return sqlite_time(value) if dialect.name == "sqlite" else utc_time(value)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
         if value is None:
@@ -74,6 +71,22 @@ class Flag(TypeDecorator[bool]):
         return None if value is None else bool(value)
 
 
+def amount_text(amount: Decimal) -> str:
+    """Return the text that SQLite holds for an amount."""
+    if not isinstance(amount, Decimal):
+        raise TypeError(f"an amount is a Decimal, not {type(amount).__name__}")
+    return canonical_amount(amount)
+
+
 def sqlite_time(moment: datetime) -> str:
-    """Return the text that SQLite holds for an aware time."""
-    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(sep=" ", timespec="microseconds")
+    """Return the text that SQLite holds for an aware time: in UTC, and without saying so."""
+    return utc_time(moment).isoformat(" ", "microseconds")[:26]
+
+
+def utc_time(moment: datetime) -> datetime:
+    """Return an aware time in UTC."""
+    if moment.tzinfo is UTC:
+        return moment
+    if moment.tzinfo is None:
+        raise TypeError("a time without a zone can't be stored; give it UTC")
+    return moment.astimezone(UTC)

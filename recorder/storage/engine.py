@@ -10,15 +10,16 @@ well and may keep temporary tables, for as long as its connection.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Concatenate, ParamSpec, Self, TypeVar
 
-from attrs import field, frozen
+from attrs import define, field, frozen
 from sqlalchemy import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError
 
 from recorder.errors import ConfigurationError
 from recorder.storage import postgresql, sqlite
-from recorder.storage.failures import commit_errors, translated_errors
+from recorder.storage.failures import ForeignError, commit_errors, translated_errors
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -94,6 +95,39 @@ def open_database(url: str, *, application: str = "recorder") -> Database:
 def shown_url(url: URL) -> str:
     """Return the URL for a person: no password, and no options, among which one may hide."""
     return url.set(query={}).render_as_string(hide_password=True)
+
+
+@define(eq=False)
+class Kept:
+    """Runs units on one connection that it keeps open, one at a time: for what runs all the time.
+
+    A unit that fails gives the connection up, whatever it failed of; the next one opens another.
+    """
+
+    engine: Engine
+    _connection: Connection | None = None
+
+    def run(self, unit: Callable[..., T], *args: object) -> T:
+        """Do the same as `in_unit`."""
+        try:
+            with translated_errors():
+                connection = self._connection or self.engine.connect()
+                self._connection = connection
+                transaction = connection.begin()
+                done = unit(connection, *args)
+                with commit_errors():
+                    transaction.commit()
+                return done
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Give the connection back to its engine, rolling back what is under way on it."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(*ForeignError):
+                connection.close()
 
 
 def in_unit(engine: Engine, unit: Unit[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

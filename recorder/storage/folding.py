@@ -8,17 +8,21 @@ savepoint, and only the event that made the row fails.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+import sqlite3
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import psycopg
 from attrs import define, field, frozen
 from sqlalchemy import Connection, exc
 
+from recorder.errors import RowRefused
 from recorder.exchange.messages import Message
 from recorder.log.event import Event
 from recorder.projections.fold import Key, Projection, Rows, Unfoldable
 from recorder.projections.reading import read_message
+from recorder.storage.prepared import pipelined
 from recorder.storage.rows import LIVE, Changes, Tables, load_keys, load_resident
 
 #: Rows remembered between batches beside the resident ones: a few megabytes.
@@ -57,6 +61,10 @@ class Memory:
         self.rows = Rows()
         self._known.clear()
         self._is_resident_loaded = False
+
+    def knows(self, keys: Collection[tuple[str, Key]]) -> bool:
+        """Tell whether folding what looks at these keys needs nothing from the tables."""
+        return self._is_resident_loaded and self._known.issuperset(keys)
 
     def load(
         self,
@@ -124,18 +132,31 @@ def fold_only(
     return _fold(connection, projection, memory, account, readings)
 
 
+def fold_known(projection: Projection, memory: Memory, events: Sequence[Event]) -> Folded | None:
+    """Fold ``events`` without a database; None, with nothing done, where a row isn't remembered."""
+    readings = [Reading(event, read_message(event)) for event in events]
+    if not memory.knows(_keys(projection, readings)):
+        return None
+    return _fold_readings(projection, memory, readings)
+
+
 def write_folded(
     connection: Connection, projection: Projection, memory: Memory, account: str, folded: Folded
-) -> bool:
-    """Write what was folded; False, with nothing written, if the database refuses a row of it."""
+) -> None:
+    """Write what was folded. Raises RowRefused if the database can't hold a row of it."""
+    with refusals(), pipelined(connection):
+        folded.changes.write(connection, memory.tables, projection, account)
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Raise RowRefused for what the database says of a row within."""
     try:
-        with connection.begin_nested():
-            folded.changes.write(connection, memory.tables, projection, account)
+        yield
     except ROW_ERRORS as error:
         if not is_about_the_row(error):
             raise
-        return False
-    return True
+        raise RowRefused(f"the database refused a row: {_said(error)}") from error
 
 
 def fold_events(
@@ -148,10 +169,13 @@ def fold_events(
     """Fold ``events`` and write what they change; return those that could not be folded."""
     readings = [Reading(event, read_message(event)) for event in events]
     folded = _fold(connection, projection, memory, account, readings)
-    if write_folded(connection, projection, memory, account, folded):
-        return folded.failures
-    memory.forget()
-    return _fold_one_by_one(connection, projection, memory, account, readings)
+    try:
+        with connection.begin_nested():
+            write_folded(connection, projection, memory, account, folded)
+    except RowRefused:
+        memory.forget()
+        return _fold_one_by_one(connection, projection, memory, account, readings)
+    return folded.failures
 
 
 def _fold_one_by_one(
@@ -166,14 +190,11 @@ def _fold_one_by_one(
         try:
             with connection.begin_nested():
                 folded = _fold(connection, projection, memory, account, [reading])
-                folded.changes.write(connection, memory.tables, projection, account)
+                write_folded(connection, projection, memory, account, folded)
                 failures += folded.failures
-        except ROW_ERRORS as error:
-            if not is_about_the_row(error):
-                raise
+        except RowRefused as error:
             memory.forget()
-            said = getattr(error, "orig", None) or error
-            failures.append(_failure(reading.event, f"the database refused a row: {said}"))
+            failures.append(_failure(reading.event, str(error)))
     return tuple(failures)
 
 
@@ -185,6 +206,10 @@ def _fold(
     readings: Sequence[Reading],
 ) -> Folded:
     memory.load(connection, projection, account, _keys(projection, readings))
+    return _fold_readings(projection, memory, readings)
+
+
+def _fold_readings(projection: Projection, memory: Memory, readings: Sequence[Reading]) -> Folded:
     changes = Changes()
     failures: list[Failure] = []
     for event, message in readings:
@@ -210,14 +235,19 @@ def _failure(event: Event, reason: str) -> Failure:
 
 
 #: What a refused row is raised as, among other things: see `is_about_the_row`.
-ROW_ERRORS = (exc.StatementError, UnicodeError, OverflowError)
+ROW_ERRORS = (exc.StatementError, sqlite3.Error, psycopg.Error, UnicodeError, OverflowError)
 
 
 def is_about_the_row(error: Exception) -> bool:
     """Tell a row that the database can't hold from a database that can't work."""
-    if not isinstance(error, exc.DBAPIError):
-        return True
-    if isinstance(error.orig, psycopg.Error):
-        state = error.orig.sqlstate
-        return isinstance(error, exc.DataError) if state is None else state[:2] in _ABOUT_THE_ROW
-    return isinstance(error, (exc.DataError, exc.IntegrityError))
+    said = error.orig if isinstance(error, exc.DBAPIError) else error
+    if isinstance(said, psycopg.Error):
+        state = said.sqlstate
+        return isinstance(said, psycopg.DataError) if state is None else state[:2] in _ABOUT_THE_ROW
+    if isinstance(said, sqlite3.Error):
+        return isinstance(said, (sqlite3.DataError, sqlite3.IntegrityError))
+    return True
+
+
+def _said(error: Exception) -> str:
+    return str(getattr(error, "orig", None) or error)

@@ -95,7 +95,7 @@ def _put(
     assert not table.once, f"{table.name} only grows; a row of it can't be set"
     target = tables[table.name]
     whole = [_whole(target, account, row) for row in rows]
-    _prepared(connection, target, table).run(connection, whole)
+    _prepared(connection, target, table).write(connection, whole)
 
 
 def _add(
@@ -106,7 +106,7 @@ def _add(
     assert table.once, f"{table.name} doesn't only grow; its rows are set"
     target = tables[table.name]
     whole = [_whole(target, account, row) for row in rows]
-    _prepared(connection, target, table).run(connection, whole)
+    _prepared(connection, target, table).write(connection, whole)
 
 
 def _remove(

@@ -28,6 +28,17 @@ POOL_TIMEOUT_S = 30
 READERS_MAX = 5
 #: After one huge transaction the WAL file shrinks to this many bytes again.
 WAL_FILE_BYTES = 64 * 1024 * 1024
+#: At this length, 80 MB of the usual pages, whoever commits copies the WAL into the database.
+WAL_PAGES_MAX = 20_480
+
+
+_SETTINGS = (
+    # Without it a REPLACE would delete rows behind the triggers' backs.
+    "recursive_triggers=ON",
+    f"journal_size_limit={WAL_FILE_BYTES}",
+    # A running recorder copies the WAL beside its writers, long before; others do it themselves.
+    f"wal_autocheckpoint={WAL_PAGES_MAX}",
+)
 
 
 def open_engines(url: URL) -> dict[str, Engine]:
@@ -40,10 +51,10 @@ def open_engines(url: URL) -> dict[str, Engine]:
     assert url.database is not None
     path = Path(url.database).absolute()
     return {
-        "writer": _engine(path, _kept_open(1), "BEGIN IMMEDIATE", "synchronous=FULL"),
+        "writer": _engine(path, _kept_open(2), "BEGIN IMMEDIATE", "synchronous=FULL"),
         # WAL keeps commits in order, so a crash loses a tail of projections, never their middle,
         # and the tail is folded again from the log.
-        "projector": _engine(path, _kept_open(1), "BEGIN IMMEDIATE", "synchronous=NORMAL"),
+        "projector": _engine(path, _kept_open(2), "BEGIN IMMEDIATE", "synchronous=NORMAL"),
         "reader": _engine(path, _kept_open(READERS_MAX), "BEGIN", "query_only=ON"),
         "scratch": _engine(path, {"poolclass": NullPool}, "BEGIN", "synchronous=FULL"),
     }
@@ -74,13 +85,15 @@ def _engine(path: Path, pool: dict[str, Any], begin: str, pragma: str) -> Engine
         connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
         if writes_at_once:
             _enter_wal(connection)
-        # Without it a REPLACE would delete rows behind the triggers' backs.
-        for setting in ("recursive_triggers=ON", f"journal_size_limit={WAL_FILE_BYTES}", pragma):
+        for setting in (*_SETTINGS, pragma):
             connection.execute(f"PRAGMA {setting}")
 
     @event.listens_for(engine, "begin")
     def on_begin(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
+        # Straight to the driver: this happens with every unit.
+        raw = connection.connection.driver_connection
+        assert isinstance(raw, sqlite3.Connection)
+        raw.execute(begin)
 
     return engine
 

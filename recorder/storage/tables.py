@@ -7,8 +7,9 @@ fold the same account can't both take a step.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 import sqlalchemy
 from attrs import frozen
@@ -25,16 +26,18 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from recorder.errors import StorageUnavailable
+from recorder.log.event import Event
 from recorder.projections.fold import Projection, Table
 from recorder.storage.folding import (
     Failure,
     Folded,
     Memory,
     fold_events,
+    fold_known,
     fold_only,
-    write_folded,
+    refusals,
 )
-from recorder.storage.prepared import Prepared, prepare
+from recorder.storage.prepared import Prepared, pipelined, prepare
 from recorder.storage.read import read_page
 from recorder.storage.rows import LIVE, clear
 from recorder.storage.schema import fold_failures, projections
@@ -153,6 +156,32 @@ def plan(
     return Plan(row.position, position, len(page.events), folded)
 
 
+def plan_recent(
+    projection: Projection,
+    memory: Memory,
+    recent: Sequence[Event],
+    *,
+    up_to: int,
+    limit: int,
+) -> Plan | None:
+    """Do the same as `plan` without a database; None, with nothing done, where that can't be.
+
+    ``recent`` are all events from behind the checkpoint up to ``up_to``, as they are durable in
+    the log. Whether the checkpoint still stands where ``memory`` has it, `carry_out` finds out.
+    """
+    checkpoint = memory.position
+    if checkpoint is None or recent[0].position != checkpoint + 1:
+        return None
+    wanted = [event for event in recent if event.type in projection.types]
+    events = wanted[:limit]
+    folded = fold_known(projection, memory, events)
+    if folded is None:
+        return None
+    memory.position = None
+    position = up_to if len(wanted) <= limit else events[-1].position
+    return Plan(checkpoint, position, len(events), folded)
+
+
 def carry_out(
     connection: Connection,
     projection: Projection,
@@ -161,22 +190,20 @@ def carry_out(
     planned: Plan,
     *,
     now: datetime,
-) -> Progress | None:
-    """Write what was planned, with its checkpoint; None, writing nothing, if a row is refused."""
-    if not write_folded(connection, projection, memory, account, planned.folded):
-        memory.forget()
-        return None
+) -> Progress:
+    """Write what was planned, with its checkpoint.
+
+    Raises RowRefused if the database can't hold a row of it; then nothing is written, and the
+    batch is one for `project`.
+    """
     failures = planned.folded.failures
-    record_failures(connection, projection.name, account, failures)
-    move_checkpoint(
-        connection,
-        projection.name,
-        account,
-        planned.checkpoint,
-        planned.position,
-        failures,
-        now,
-    )
+    names = projection.name, account
+    with refusals(), pipelined(connection):
+        moved = _send_checkpoint(connection, *names, planned.checkpoint, planned.position, now)
+        planned.folded.changes.write(connection, memory.tables, projection, account)
+    _check_moved(moved.rowcount, *names)
+    record_failures(connection, *names, failures)
+    _show_failures(connection, *names, failures)
     memory.trim(projection)
     memory.position = planned.position
     return Progress(planned.position, planned.events, failures)
@@ -236,6 +263,15 @@ def move_checkpoint(
 
     Raises StorageUnavailable where it stands elsewhere: another process moved it meanwhile.
     """
+    moved = _send_checkpoint(connection, name, account, expected, position, now)
+    _check_moved(moved.rowcount, name, account)
+    _show_failures(connection, name, account, failures)
+
+
+def _send_checkpoint(
+    connection: Connection, name: str, account: str, expected: int, position: int, now: datetime
+) -> Any:
+    """Move the checkpoint; the cursor's ``rowcount`` is 0 where it didn't stand as expected."""
     moved = {
         "of_account": account,
         "of_projection": name,
@@ -243,15 +279,23 @@ def move_checkpoint(
         "position": position,
         "updated_at": now,
     }
-    if _prepared(connection.dialect, "move").run(connection, [moved]).rowcount == 1:
-        if failures:
-            # The latest stays to be read; all of them stand in fold_failures.
-            latest = f"event {failures[-1].position}: {failures[-1].reason}"
-            connection.execute(_row_of(account, name).values(error=latest))
-    else:
+    return _prepared(connection.dialect, "move").write(connection, [moved])
+
+
+def _check_moved(rows: int, name: str, account: str) -> None:
+    if rows != 1:
         raise StorageUnavailable(
             f"another process folds {name!r} of account {account!r}; its step stands, ours doesn't"
         )
+
+
+def _show_failures(
+    connection: Connection, name: str, account: str, failures: tuple[Failure, ...]
+) -> None:
+    """Keep the latest failure where the checkpoint stands; all of them are in fold_failures."""
+    if failures:
+        latest = f"event {failures[-1].position}: {failures[-1].reason}"
+        connection.execute(_row_of(account, name).values(error=latest))
 
 
 def _prepared(dialect: Dialect, which: str) -> Prepared:

@@ -1,19 +1,28 @@
-"""How far the log is durable, and who wants to know.
+"""How far the log is durable, who wants to know, and what came last.
 
-The log writer announces after each COMMIT; projectors listen for the types they fold. A wake-up
-carries no event: whoever wakes reads the log, so that a lost wake-up loses nothing and nobody
-sees what isn't durable.
+After each COMMIT the log writer adds here what is durable now, in its own thread, and then wakes
+those who listen for such types, on the event loop. A wake-up carries no event: whoever wakes asks
+for what is behind its checkpoint, so that a lost wake-up loses nothing. What was committed last is
+kept as it was written, because those who fold it mostly do so a moment later; whoever is farther
+behind reads the log. Nothing is seen here that isn't durable.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable
+import threading
+from collections import defaultdict, deque
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 
 import trio
 from attrs import define, field
 
 from recorder.log.event import Event
+
+#: What was committed last stays in memory: at most so many events of an account, …
+TAIL_EVENTS_MAX = 2_048
+#: … and so many characters of payload.
+TAIL_BYTES_MAX = 4 * 1024 * 1024
 
 
 @define(eq=False)
@@ -40,10 +49,41 @@ class Listener:
 
 
 @define(eq=False)
+class Tail:
+    """The last events of one account, without a hole among them."""
+
+    _events: deque[Event] = field(factory=deque)
+    _bytes: int = 0
+    _mutex: threading.Lock = field(factory=threading.Lock)
+
+    def extend(self, events: Sequence[Event]) -> None:
+        """Take the events that follow, and let go of the oldest."""
+        with self._mutex:
+            kept = self._events
+            kept.extend(events)
+            self._bytes += sum([len(event.payload) for event in events])
+            while kept and (len(kept) > TAIL_EVENTS_MAX or self._bytes > TAIL_BYTES_MAX):
+                self._bytes -= len(kept.popleft().payload)
+
+    def between(self, after: int, up_to: int) -> list[Event] | None:
+        """Return the events behind ``after`` and up to ``up_to``; None if some are gone."""
+        with self._mutex:
+            kept = self._events
+            if not kept or after < kept[0].position - 1 or up_to > kept[-1].position:
+                return None
+            # From the end, where nearly all that is asked for stands.
+            last = kept[-1].position
+            found = list(islice(reversed(kept), last - up_to, last - after))
+        found.reverse()
+        return found
+
+
+@define(eq=False)
 class Committed:
     """The durable head of each account of this process."""
 
     heads: dict[str, int] = field(factory=dict)
+    _tails: defaultdict[str, Tail] = field(factory=lambda: defaultdict(Tail))
     _listeners: defaultdict[str, list[Listener]] = field(factory=lambda: defaultdict(list))
 
     def listen(self, account: str, types: Iterable[str]) -> Listener:
@@ -52,18 +92,33 @@ class Committed:
         self._listeners[account].append(listener)
         return listener
 
-    def announce(self, events: Iterable[Event]) -> None:
-        """Say that these events are durable. Positions rise within an account."""
-        types: defaultdict[str, set[str]] = defaultdict(set)
-        for event in events:
-            self.heads[event.account] = event.position
-            types[event.account].add(event.type)
-        for account, seen in types.items():
+    def recent(self, account: str, after: int, up_to: int) -> list[Event] | None:
+        """Return the events behind ``after`` and up to ``up_to``, if all are still at hand."""
+        return self._tails[account].between(after, up_to)
+
+    def add(self, events: Sequence[Event]) -> None:
+        """Say that these events are durable, from any thread. Positions rise within an account."""
+        for account, some in by_account(events).items():
+            self._tails[account].extend(some)
+            self.heads[account] = some[-1].position
+
+    def announce(self, events: Sequence[Event]) -> None:
+        """Wake whoever listens for events such as these, which were added before."""
+        for account, some in by_account(events).items():
+            types = {event.type for event in some}
             for listener in self._listeners[account]:
-                listener.wake(concerned=not listener.types.isdisjoint(seen))
+                listener.wake(concerned=not listener.types.isdisjoint(types))
 
     def hurry(self) -> None:
         """Wake every listener at once: a stop waits for nobody's patience."""
         for listeners in self._listeners.values():
             for listener in listeners:
                 listener.wake(concerned=True)
+
+
+def by_account(events: Sequence[Event]) -> Mapping[str, Sequence[Event]]:
+    """Return the events of each account, in their order."""
+    accounts = {event.account for event in events}
+    if len(accounts) == 1:
+        return dict.fromkeys(accounts, events)
+    return {name: [event for event in events if event.account == name] for name in accounts}

@@ -1,9 +1,10 @@
 """The one task that appends to the log.
 
-It takes whatever waits in the inbox, turns it into one transaction (group commit) and announces
-it once COMMIT returned. It owns the heads: position and digest of every event follow from the
-event before, so nobody else may append while it lives. Where another process did, the key
-(account, position) refuses and LeaseLost ends this one.
+It takes whatever waits in the inbox, turns it into one transaction (group commit) and, once COMMIT
+returned, tells those who wait for it on the event loop; in the thread in which it ran, ``follow``
+may fold what was written before the next batch is taken. It owns the heads: position and digest of
+every event follow from the event before, so nobody else may append while it lives. Where another
+process did, the key (account, position) refuses and LeaseLost ends this one.
 
 What it does when the database says no:
 
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import trio
 from attrs import define, frozen
@@ -55,6 +57,9 @@ class LogWriter:
     runner: UnitRunner
     inbox: Inbox
     heads: dict[str, Head]
+    #: Told in the unit's thread what is durable now.
+    follow: Callable[[Sequence[Event]], None]
+    #: Told on the event loop after that.
     announce: Callable[[Sequence[Event]], None]
     clock: Clock
 
@@ -69,25 +74,35 @@ class LogWriter:
             except trio.Cancelled:
                 log.error("stopped before the database took %d events", self.inbox.frames)
                 raise
-            self.heads.update(appended.heads)
-            self.inbox.settle(batch)
             self.announce(appended.events)
-            _tell_submitters(batch, appended.positions)
 
     async def _append(self, batch: Sequence[Entry]) -> Appended:
         wait_s, complaint = RETRY_FIRST_S, Complaint(self.clock)
+        durable, follow = partial(self._durable, batch), self._follow
         while True:
             staged: list[Appended] = []
             try:
-                return await self.runner.run(append_batch, self.heads, batch, staged)
+                unit = partial(append_batch, heads=self.heads, batch=batch, staged=staged)
+                return await self.runner.run_then(unit, durable, follow)
             except CommitUncertain as error:
                 log.warning("the connection broke during COMMIT; looking if it took: %s", error)
                 if staged and await self._is_durable(staged[-1]):
+                    durable(staged[-1])
+                    follow(staged[-1])
                     return staged[-1]
             except StorageUnavailable as error:
                 complaint.say(self.inbox.frames, error)
             await trio.sleep(wait_s)
             wait_s = min(wait_s * 2, RETRY_LONGEST_S)
+
+    def _durable(self, batch: Sequence[Entry], appended: Appended) -> None:
+        """Tell whoever waits that the batch is durable."""
+        self.heads.update(appended.heads)
+        self.inbox.settle(batch)
+        _tell_submitters(batch, appended.positions)
+
+    def _follow(self, appended: Appended) -> None:
+        self.follow(appended.events)
 
     async def _is_durable(self, staged: Appended) -> bool:
         """Tell whether the uncertain transaction took: its heads then stand in the log."""

@@ -14,58 +14,48 @@ import sqlite3
 
 import trio
 from attrs import define
-from sqlalchemy import Connection
 
 from recorder.storage.engine import Database
-from recorder.tasks.units import UnitRunner, WriteGate
+from recorder.tasks.units import WriteGate
 
 log = logging.getLogger("recorder.wal")
 
 #: Between two looks; at 2,000 events a second the WAL grows by a few megabytes in it.
 EVERY_S = 1.0
-#: A WAL longer than this begins anew: 64 MB of SQLite's usual pages.
+#: A WAL longer than this begins anew: 64 MB of SQLite's usual pages, less than `WAL_PAGES_MAX`.
 PAGES_MAX = 16_384
 
 
 @define(eq=False)
 class WalKeeper:
-    """The checkpoints of one SQLite database. ``writers`` are the runners of all that write."""
+    """The checkpoints of one SQLite database."""
 
     database: Database
-    writers: tuple[UnitRunner, ...]
     gate: WriteGate
 
     async def run(self) -> None:
         """Keep the WAL short until cancelled; the last connection to close empties it."""
-        for writer in self.writers:
-            await writer.run(leave_wal_alone)
         pooled = await trio.to_thread.run_sync(self.database.reader.raw_connection)
         connection = pooled.driver_connection
         assert isinstance(connection, sqlite3.Connection)
         try:
             while True:
                 await trio.sleep(EVERY_S)
-                if await _checkpoint(connection, "PASSIVE") > PAGES_MAX:
-                    async with self.gate.hold(urgent=True):
-                        await _checkpoint(connection, "RESTART")
+                if await trio.to_thread.run_sync(_checkpoint, connection, "PASSIVE") > PAGES_MAX:
+                    await trio.to_thread.run_sync(self._begin_anew, connection)
         finally:
             pooled.close()
 
+    def _begin_anew(self, connection: sqlite3.Connection) -> None:
+        with self.gate.hold(urgent=True):
+            _checkpoint(connection, "RESTART")
 
-def leave_wal_alone(connection: Connection) -> None:
-    """Stop this connection from making checkpoints of its own."""
-    connection.exec_driver_sql("PRAGMA wal_autocheckpoint=0")
 
-
-async def _checkpoint(connection: sqlite3.Connection, mode: str) -> int:
+def _checkpoint(connection: sqlite3.Connection, mode: str) -> int:
     """Copy what can be copied; return the pages in the WAL. What is busy is left for the next."""
-
-    def copy() -> int:
-        try:
-            _busy, pages, _copied = connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
-        except sqlite3.OperationalError as error:
-            log.debug("no checkpoint now: %s", error)
-            return 0
-        return int(pages)
-
-    return await trio.to_thread.run_sync(copy)
+    try:
+        _busy, pages, _copied = connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+    except sqlite3.OperationalError as error:
+        log.debug("no checkpoint now: %s", error)
+        return 0
+    return int(pages)

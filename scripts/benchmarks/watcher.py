@@ -1,39 +1,53 @@
-"""Looks at ``balances`` from outside as often as it can: how old is what it shows when it changes?
+"""Looks at a table of balances from outside: how old is what it shows when it changes?
 
-python watcher.py DATABASE_URL SECONDS     prints p50 and p99 in milliseconds, and the samples
+It looks with the bare driver and sleeps between two looks, so that it takes little of the processor
+from what it watches.
+
+python watcher.py DATABASE_URL SECONDS [TABLE]     prints p50 and p99 in milliseconds, and samples
 """
 
 from __future__ import annotations
 
+import sqlite3
 import sys
 import time
+from collections.abc import Callable
 
-from sqlalchemy import Connection, text
-
-from recorder.storage.engine import in_unit, open_database
+import psycopg
 
 #: Between two looks: short against what is measured, long enough to leave the processor to others.
 LOOK_S = 0.0003
-LATEST = text("SELECT max(CAST(total_in_reference AS BIGINT)) FROM balances")
+LATEST = "SELECT max(CAST(total_in_reference AS BIGINT)) FROM {}"
+
+
+def looker(url: str, table: str) -> Callable[[], int]:
+    """Return what tells when the latest balance that can be seen was sent, in ns since 1970."""
+    statement = LATEST.format(table)
+    if url.startswith("sqlite:///"):
+        lite = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
+        return lambda: int(lite.execute(statement).fetchone()[0] or 0)
+    server = psycopg.connect(url, autocommit=True)
+
+    def look() -> int:
+        row = server.execute(statement).fetchone()
+        return int(row[0] or 0) if row else 0
+
+    return look
 
 
 def main() -> None:
     """Watch for so many seconds."""
-    database, until = open_database(sys.argv[1]), time.monotonic() + float(sys.argv[2])
+    look = looker(sys.argv[1], sys.argv[3] if len(sys.argv) > 3 else "balances")
+    until = time.monotonic() + float(sys.argv[2])
     ages_ms, seen = [], 0
     while time.monotonic() < until:
-        sent_ns = in_unit(database.reader, read_latest)
+        sent_ns = look()
         if sent_ns > seen:
             seen = sent_ns
             ages_ms.append((time.time_ns() - sent_ns) / 1e6)
         time.sleep(LOOK_S)
     ordered = sorted(ages_ms)
     print(ordered[len(ordered) // 2], ordered[len(ordered) * 99 // 100], len(ordered), flush=True)
-
-
-def read_latest(connection: Connection) -> int:
-    """Return when the latest balance that can be seen was sent, in nanoseconds since 1970."""
-    return int(connection.execute(LATEST).scalar() or 0)
 
 
 if __name__ == "__main__":

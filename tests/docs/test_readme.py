@@ -190,7 +190,7 @@ def ask(database: Database, statement: str) -> list[dict[str, object]]:
 def containing(words: str) -> str:
     """Return the one statement that holds these words."""
     (statement,) = (each for each in STATEMENTS if words in each)
-    return statement
+    return str(statement)
 
 
 def test_the_readme_answers_at_least_ten_questions() -> None:

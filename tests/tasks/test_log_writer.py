@@ -56,6 +56,20 @@ class FaultyRunner:
             raise self.after.pop(0)
         return done
 
+    async def run_made(self, make: Callable[[], Any], unit: Callable[..., Any]) -> Any:
+        raise NotImplementedError("the log writer makes nothing beforehand")
+
+    async def run_then(
+        self, unit: Callable[..., Any], done: Callable[[Any], None], then: Callable[[Any], None]
+    ) -> Any:
+        result = await self.run(unit)
+        done(result)
+        then(result)
+        return result
+
+    def run_here(self, unit: Callable[..., Any], made: Any) -> Any:
+        return self.inner.run_here(unit, made)
+
 
 def draft(payload: str) -> Draft:
     return Draft("main", 1_700_000_000_000_000, 5, "c1", "received", "X", payload)
@@ -81,6 +95,8 @@ class Bench:
     runner: FaultyRunner
     inbox: Inbox
     announced: list[Event]
+    #: What was handed on in the unit's thread.
+    followed: list[Event]
     writer: LogWriter
 
     async def drain(self) -> None:
@@ -92,8 +108,11 @@ class Bench:
 def bench(database: Database, autojump_clock: trio.testing.MockClock) -> Bench:
     runner = FaultyRunner(InlineRunner(database.writer))
     inbox, announced = Inbox(1_000, 1_000_000), list[Event]()
-    writer = LogWriter(runner, inbox, {"main": EMPTY_HEAD}, announced.extend, TrioClock())
-    return Bench(database, runner, inbox, announced, writer)
+    followed: list[Event] = []
+    writer = LogWriter(
+        runner, inbox, {"main": EMPTY_HEAD}, followed.extend, announced.extend, TrioClock()
+    )
+    return Bench(database, runner, inbox, announced, followed, writer)
 
 
 async def test_what_waits_becomes_one_transaction_in_order(bench: Bench) -> None:
@@ -104,7 +123,7 @@ async def test_what_waits_becomes_one_transaction_in_order(bench: Bench) -> None
     assert [event.payload for event in events] == [str(number) for number in range(50)]
     assert [event.position for event in events] == list(range(1, 51))
     assert bench.runner.runs == 1
-    assert bench.announced == events
+    assert bench.announced == bench.followed == events
     assert_sound(events)
 
 
@@ -125,7 +144,7 @@ async def test_nothing_is_announced_before_its_commit(bench: Bench) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(bench.writer.run)
         await trio.testing.wait_all_tasks_blocked()
-        assert bench.announced == []
+        assert bench.announced == bench.followed == []
         bench.inbox.close()
     assert len(bench.announced) == 1
 
@@ -136,6 +155,7 @@ async def test_an_uncertain_commit_that_took_is_not_repeated(bench: Bench) -> No
     await bench.drain()
     assert [event.payload for event in log_of(bench.database)] == ["once"]
     assert [event.payload for event in bench.announced] == ["once"]
+    assert bench.followed == bench.announced
 
 
 async def test_an_uncertain_commit_that_did_not_take_is_repeated(bench: Bench) -> None:

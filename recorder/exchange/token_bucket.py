@@ -1,0 +1,62 @@
+"""A token bucket that can be told to wait: the exchange's rate limits, kept before they are met.
+
+Each request or command takes one token. Where there is none, nothing is taken and the caller is
+told when to ask again. So whoever waits holds no place in a queue: by then something more urgent
+may want to go first, a wait that is cancelled costs nothing, and a penalty that falls due meanwhile
+holds up everybody. (The bucket of `pacing` lends its tokens instead: one task waits there, for one
+thing.) Who wants a queue puts a lock around asking and waiting.
+"""
+
+from __future__ import annotations
+
+import math
+
+from attrs import Attribute, define, field
+
+#: No shorter wait is named: one too short to move a clock would be asked for without end.
+WAIT_S_MIN = 1e-6
+
+
+def _at_least_one(_: object, attribute: Attribute[float], value: float) -> None:
+    if not 1 <= value < math.inf:
+        raise ValueError(f"{attribute.name} is at least 1, not {value}")
+
+
+def _above_zero(_: object, attribute: Attribute[float], value: float) -> None:
+    if not 0 < value < math.inf:
+        raise ValueError(f"{attribute.name} is above 0, not {value}")
+
+
+@define
+class TokenBucket:
+    """At most ``capacity`` takes at once, and ``per_s`` a second in the long run. Starts full.
+
+    Times are seconds of one clock that never goes back, given by the caller.
+    """
+
+    capacity: float = field(validator=_at_least_one)
+    per_s: float = field(validator=_above_zero)
+    _level: float = field(init=False)
+    #: Up to when gained tokens are counted. In the future while a penalty lasts.
+    _filled_s: float = field(init=False, default=-math.inf)
+
+    def __attrs_post_init__(self) -> None:
+        """Fill it."""
+        self._level = self.capacity
+
+    def take(self, now_s: float) -> float:
+        """Take a token and return 0; or take none and return the seconds until one is there."""
+        if now_s > self._filled_s:
+            gained = (now_s - self._filled_s) * self.per_s
+            self._level = min(self.capacity, self._level + gained)
+            self._filled_s = now_s
+        if self._level >= 1:
+            self._level -= 1
+            return 0.0
+        penalty_s = max(0.0, self._filled_s - now_s)
+        return max(WAIT_S_MIN, penalty_s + (1 - self._level) / self.per_s)
+
+    def penalise(self, now_s: float, for_s: float) -> None:
+        """Give nothing for so long, and start empty then. A longer penalty is not shortened."""
+        self._level = 0.0
+        self._filled_s = max(self._filled_s, now_s + max(0.0, for_s))
