@@ -10,7 +10,7 @@ well and may keep temporary tables, for as long as its connection.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Concatenate, ParamSpec, Self, TypeVar
 
 from attrs import define, field, frozen
@@ -20,6 +20,7 @@ from sqlalchemy.exc import ArgumentError
 from recorder.errors import ConfigurationError
 from recorder.storage import postgresql, sqlite
 from recorder.storage.failures import ForeignError, commit_errors, translated_errors
+from recorder.storage.prepared import driver_connection, pipelined
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -107,27 +108,38 @@ class Kept:
     engine: Engine
     _connection: Connection | None = None
 
-    def run(self, unit: Callable[..., T], *args: object) -> T:
-        """Do the same as `in_unit`."""
+    def run(self, unit: Callable[..., T], *args: object, blind: bool = False) -> T:
+        """Do the same as `in_unit`. A ``blind`` unit reads nothing and only writes.
+
+        On PostgreSQL such a unit is one round trip with its BEGIN and COMMIT; what the database
+        refuses of it is then found at the COMMIT.
+        """
         try:
             with translated_errors():
                 connection = self._connection or self.engine.connect()
                 self._connection = connection
                 transaction = connection.begin()
-                done = unit(connection, *args)
-                with commit_errors():
-                    transaction.commit()
+                with pipelined(connection) if blind else nullcontext():
+                    done = unit(connection, *args)
+                    with commit_errors():
+                        transaction.commit()
                 return done
         except BaseException:
-            self.close()
+            self.close(is_sound=False)
             raise
 
-    def close(self) -> None:
-        """Give the connection back to its engine, rolling back what is under way on it."""
+    def close(self, *, is_sound: bool = True) -> None:
+        """Give the connection back to its engine, or close it for good where it isn't sound."""
         connection, self._connection = self._connection, None
-        if connection is not None:
+        if connection is None:
+            return
+        if not is_sound:
+            # By the driver itself: SQLAlchemy takes a transaction whose COMMIT failed for over.
             with suppress(*ForeignError):
-                connection.close()
+                driver_connection(connection).rollback()
+            connection.invalidate()
+        with suppress(*ForeignError):
+            connection.close()
 
 
 def in_unit(engine: Engine, unit: Unit[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import psycopg
 import sqlalchemy
 from attrs import frozen
 from sqlalchemy import Connection, CursorResult, Dialect
@@ -46,7 +47,7 @@ class Prepared:
     def write(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> Any:
         """Execute it once per row on the driver's connection; return the driver's cursor.
 
-        Its ``rowcount`` holds once what is `pipelined` is through.
+        Its ``rowcount`` is -1 as long as what is `pipelined` isn't through.
         """
         cursor = driver_connection(connection).cursor()
         values = [*map(self._values, rows)]
@@ -79,12 +80,12 @@ def driver_connection(connection: Connection) -> Any:
 def pipelined(connection: Connection) -> AbstractContextManager[object]:
     """Send what is written within, by `Prepared.write` alone, in one round trip on PostgreSQL.
 
-    What fails raises at the end of it at the latest.
+    What fails raises at the end of it at the latest. Within another one it is part of that.
     """
-    if connection.dialect.name == "sqlite":
+    raw = driver_connection(connection)
+    if not isinstance(raw, psycopg.Connection) or raw.pgconn.pipeline_status:
         return nullcontext()
-    pipeline: AbstractContextManager[object] = driver_connection(connection).pipeline()
-    return pipeline
+    return raw.pipeline()
 
 
 def prepare(

@@ -14,12 +14,15 @@ from typing import Any, Protocol
 import sqlalchemy
 from attrs import frozen
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     Dialect,
     Update,
     bindparam,
+    case,
     delete,
     insert,
+    null,
     select,
     update,
 )
@@ -193,13 +196,14 @@ def carry_out(
 ) -> Progress:
     """Write what was planned, with its checkpoint.
 
-    Raises RowRefused if the database can't hold a row of it; then nothing is written, and the
-    batch is one for `project`.
+    Raises RowRefused if the database can't hold a row of it, or if the checkpoint stands elsewhere;
+    then nothing is written, and the batch is one for `project`.
     """
     failures = planned.folded.failures
     names = projection.name, account
     with refusals(), pipelined(connection):
-        moved = _send_checkpoint(connection, *names, planned.checkpoint, planned.position, now)
+        steps = planned.checkpoint, planned.position
+        moved = _send_checkpoint(connection, "push", *names, *steps, now)
         planned.folded.changes.write(connection, memory.tables, projection, account)
     _check_moved(moved.rowcount, *names)
     record_failures(connection, *names, failures)
@@ -263,15 +267,21 @@ def move_checkpoint(
 
     Raises StorageUnavailable where it stands elsewhere: another process moved it meanwhile.
     """
-    moved = _send_checkpoint(connection, name, account, expected, position, now)
+    moved = _send_checkpoint(connection, "move", name, account, expected, position, now)
     _check_moved(moved.rowcount, name, account)
     _show_failures(connection, name, account, failures)
 
 
 def _send_checkpoint(
-    connection: Connection, name: str, account: str, expected: int, position: int, now: datetime
+    connection: Connection,
+    which: str,
+    name: str,
+    account: str,
+    expected: int,
+    position: int,
+    now: datetime,
 ) -> Any:
-    """Move the checkpoint; the cursor's ``rowcount`` is 0 where it didn't stand as expected."""
+    """Send what moves the checkpoint; return its cursor."""
     moved = {
         "of_account": account,
         "of_projection": name,
@@ -279,11 +289,12 @@ def _send_checkpoint(
         "position": position,
         "updated_at": now,
     }
-    return _prepared(connection.dialect, "move").write(connection, [moved])
+    return _prepared(connection.dialect, which).write(connection, [moved])
 
 
 def _check_moved(rows: int, name: str, account: str) -> None:
-    if rows != 1:
+    """Raise StorageUnavailable where the checkpoint is gone; -1 is for "not known yet"."""
+    if rows not in (1, -1):
         raise StorageUnavailable(
             f"another process folds {name!r} of account {account!r}; its step stands, ours doesn't"
         )
@@ -299,7 +310,10 @@ def _show_failures(
 
 
 def _prepared(dialect: Dialect, which: str) -> Prepared:
-    """Return the look at a checkpoint, or its compare-and-set, compiled when first asked for."""
+    """Return a statement on a checkpoint, compiled when first asked for.
+
+    "read" looks at it; "move" is its compare-and-set, and "push" one that fails by itself.
+    """
     if (dialect.name, which) not in _PREPARED:
         ours = (
             projections.c.account == bindparam("of_account"),
@@ -309,8 +323,16 @@ def _prepared(dialect: Dialect, which: str) -> Prepared:
             look = select(projections.c.position, projections.c.version).where(*ours)
             _PREPARED[dialect.name, which] = prepare(dialect, look)
         else:
-            move = update(projections).where(*ours, projections.c.position == bindparam("expected"))
-            moved = move.values(position=bindparam("position"), updated_at=bindparam("updated_at"))
+            here = projections.c.position == bindparam("expected")
+            to: ColumnElement[Any] = bindparam("position")
+            if which == "move":
+                moved = update(projections).where(*ours, here)
+            else:
+                # Null is refused, so where another process moved it the transaction fails by
+                # itself: nobody has to look before the COMMIT.
+                moved = update(projections).where(*ours)
+                to = case((here, to), else_=null())
+            moved = moved.values(position=to, updated_at=bindparam("updated_at"))
             _PREPARED[dialect.name, which] = prepare(dialect, moved)
     return _PREPARED[dialect.name, which]
 

@@ -28,7 +28,7 @@ from sqlalchemy import Connection
 from recorder.clock import Clock
 from recorder.errors import CommitUncertain, LeaseLost, StorageFailed, StorageUnavailable
 from recorder.log.event import Draft, Event, Head
-from recorder.storage.append import append, read_head
+from recorder.storage.append import SENT_MAX, append, read_head
 from recorder.tasks.inbox import Entry, Inbox, Submission
 from recorder.tasks.units import UnitRunner
 
@@ -83,7 +83,7 @@ class LogWriter:
             staged: list[Appended] = []
             try:
                 unit = partial(append_batch, heads=self.heads, batch=batch, staged=staged)
-                return await self.runner.run_then(unit, durable, follow)
+                return await self.runner.run_then(unit, durable, follow, blind=_is_blind(batch))
             except CommitUncertain as error:
                 log.warning("the connection broke during COMMIT; looking if it took: %s", error)
                 if staged and await self._is_durable(staged[-1]):
@@ -146,6 +146,11 @@ class Complaint:
         away_s = now_s - self._since_s
         text = "the database takes nothing for %.1f s (%d events wait in memory, trying on): %s"
         log.warning(text, away_s, waiting, error)
+
+
+def _is_blind(batch: Sequence[Entry]) -> bool:
+    """Tell a batch that is only written, in few statements, and asks the database nothing."""
+    return len(batch) <= SENT_MAX and not any(isinstance(entry, Submission) for entry in batch)
 
 
 def append_batch(

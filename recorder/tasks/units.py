@@ -59,18 +59,27 @@ class UnitRunner(Protocol):
         ...
 
     async def run_then(
-        self, unit: Callable[[Connection], T], done: Callable[[T], None], then: Callable[[T], None]
+        self,
+        unit: Callable[[Connection], T],
+        done: Callable[[T], None],
+        then: Callable[[T], None],
+        *,
+        blind: bool = False,
     ) -> T:
         """Run ``unit(connection)`` as `run` does, and make use of the hop that it took.
 
         Once its transaction is committed, ``done(result)`` is called on the event loop, where it
         must not raise, and at the same time ``then(result)`` where the unit ran, which may run
-        other units there (`run_here`). Returns after both; raises what ``then`` raises.
+        other units there (`run_here`). Returns after both; raises what ``then`` raises. A
+        ``blind`` unit reads nothing.
         """
         ...
 
     def run_here(self, unit: Callable[[Connection, M], T], made: M) -> T:
-        """Run ``unit(connection, made)`` in the thread that calls: for ``then`` of `run_then`."""
+        """Run a blind ``unit(connection, made)`` in the thread that calls.
+
+        For ``then`` of `run_then`.
+        """
         ...
 
 
@@ -143,13 +152,18 @@ class ThreadRunner:
         return await trio.to_thread.run_sync(work, limiter=self._limiter, thread_name=_THREAD)
 
     async def run_then(
-        self, unit: Callable[[Connection], T], done: Callable[[T], None], then: Callable[[T], None]
+        self,
+        unit: Callable[[Connection], T],
+        done: Callable[[T], None],
+        then: Callable[[T], None],
+        *,
+        blind: bool = False,
     ) -> T:
         """Run, tell, and go on in the same thread; see `UnitRunner.run_then`."""
         token = trio.lowlevel.current_trio_token()
 
         def work() -> T:
-            result = self._run_kept(unit)
+            result = self._run_kept(unit, blind=blind)
             # Queued before this thread's own result is, so it also happens before that returns.
             token.run_sync_soon(done, result)
             then(result)
@@ -159,13 +173,13 @@ class ThreadRunner:
 
     def run_here(self, unit: Callable[[Connection, M], T], made: M) -> T:
         """Run in this thread; see `UnitRunner.run_here`."""
-        return self._run_kept(unit, made)
+        return self._run_kept(unit, made, blind=True)
 
-    def _run_kept(self, unit: Callable[..., T], *args: object) -> T:
+    def _run_kept(self, unit: Callable[..., T], *args: object, blind: bool) -> T:
         if self.kept is None:
             return self._run(unit, *args)
         with self.gate.hold(urgent=self.urgent) if self.gate else nullcontext():
-            return self.kept.run(unit, *args)
+            return self.kept.run(unit, *args, blind=blind)
 
     def _run(self, unit: Callable[..., T], *args: object) -> T:
         with self.gate.hold(urgent=self.urgent) if self.gate else nullcontext():
@@ -193,7 +207,12 @@ class InlineRunner:
         return None if made is None else await self.run(unit, made)
 
     async def run_then(
-        self, unit: Callable[[Connection], T], done: Callable[[T], None], then: Callable[[T], None]
+        self,
+        unit: Callable[[Connection], T],
+        done: Callable[[T], None],
+        then: Callable[[T], None],
+        *,
+        blind: bool = False,
     ) -> T:
         """Run, tell and go on here; see `UnitRunner.run_then`."""
         result = await self.run(unit)

@@ -84,7 +84,7 @@ async def main() -> None:
     url, database = sys.argv[1:]
     take = on_postgresql(database) if "://" in database else on_sqlite(database)
     async with open_websocket_url(url) as socket:
-        position, moments = 0, []
+        position, moments = 0, list[tuple[int, float]]()
         while not (text := str(await socket.get_message())).startswith('{"type":"END"'):
             if text.startswith('{"type":"OPEN_ORDERS'):
                 moments.clear()

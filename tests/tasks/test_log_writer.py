@@ -60,7 +60,12 @@ class FaultyRunner:
         raise NotImplementedError("the log writer makes nothing beforehand")
 
     async def run_then(
-        self, unit: Callable[..., Any], done: Callable[[Any], None], then: Callable[[Any], None]
+        self,
+        unit: Callable[..., Any],
+        done: Callable[[Any], None],
+        then: Callable[[Any], None],
+        *,
+        blind: bool = False,
     ) -> Any:
         result = await self.run(unit)
         done(result)

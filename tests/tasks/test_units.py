@@ -13,6 +13,7 @@ from sqlalchemy import Connection, text
 
 from recorder.errors import StorageFailed
 from recorder.storage.engine import Database, Kept, in_unit
+from recorder.storage.prepared import driver_connection
 from recorder.tasks.units import InlineRunner, ThreadRunner, UnitRunner, WriteGate
 
 Runner = Callable[[Database], UnitRunner]
@@ -144,3 +145,20 @@ async def test_a_hop_blocks_nobody_on_the_event_loop(database: Database) -> None
             ticks += 1
         release.set()
     assert ticks == 3
+
+
+async def test_a_blind_unit_is_refused_whole_wherever_the_refusal_shows(
+    runner: UnitRunner, database: Database
+) -> None:
+    told: list[Any] = []
+
+    def twice(connection: Connection) -> None:
+        cursor = driver_connection(connection).cursor()
+        for trading in ("on", "sideways"):
+            cursor.execute(f"INSERT INTO controls (account, trading) VALUES ('x', '{trading}')")
+
+    with pytest.raises(StorageFailed):
+        await runner.run_then(twice, told.append, told.append, blind=True)
+    assert told == noted(database) == []
+    await runner.run_then(lambda c: note(c, "next"), told.append, told.append)
+    assert noted(database) == ["next"]
