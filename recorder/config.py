@@ -177,7 +177,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("api_secret_file", "", str, "file that holds the API secret"),
     Setting("subscribe", "1", _flag, "0 leaves out the SUBSCRIBE to ORDER_STATUS_UPDATE"),
     Setting("max_frame_bytes", str(64 * 1024 * 1024), _whole(1024), "largest frame taken"),
-    Setting("queue_frames", "2000", _whole(1), "frames waiting for the log at the most"),
+    Setting("queue_frames", "8000", _whole(1), "frames waiting for the log at the most"),
     Setting(
         "queue_bytes", str(64 * 1024 * 1024), _whole(1024), "bytes waiting for the log at the most"
     ),

@@ -277,7 +277,7 @@ async def _run_on(
     async with trio.open_nursery() as floors:
         floors.start_soon(_write_until_drained, writer, drained)
         if runners.gate is not None:
-            floors.start_soon(WalKeeper(database, runners.gate).run)
+            floors.start_soon(WalKeeper(database, runners.gate, lambda: inbox.is_busy).run)
         for account in accounts:
             _note_start(account, inbox, world)
             for projector in account.projectors:

@@ -29,7 +29,7 @@ def frame_type(text: str) -> str:
         kind = _read_slowly(text)
     if not isinstance(kind, str) or len(kind) > TYPE_CHARS_MAX or "\x00" in kind:
         return ""
-    return kind if _is_encodable(kind) else ""
+    return kind if kind.isascii() or _is_encodable(kind) else ""
 
 
 def _read_slowly(text: str) -> object:

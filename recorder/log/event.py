@@ -143,6 +143,8 @@ def storable_payload(raw: str | bytes) -> tuple[str, str]:
     for any): that and binary frames become base64 of the bytes on the wire.
     """
     if isinstance(raw, str):
+        if raw.isascii() and "\x00" not in raw:
+            return raw, "text"
         try:
             encoded = raw.encode()
         except UnicodeEncodeError:

@@ -22,7 +22,7 @@ from sqlalchemy.dialects import postgresql
 
 from recorder.log.digest import digest_event
 from recorder.log.event import Draft, Event, Head
-from recorder.storage.prepared import driver_connection, pipelined
+from recorder.storage.prepared import PIPELINED_BYTES_MAX, driver_connection, pipelined
 from recorder.storage.read import head as read_head
 from recorder.storage.schema import events
 from recorder.storage.times import time_text
@@ -57,11 +57,19 @@ def append(connection: Connection, heads: Mapping[str, Head], drafts: Sequence[D
     made = appended.events
     if connection.dialect.name == "sqlite":
         _insert_many(connection, made)
-    elif len(made) > SENT_MAX:
+    elif not is_little(made):
         _copy(connection, made)
     elif made:
         _send(connection, made)
     return appended
+
+
+def is_little(made: Sequence[Draft | Event]) -> bool:
+    """Tell so few and small events that one round trip takes them whole."""
+    return (
+        len(made) <= SENT_MAX
+        and sum(len(each.payload) for each in made) <= PIPELINED_BYTES_MAX // 2
+    )
 
 
 def chained(heads: Mapping[str, Head], drafts: Sequence[Draft]) -> Appended:
@@ -141,7 +149,7 @@ def _insert_statement(dialect: str, rows: int) -> str:
 
 def _send(connection: Connection, made: Sequence[Event]) -> None:
     """Insert a few rows on PostgreSQL, in one round trip."""
-    with pipelined(connection):
+    with pipelined(connection, 0):
         cursor = driver_connection(connection).cursor()
         for chunk in _chunks(made):
             flat: list[Any] = []
@@ -152,12 +160,29 @@ def _send(connection: Connection, made: Sequence[Event]) -> None:
 
 def _copy(connection: Connection, made: Sequence[Event]) -> None:
     target = ", ".join(_COLUMNS)
+    lines = "".join([_copy_line(event) for event in made])
     with (
         driver_connection(connection).cursor() as cursor,
         cursor.copy(f"COPY events ({target}) FROM STDIN") as copy,
     ):
-        for event in made:
-            copy.write_row(_zoned(_row(event)))
+        copy.write(lines)
+
+
+def _copy_line(event: Event) -> str:
+    """Return the event in COPY's text format: a third of what it costs value by value."""
+    elapsed = "\\N" if event.elapsed_ns is None else event.elapsed_ns
+    connection = "\\N" if event.connection_id is None else _escaped(event.connection_id)
+    return (
+        f"{_escaped(event.account)}\t{event.position}\t{time_text(event.received_us)}+00\t"
+        f"{elapsed}\t{connection}\t{_escaped(event.origin)}\t{_escaped(event.type)}\t"
+        f"{_escaped(event.payload)}\t{_escaped(event.encoding)}\t\\\\x{event.digest.hex()}\n"
+    )
+
+
+def _escaped(text: str) -> str:
+    """Return the text as COPY reads it back to the character."""
+    text = text.replace("\\", "\\\\").replace("\n", "\\n")
+    return text.replace("\r", "\\r").replace("\t", "\\t")
 
 
 def _zoned(row: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -109,7 +109,7 @@ class Kept:
     _connection: Connection | None = None
 
     def run(self, unit: Callable[..., T], *args: object, blind: bool = False) -> T:
-        """Do the same as `in_unit`. A ``blind`` unit reads nothing and only writes.
+        """Do the same as `in_unit`. A ``blind`` unit reads nothing, and writes only a little.
 
         On PostgreSQL such a unit is one round trip with its BEGIN and COMMIT; what the database
         refuses of it is then found at the COMMIT.
@@ -119,7 +119,7 @@ class Kept:
                 connection = self._connection or self.engine.connect()
                 self._connection = connection
                 transaction = connection.begin()
-                with pipelined(connection) if blind else nullcontext():
+                with pipelined(connection, 0) if blind else nullcontext():
                     done = unit(connection, *args)
                     with commit_errors():
                         transaction.commit()

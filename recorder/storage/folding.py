@@ -118,6 +118,8 @@ class Folded:
 
     changes: Changes
     failures: tuple[Failure, ...]
+    #: Characters of what was folded: about as much is written.
+    weight: int
 
 
 def fold_only(
@@ -144,7 +146,7 @@ def write_folded(
     connection: Connection, projection: Projection, memory: Memory, account: str, folded: Folded
 ) -> None:
     """Write what was folded. Raises RowRefused if the database can't hold a row of it."""
-    with refusals(), pipelined(connection):
+    with refusals(), pipelined(connection, folded.weight):
         folded.changes.write(connection, memory.tables, projection, account)
 
 
@@ -221,7 +223,8 @@ def _fold_readings(projection: Projection, memory: Memory, readings: Sequence[Re
         for change in made:
             memory.rows.take(change)
         changes.take(made)
-    return Folded(changes, tuple(failures))
+    weight = sum(len(reading.event.payload) for reading in readings)
+    return Folded(changes, tuple(failures), weight)
 
 
 def _keys(projection: Projection, readings: Iterable[Reading]) -> Collection[tuple[str, Key]]:

@@ -6,7 +6,9 @@ dialect, and its text then goes to the driver, with values that the columns' typ
 
 What is written on the hot path goes to the driver's own connection, under SQLAlchemy's (`write`).
 Its errors are the driver's, bare. On PostgreSQL such statements are sent without waiting for each
-other's answers, one round trip for all (`pipelined`).
+other's answers, one round trip for all (`pipelined`), if they are small: psycopg waits for ever for
+the answers to what didn't fit into the socket's buffer (its issue 685). Its executemany() does the
+same within, so large rows are written one by one.
 """
 
 from __future__ import annotations
@@ -25,6 +27,9 @@ from sqlalchemy.types import TypeEngine
 from recorder.storage.columns import Amount, UtcTime, amount_text, sqlite_time, utc_time
 
 Converter = Callable[[Any], Any] | None
+
+#: What fits into any socket's buffer whole.
+PIPELINED_BYTES_MAX = 16_384
 
 
 @frozen
@@ -51,8 +56,9 @@ class Prepared:
         """
         cursor = driver_connection(connection).cursor()
         values = [*map(self._values, rows)]
-        if len(values) == 1:
-            cursor.execute(self.sql, values[0])
+        if len(values) == 1 or (self.order is None and any(map(_is_large, values))):
+            for row in values:
+                cursor.execute(self.sql, row)
         else:
             cursor.executemany(self.sql, values)
         return cursor
@@ -72,20 +78,26 @@ class Prepared:
         return tuple(values)
 
 
+def _is_large(row: Mapping[str, Any]) -> bool:
+    texts = [len(value) for value in row.values() if isinstance(value, str)]
+    return sum(texts) > PIPELINED_BYTES_MAX
+
+
 def driver_connection(connection: Connection) -> Any:
     """Return the driver's own connection under SQLAlchemy's."""
     return connection.connection.driver_connection
 
 
-def pipelined(connection: Connection) -> AbstractContextManager[object]:
+def pipelined(connection: Connection, weight: int) -> AbstractContextManager[object]:
     """Send what is written within, by `Prepared.write` alone, in one round trip on PostgreSQL.
 
-    What fails raises at the end of it at the latest. Within another one it is part of that.
+    What fails raises at the end of it at the latest. Within another one it is part of that. With
+    a ``weight`` in characters of more than `PIPELINED_BYTES_MAX` it does nothing.
     """
     raw = driver_connection(connection)
     if not isinstance(raw, psycopg.Connection) or raw.pgconn.pipeline_status:
         return nullcontext()
-    return raw.pipeline()
+    return raw.pipeline() if weight <= PIPELINED_BYTES_MAX else nullcontext()
 
 
 def prepare(

@@ -201,7 +201,7 @@ def carry_out(
     """
     failures = planned.folded.failures
     names = projection.name, account
-    with refusals(), pipelined(connection):
+    with refusals(), pipelined(connection, planned.folded.weight):
         steps = planned.checkpoint, planned.position
         moved = _send_checkpoint(connection, "push", *names, *steps, now)
         planned.folded.changes.write(connection, memory.tables, projection, account)

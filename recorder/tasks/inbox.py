@@ -23,7 +23,7 @@ from recorder.log.event import Draft
 #: What one event weighs beside its payload, roughly: the object, its fields, the queue's slot.
 DRAFT_OVERHEAD_BYTES = 400
 #: One transaction takes at most this many events …
-BATCH_FRAMES_MAX = 512
+BATCH_FRAMES_MAX = 1_024
 #: … and stops growing past this size, so that one commit stays short.
 BATCH_BYTES_MAX = 4 * 1024 * 1024
 
@@ -58,6 +58,7 @@ class Inbox:
     _entries: deque[Entry] = field(factory=deque)
     _taken: int = 0
     _closed: bool = False
+    _is_waited_for: bool = False
     _arrival: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot)
     _room: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot)
 
@@ -78,7 +79,8 @@ class Inbox:
         self._entries.append(entry)
         self.frames += 1
         self.bytes += _weight(entry)
-        self._arrival.unpark()
+        if self._is_waited_for:
+            self._arrival.unpark()
 
     async def wait_room(self) -> None:
         """Return when the inbox isn't full."""
@@ -99,7 +101,11 @@ class Inbox:
         while not self._entries:
             if self._closed:
                 return []
-            await self._arrival.park()
+            self._is_waited_for = True
+            try:
+                await self._arrival.park()
+            finally:
+                self._is_waited_for = False
         batch: list[Entry] = []
         weight = 0
         while self._entries and len(batch) < BATCH_FRAMES_MAX and weight < BATCH_BYTES_MAX:
@@ -125,6 +131,7 @@ class Inbox:
 
 
 def _weight(entry: Entry) -> int:
-    if isinstance(entry, Draft):
+    if type(entry) is Draft:
         return len(entry.payload) + DRAFT_OVERHEAD_BYTES
+    assert isinstance(entry, Submission)
     return sum(map(_weight, entry.drafts)) + DRAFT_OVERHEAD_BYTES

@@ -28,7 +28,7 @@ from sqlalchemy import Connection
 from recorder.clock import Clock
 from recorder.errors import CommitUncertain, LeaseLost, StorageFailed, StorageUnavailable
 from recorder.log.event import Draft, Event, Head
-from recorder.storage.append import SENT_MAX, append, read_head
+from recorder.storage.append import append, is_little, read_head
 from recorder.tasks.inbox import Entry, Inbox, Submission
 from recorder.tasks.units import UnitRunner
 
@@ -149,8 +149,9 @@ class Complaint:
 
 
 def _is_blind(batch: Sequence[Entry]) -> bool:
-    """Tell a batch that is only written, in few statements, and asks the database nothing."""
-    return len(batch) <= SENT_MAX and not any(isinstance(entry, Submission) for entry in batch)
+    """Tell a small batch that is only written and asks the database nothing."""
+    drafts = [entry for entry in batch if isinstance(entry, Draft)]
+    return len(drafts) == len(batch) and is_little(drafts)
 
 
 def append_batch(

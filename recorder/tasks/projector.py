@@ -36,13 +36,15 @@ BATCH_EVENTS_MAX = 200
 #: An idle projector's checkpoint follows the head within this time.
 LAG_MAX_S = 1.0
 RETRY_S = 0.5
-#: More than so many events are not folded in the log's thread: it has others to write.
+#: More than so many events, or characters of payload, are not folded in the log's thread: it has
+#: others to write.
 AT_ONCE_EVENTS_MAX = 32
+AT_ONCE_BYTES_MAX = 16_384
 #: Between two looks whether the log's thread is through with our step; it takes a millisecond.
 TURN_S = 0.001
 #: While the log has more waiting than it takes in one transaction, a fold rests this long between
 #: two batches: what came in must be durable first, and what is held may be known a little later.
-REST_S = 0.25
+REST_S = 0.5
 
 
 class Advance(Protocol):
@@ -135,7 +137,7 @@ class Projector:
         ``events`` are of this account. Never raises: what goes wrong is for the task to meet again.
         """
         fold = self.fold
-        if fold.recall is None or fold.finish is None or len(events) > AT_ONCE_EVENTS_MAX:
+        if fold.recall is None or fold.finish is None:
             return
         if all(event.type not in fold.types for event in events):
             return
@@ -154,7 +156,7 @@ class Projector:
 
     def _fold_here(self, recall: Recall, finish: Finish, up_to: int) -> None:
         recent = self.committed.recent(self.account, self.position, up_to)
-        if not recent or len(recent) > AT_ONCE_EVENTS_MAX:
+        if not recent or not _is_little(recent):
             return
         plan = recall(recent, up_to, len(recent))
         if plan is None:
@@ -230,3 +232,8 @@ class Projector:
 
     def _now(self) -> datetime:
         return from_us(self.clock.wall_us())
+
+
+def _is_little(events: Sequence[Event]) -> bool:
+    weight = sum(len(event.payload) for event in events)
+    return len(events) <= AT_ONCE_EVENTS_MAX and weight <= AT_ONCE_BYTES_MAX

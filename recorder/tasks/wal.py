@@ -2,15 +2,18 @@
 
 Left alone, SQLite copies the WAL into the database inside whichever COMMIT makes it long enough,
 and syncs two files there: tens of milliseconds in which the log waits. A PASSIVE checkpoint does
-the same copying from a connection of its own while others go on writing. It can't start the file
-over while somebody always writes; so when the file has grown long, the little that is left is
-copied with the writers held, and the file begins anew.
+the same copying from a connection of its own while others go on writing; while the log is behind,
+the processor is left to it. It can't start the file over while somebody always writes; so when the
+file has grown long, the little that is left is copied with the writers held, and the file begins
+anew.
 """
 
 from __future__ import annotations
 
 import logging
 import sqlite3
+from collections.abc import Callable
+from pathlib import Path
 
 import trio
 from attrs import define
@@ -24,6 +27,7 @@ log = logging.getLogger("recorder.wal")
 EVERY_S = 1.0
 #: A WAL longer than this begins anew: 64 MB of SQLite's usual pages, less than `WAL_PAGES_MAX`.
 PAGES_MAX = 16_384
+PAGE_BYTES = 4_096
 
 
 @define(eq=False)
@@ -32,6 +36,8 @@ class WalKeeper:
 
     database: Database
     gate: WriteGate
+    #: True while the log is behind.
+    is_log_busy: Callable[[], bool]
 
     async def run(self) -> None:
         """Keep the WAL short until cancelled; the last connection to close empties it."""
@@ -41,10 +47,18 @@ class WalKeeper:
         try:
             while True:
                 await trio.sleep(EVERY_S)
+                if self.is_log_busy() and self._wal_bytes() < PAGES_MAX * PAGE_BYTES:
+                    continue
                 if await trio.to_thread.run_sync(_checkpoint, connection, "PASSIVE") > PAGES_MAX:
                     await trio.to_thread.run_sync(self._begin_anew, connection)
         finally:
             pooled.close()
+
+    def _wal_bytes(self) -> int:
+        try:
+            return Path(f"{self.database.url.database}-wal").stat().st_size
+        except OSError:
+            return 0
 
     def _begin_anew(self, connection: sqlite3.Connection) -> None:
         with self.gate.hold(urgent=True):

@@ -3,7 +3,7 @@
 It is what a recorder has to be better than: its figures stand beside ours in the same run. Its log
 has no chain and its balances no history.
 
-python inline.py URL DATABASE_URL          a SQLite path, or a URL of PostgreSQL
+python inline.py URL DATABASE_URL
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ import trio
 from trio_websocket import open_websocket_url
 
 CREATE = """
-CREATE TABLE IF NOT EXISTS {0}log (position BIGINT PRIMARY KEY, received_at BIGINT, payload TEXT);
-CREATE TABLE IF NOT EXISTS {0}balances
+DROP TABLE IF EXISTS {0}log;
+DROP TABLE IF EXISTS {0}balances;
+CREATE TABLE {0}log (position BIGINT PRIMARY KEY, received_at BIGINT, payload TEXT);
+CREATE TABLE {0}balances
     (currency TEXT PRIMARY KEY, available {1}, reserved {1}, total {1}, total_in_reference {1})
 """
 APPEND = "INSERT INTO inline_log VALUES ({0}, {0}, {0})"
@@ -34,9 +36,9 @@ UPSERT = (
 Take = Callable[[int, str], None]
 
 
-def on_sqlite(path: str) -> Take:
+def on_sqlite(url: str) -> Take:
     """Return what records one frame in SQLite."""
-    connection = sqlite3.connect(path, isolation_level=None)
+    connection = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
     connection.executescript(CREATE.format("inline_", "TEXT"))
@@ -82,7 +84,7 @@ def balance(text: str) -> tuple[str, ...] | None:
 async def main() -> None:
     """Record until END; print how many frames a second came in."""
     url, database = sys.argv[1:]
-    take = on_postgresql(database) if "://" in database else on_sqlite(database)
+    take = on_sqlite(database) if database.startswith("sqlite:") else on_postgresql(database)
     async with open_websocket_url(url) as socket:
         position, moments = 0, list[tuple[int, float]]()
         while not (text := str(await socket.get_message())).startswith('{"type":"END"'):

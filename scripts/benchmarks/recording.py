@@ -11,13 +11,12 @@ import json
 import logging
 import os
 import resource
-import sys
 import time
 from collections.abc import Sequence
 
 import trio
 
-from recorder.cli.run import SWITCH_INTERVAL_S
+from recorder.cli.run import tune_interpreter
 from recorder.config import read_settings
 from recorder.daemon import World, run_until_signal
 from recorder.log.event import Event
@@ -60,7 +59,7 @@ def report() -> None:
 def main() -> None:
     """Run until SIGTERM."""
     logging.basicConfig(level=logging.WARNING)
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    tune_interpreter()
     trio.run(run_until_signal, read_settings(os.environ), World(on_commit=note))
 
 

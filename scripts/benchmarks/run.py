@@ -8,6 +8,8 @@ third (`watcher`).
 - *ingest*: the same frames flat out into the log, with all projectors running.
 - *latency*: frames at a steady rate; from the frame read to its commit, as the daemon sees it, and
   from the frame sent to its balance visible, as another process sees it.
+- *inline script*: the same frames taken in by the script that anybody would write, which folds
+  inline and commits every event alone (`inline`).
 - *raw driver*: rows of 400 bytes in transactions of 100, written by sqlite3 and psycopg alone.
 - *verify*, *rebuild --check*: the commands, on what was ingested.
 """
@@ -72,6 +74,8 @@ def measure(
     steady = record(url, asked.rate * asked.seconds, asked.rate, watch_s=asked.seconds)
     flat = record(url, asked.events, 0)
     ingest = flat["events"] / flat["seconds"]
+    inline_steady, _ = inline(url, asked.rate * asked.seconds, asked.rate, asked.seconds)
+    _, inline_flat = inline(url, asked.events // 4, 0)
     rows = [
         ("raw driver", f"{RAW_BATCH} rows of 400 bytes a commit", f"{raw:,.0f} rows/s"),
         ("ingest, flat out", f"{asked.events:,} frames", f"{ingest:,.0f} frames/s"),
@@ -80,6 +84,8 @@ def measure(
         ("  peak memory", "", f"{flat['peak_mb']:.0f} MB"),
         ("read to commit", f"at {asked.rate:,}/s", spread(steady["p50_ms"], steady["p99_ms"])),
         ("sent to balance", f"at {asked.rate:,}/s", spread(*steady["watched"][:2])),
+        ("  inline script", f"at {asked.rate:,}/s", spread(*inline_steady[:2])),
+        ("  inline script", "flat out", f"{inline_flat:,.0f} frames/s"),
         ("verify", "", command_rate(url, "verify")),
         ("rebuild --check", "balances", command_rate(url, "rebuild", "--check", "balances")),
     ]
@@ -123,6 +129,34 @@ def record(url: str, events: int, rate: int, watch_s: float = 0.0) -> dict[str, 
         daemon.send_signal(signal.SIGTERM)
         daemon.wait(PATIENCE_S)
     return measured | {"watched": watched}
+
+
+def inline(url: str, events: int, rate: int, watch_s: float = 0.0) -> tuple[list[float], float]:
+    """Return what a watcher saw of the inline script, and how many frames a second it took in."""
+    for suffix in ("", "-wal", "-shm"):
+        Path(inline_database(url).removeprefix("sqlite:///") + suffix).unlink(missing_ok=True)
+    with blaster(events, rate) as port:
+        address = f"ws://127.0.0.1:{port}/ws/account"
+        script = subprocess.Popen(
+            [sys.executable, str(HERE / "inline.py"), address, inline_database(url)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        watched: list[float] = []
+        if watch_s:
+            time.sleep(START_S)
+            asked = [str(max(1.0, watch_s - 3)), "inline_balances"]
+            said = run([str(HERE / "watcher.py"), inline_database(url), *asked])
+            watched = [float(word) for word in said.split()]
+        assert script.stdout is not None
+        taken = float(script.stdout.readline())
+        script.wait(PATIENCE_S)
+    return watched, taken
+
+
+def inline_database(url: str) -> str:
+    """Return a database of the same kind for the inline script."""
+    return f"{url}-inline" if url.startswith("sqlite:") else url
 
 
 def command_rate(url: str, *command: str) -> str:

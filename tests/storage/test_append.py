@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from recorder.errors import LeaseLost, RecorderError, StorageFailed
 from recorder.log.digest import digest_event
 from recorder.log.event import EMPTY_HEAD, Draft, Head, storable_payload
-from recorder.storage.append import ROWS_MAX, Appended, append, chained, read_head
+from recorder.storage.append import ROWS_MAX, SENT_MAX, Appended, append, chained, read_head
 from recorder.storage.engine import Database, in_unit
 from recorder.storage.read import events_after
 from tests.storage.drafts import NOW_US, frame, run_sql, write
@@ -63,7 +63,10 @@ def test_the_digest_is_the_documented_one(database: Database) -> None:
     assert event.digest == expected
 
 
-@pytest.mark.parametrize("rows", [1, 2, 3, ROWS_MAX - 1, ROWS_MAX, ROWS_MAX + 1, 3 * ROWS_MAX + 77])
+@pytest.mark.parametrize(
+    "rows",
+    [1, 2, 3, SENT_MAX, SENT_MAX + 1, ROWS_MAX - 1, ROWS_MAX, ROWS_MAX + 1, 3 * ROWS_MAX + 77],
+)
 def test_a_batch_of_any_size_is_appended_whole_and_in_order(database: Database, rows: int) -> None:
     drafts = [frame(str(number)) for number in range(rows)]
     written = write(database, *drafts)
@@ -124,13 +127,22 @@ def test_of_two_processes_that_append_at_once_one_loses(database: Database) -> N
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-@given(raw=st.lists(st.one_of(st.text(), st.binary()), min_size=1, max_size=5))
-def test_whatever_was_on_the_wire_comes_back(database: Database, raw: list[str | bytes]) -> None:
-    stored = [storable_payload(wire) for wire in raw]
+@given(
+    raw=st.lists(
+        st.one_of(st.text(), st.text("\\.Nnrt\n\r\t\v\x85"), st.binary()), min_size=1, max_size=5
+    ),
+    # Few and many rows go different ways.
+    times=st.sampled_from([1, SENT_MAX + 1]),
+)
+def test_whatever_was_on_the_wire_comes_back(
+    database: Database, raw: list[str | bytes], times: int
+) -> None:
+    stored = [storable_payload(wire) for wire in raw] * times
     written = write(database, *(frame(text, encoding=how) for text, how in stored))
     after = written[0].position - 1
-    read = in_unit(database.reader, events_after, "main", after, limit=len(raw))
+    read = in_unit(database.reader, events_after, "main", after, limit=len(stored))
     assert [(event.payload, event.encoding) for event in read] == stored
+    assert read == list(written)
 
 
 def test_chaining_needs_no_database() -> None:

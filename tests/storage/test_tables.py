@@ -322,3 +322,20 @@ def test_no_hostile_frame_stops_a_projector(database: Database) -> None:
     write(database, *drafts)
     for projection in PROJECTIONS:
         assert step(database, projection, up_to=len(drafts), limit=1000).position == len(drafts)
+
+
+def test_rows_of_any_size_are_written(database: Database) -> None:
+    # A pipeline of psycopg may wait for ever for the answers to what it has not sent yet.
+    [ledger] = [projection for projection in PROJECTIONS if projection.name == "ledger"]
+    texts = []
+    for number, size in enumerate((10, 3_000_000, 100, 3_000_000)):
+        data = {
+            "transactionType": {"type": "X"},
+            "id": str(number),
+            "additionalInfo": {"note": "x" * size},
+        }
+        texts.append(json.dumps({"type": "NEW_ACCOUNT_HISTORY_RECORD", "data": data}))
+    write(database, *(frame(text, kind="NEW_ACCOUNT_HISTORY_RECORD") for text in texts))
+    step(database, ledger, up_to=4)
+    [[count]] = run_sql(database, "SELECT count(*) FROM ledger")
+    assert count == 4
