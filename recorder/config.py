@@ -9,6 +9,7 @@ that is wrong. Credentials come from ``VALR_API_KEY`` and ``VALR_API_SECRET`` or
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -139,6 +140,9 @@ def _auth(text: str) -> str:
     return text
 
 
+_ADDRESS_USER = re.compile(r"//[^/@]*@")
+
+
 def _account_name(text: str) -> str:
     if not text or len(text) > 100 or not text.isprintable():
         raise ValueError("say a name of 1 to 100 printable characters")
@@ -148,6 +152,10 @@ def _account_name(text: str) -> str:
 def _url(*schemes: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         parts = urlsplit(text)
+        try:
+            _ = parts.port
+        except ValueError:
+            raise ValueError("say a port between 0 and 65535") from None
         if text and (parts.scheme not in schemes or not parts.hostname):
             raise ValueError(
                 f"say an address that starts with {' or '.join(s + '://' for s in schemes)}"
@@ -215,11 +223,12 @@ def read_settings(
     problems += [f"{key!r} in the file is no setting" for key in stored if key not in _names()]
     values: dict[str, Any] = {}
     for setting in SETTINGS:
-        text, source = _find(setting, flags or {}, environment, stored)
+        text, source = _find(setting, flags or {}, environment, stored, problems)
         try:
             values[setting.name] = setting.parse(text)
         except ValueError as error:
-            problems.append(f"{source} is {text!r}: {error}")
+            # Without what stands before an @: a password may be in it.
+            problems.append(f"{source} is {_ADDRESS_USER.sub('//…@', text)!r}: {error}")
     if values.get("http"):
         problems.append("RECORDER_HTTP is set, but this version has no HTTP server yet: unset it")
     named = _is_given("account", flags or {}, environment)
@@ -276,6 +285,7 @@ def _find(
     flags: Mapping[str, str | None],
     environment: Mapping[str, str],
     stored: Mapping[str, Any],
+    problems: list[str],
 ) -> tuple[str, str]:
     given = flags.get(setting.name)
     if given is not None:
@@ -283,14 +293,22 @@ def _find(
     if setting.variable in environment:
         return environment[setting.variable], setting.variable
     if setting.name in stored:
-        return _as_text(stored[setting.name]), f"{setting.name} in the file"
+        value = stored[setting.name]
+        if isinstance(value, (dict, list)):
+            text = f"[{setting.name}.…]" if isinstance(value, dict) else "a list"
+            hint = "; accounts stand in tables [accounts.main]" if setting.name == "account" else ""
+            problems.append(f"{setting.name} in the file is {text}: say one value{hint}")
+            return setting.default, ""
+        return _as_text(value), f"{setting.name} in the file"
     return setting.default, f"the default of {setting.name}"
 
 
 def _as_text(value: object) -> str:
     if isinstance(value, bool):
         return "1" if value else "0"
-    return str(value)
+    if isinstance(value, (str, int, float)):
+        return str(value)
+    raise ValueError("say one value, not a table or a list")
 
 
 def _is_given(name: str, flags: Mapping[str, str | None], environment: Mapping[str, str]) -> bool:
@@ -350,11 +368,14 @@ def _credential(
 ) -> Secret:
     if secrets is None:
         return Secret("")
-    if not file:
-        return Secret(secrets.get(variable, "").strip())
     try:
-        return Secret(Path(file).read_text(encoding="utf-8").strip())
+        text = Path(file).read_text(encoding="utf-8") if file else secrets.get(variable, "")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
         problems.append(f"can't read {variable} from {file}: {reason}")
         return Secret("")
+    text = text.strip()
+    if not text.isascii() or not text.isprintable():
+        problems.append(f"{variable} holds a character that no key has; is it one line of the key?")
+        return Secret("")
+    return Secret(text)

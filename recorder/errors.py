@@ -70,7 +70,8 @@ class SessionLost(RecorderError):
 
     ``reason`` is a short phrase, ``code`` the close code where there was one, ``by`` says who
     ended it (``exchange``, ``network`` or ``recorder``), and ``refused`` is true when the
-    exchange turned our credentials down rather than the network failing.
+    exchange turned our credentials down rather than the network failing. ``unread`` are the last
+    bytes from the network where no message could be made of them.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class SessionLost(RecorderError):
         by: str = "network",
         refused: bool = False,
         retry_after_s: float | None = None,
+        unread: bytes = b"",
     ) -> None:
         super().__init__(reason)
         self.reason = reason
@@ -88,6 +90,7 @@ class SessionLost(RecorderError):
         self.by = by
         self.refused = refused
         self.retry_after_s = retry_after_s
+        self.unread = unread
 
 
 class Refused(RecorderError):

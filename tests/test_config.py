@@ -114,3 +114,40 @@ def test_an_address_with_a_password_is_refused() -> None:
 def test_every_setting_has_a_flag_and_a_variable_of_its_own() -> None:
     assert len({setting.flag for setting in SETTINGS}) == len(SETTINGS)
     assert len({setting.variable for setting in SETTINGS}) == len(SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("[account.main]\ntrading = true\n", r"\[accounts.main\]"),
+        ("database_url = ['a', 'b']\n", "database_url in the file is a list"),
+        ("[accounts.main]\ntrading = [1]\n", "say one value"),
+    ],
+)
+def test_a_table_or_a_list_where_one_value_belongs_is_refused(
+    tmp_path: Path, content: str, said: str
+) -> None:
+    file = tmp_path / "recorder.toml"
+    file.write_text(content)
+    with pytest.raises(ConfigurationError, match=said):
+        read_settings({}, file=file)
+
+
+@pytest.mark.parametrize("key", ["PART1\nPART2", "PÄRT", "PART\x7f"])
+def test_a_key_that_can_be_none_is_refused_and_not_repeated(key: str) -> None:
+    with pytest.raises(ConfigurationError, match="VALR_API_KEY") as caught:
+        read_settings({"VALR_API_KEY": key})
+    assert "PART" not in str(caught.value)
+    assert "PÄRT" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["ws://127.0.0.1:99999", "ws://host:port/"])
+def test_a_port_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="say a port"):
+        read_settings({"RECORDER_WS_URL": url})
+
+
+def test_a_password_in_an_address_is_refused_and_not_repeated() -> None:
+    with pytest.raises(ConfigurationError, match="leave user and password out") as caught:
+        read_settings({"RECORDER_WS_URL": "wss://me:hunter2@example.com"})
+    assert "hunter2" not in str(caught.value)

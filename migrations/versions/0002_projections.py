@@ -186,6 +186,7 @@ def create_orders() -> None:
         sa.Column("counted_quantity", AMOUNT),
         sa.Column("counted_remaining", AMOUNT),
         sa.Column("executed_value", AMOUNT),
+        sa.Column("counted_fee", AMOUNT),
         sa.Column("average_price", AMOUNT),
         sa.Column("fee", AMOUNT),
         sa.Column("fee_currency", sa.Text),

@@ -55,12 +55,19 @@ def downgrade() -> None:
     op.drop_table("leases")
     op.drop_table("controls")
     if op.get_context().dialect.name == "postgresql":
+        op.execute("DROP FUNCTION controls_stay()")
         op.execute("DROP FUNCTION controls_sign()")
         op.execute("DROP FUNCTION controls_tell()")
 
 
-# Whoever is in a hurry types UPDATE controls SET trading = 'off'; who and when are filled in.
+# Whoever is in a hurry types UPDATE controls SET trading = 'off'; who and when are filled in. A row
+# that is gone would be made anew, and switched on, by the next start.
 SQLITE = [
+    """
+    CREATE TRIGGER controls_stay BEFORE DELETE ON controls BEGIN
+        SELECT RAISE(ABORT, 'controls: the switch can not be deleted; set trading to off');
+    END
+    """,
     f"""
     CREATE TRIGGER controls_sign AFTER UPDATE OF trading ON controls
     WHEN NEW.changed_at IS OLD.changed_at BEGIN
@@ -71,6 +78,17 @@ SQLITE = [
 ]
 
 POSTGRESQL = [
+    """
+    CREATE FUNCTION controls_stay() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        RAISE EXCEPTION 'controls: the switch can not be deleted; set trading to off'
+            USING ERRCODE = 'insufficient_privilege';
+    END $$
+    """,
+    """
+    CREATE TRIGGER controls_stay BEFORE DELETE OR TRUNCATE ON controls
+        FOR EACH STATEMENT EXECUTE FUNCTION controls_stay()
+    """,
     """
     CREATE FUNCTION controls_sign() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN

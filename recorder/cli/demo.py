@@ -11,7 +11,9 @@ import logging
 import os
 import secrets
 import shlex
+import shutil
 import signal
+import sys
 from argparse import ArgumentParser
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, nullcontext
@@ -213,5 +215,13 @@ def _say_goodbye(output: Output, url: str) -> int:
     # Of a URL that somebody gave us, which may hold a password, nothing is repeated.
     flag = shlex.quote(url) if is_sqlite else "URL"
     for command in ("status", "balances", "outbox", "verify"):
-        output.line(f"  recorder {command} --database-url {flag}")
+        output.line(f"  {_command()} {command} --database-url {flag}")
     return OK
+
+
+def _command() -> str:
+    """Return what this person types to call the recorder, wherever that is installed."""
+    beside = Path(sys.executable).with_name("recorder")
+    if shutil.which("recorder") or not beside.exists():
+        return "recorder" if shutil.which("recorder") else f"{sys.executable} -m recorder"
+    return shlex.quote(os.path.relpath(beside))

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
+from datetime import datetime
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, inspect, select
 
 from recorder.cli.call import Call
 from recorder.cli.exits import OK
 from recorder.cli.flags import add_output, add_settings
-from recorder.errors import ConfigurationError
+from recorder.errors import ConfigurationError, LeaseHeld
 from recorder.storage.engine import Database, in_unit, open_database
 from recorder.storage.migrate import EXPECTED, current_revision, downgrade, migrate
+from recorder.storage.schema import leases
+from recorder.tasks.lease import is_dead
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -47,7 +50,7 @@ def run(call: Call) -> int:
             " stop the recorder, make a copy, and say --yes"
         )
     with open_database(call.settings().database_url, application="recorder-migrate") as database:
-        before, after = _change(database, asked.to)
+        before, after = _change(database, asked.to, call.now())
         done = "is at" if before == after else f"went from {before or 'an empty database'} to"
         call.output.say(
             {"from": before, "to": after}, f"{database.url_shown} {done} {after or 'base'}"
@@ -55,13 +58,26 @@ def run(call: Call) -> int:
     return OK
 
 
-def _change(database: Database, to: str | None) -> tuple[str | None, str | None]:
+def _change(database: Database, to: str | None, now: datetime) -> tuple[str | None, str | None]:
     before = in_unit(database.writer, _revision)
     if to in (None, EXPECTED):
         migrate(database)
     else:
+        in_unit(database.reader, _refuse_under_a_recorder, now)
         downgrade(database, to)
     return before, in_unit(database.writer, _revision)
+
+
+def _refuse_under_a_recorder(connection: Connection, now: datetime) -> None:
+    """Raise LeaseHeld where a living recorder would lose its tables."""
+    if not inspect(connection).has_table(leases.name):
+        return
+    for row in connection.execute(select(leases)):
+        if row.expires_at > now and not is_dead(row.holder):
+            raise LeaseHeld(
+                f"a recorder ({row.holder}) runs on account {row.account!r}: stop it before its"
+                " tables are dropped"
+            )
 
 
 def _revision(connection: Connection) -> str | None:

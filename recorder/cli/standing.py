@@ -28,6 +28,7 @@ from recorder.storage.schema import (
     leases,
     projections,
 )
+from recorder.tasks.lease import is_dead
 
 #: A live connection hears a PONG at least this often, in seconds (a PING goes out every 20).
 SILENT_AFTER_S = 60
@@ -68,8 +69,9 @@ class Standing:
     pending: Mapping[str, int]
 
     def is_running(self, now: datetime) -> bool:
-        """Tell whether a recorder holds the account: its lease hasn't run out."""
-        return self.lease is not None and self.lease.expires_at > now
+        """Tell whether a recorder holds the account: its lease runs, and it isn't known dead."""
+        lease = self.lease
+        return lease is not None and lease.expires_at > now and not is_dead(lease.holder)
 
     def frame_age_s(self, now: datetime) -> float | None:
         """Return the seconds since the exchange was last heard, or None if never (lately)."""
@@ -125,6 +127,8 @@ def doubts(standing: Standing, now: datetime, projection: str | None = None) -> 
 
 def _life(standing: Standing, now: datetime) -> list[str]:
     assert standing.lease is not None
+    if is_dead(standing.lease.holder):
+        return ["the recorder's process is gone: this is how things stood then, not now"]
     if not standing.is_running(now):
         ended = short_time(standing.lease.expires_at)
         return [

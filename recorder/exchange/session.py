@@ -25,8 +25,9 @@ that a PONG has answered a PING of ours with still no new currency: frames come 
 was queued before that PING was answered has been read. After ``snapshot_timeout_s`` the verdict is
 given as it stands. The note says what may be concluded:
 
-- ``balances``: a currency that was not named is not held. Never true where none was named at all,
-  since an exchange that states no balance has not stated that all are zero.
+- ``balances``: a currency that was not named is not held. Never true before the list of open
+  orders has come, and where none was named at all: an exchange that states no balance has not
+  stated that all are zero.
 - ``open_orders``: the full list was stated.
 - ``complete``: the list came and the naming of currencies had ended.
 """
@@ -349,7 +350,7 @@ class Session:
         self._subscribe_open = False
         facts = {
             "complete": ended and self._listed,
-            "balances": ended and bool(self._currencies),
+            "balances": ended and self._listed and bool(self._currencies),
             "open_orders": self._listed,
             "currencies": len(self._currencies),
         }

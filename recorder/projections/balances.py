@@ -1,13 +1,15 @@
 """What is held: the latest statement per currency, and every value there ever was.
 
 A BALANCE_UPDATE is the whole balance of one currency. One whose ``updatedAt`` is older than what
-stands is late and changes nothing; where the times are equal or unknown, the later position wins.
+stands from the same connection is late and changes nothing; where the times are equal or unknown,
+the later position wins. The first statement of a connection always counts: nothing sent before
+the connection was made can come on it, and a single wrong time would otherwise hold a currency
+for ever.
 
 The exchange names every held currency on connecting, and leaves out what is not held. So once a
 snapshot is known to be complete, a currency that it did not name is no longer held: its amounts
 become zero with the basis ``absent``, which says that this is concluded, not stated. Its
-``updated_at`` stays: an update stated later has a later time, and a late one still can't bring the
-old value back.
+``updated_at`` stays: a late update still can't bring the old value back.
 """
 
 from __future__ import annotations
@@ -69,10 +71,13 @@ def _stated(rows: Rows, event: Event, message: BalanceUpdate) -> Sequence[Change
     values = {name: getattr(message, name) for name in _VALUES if name != "basis"}
     values["basis"] = STATED
     old = rows.get("balances", (message.currency,))
-    if old is not None and (_is_late(message, old) or _same(values, old)):
-        # It still names the currency: a later snapshot can't call it absent by this connection.
-        if old["connection_id"] == event.connection_id:
-            return ()
+    if old is None:
+        return _replaced(message.currency, values, event)
+    if old["connection_id"] == event.connection_id:
+        is_news = not (_is_late(message, old) or _same(values, old))
+        return _replaced(message.currency, values, event) if is_news else ()
+    if _same(values, old):
+        # It names the currency: a later snapshot can't call it absent by this connection.
         named = {**old, "connection_id": event.connection_id}
         return (Put("balances", (message.currency,), named),)
     return _replaced(message.currency, values, event)

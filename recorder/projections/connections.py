@@ -66,7 +66,8 @@ def _fold_note(rows: Rows, event: Event, facts: Fields) -> Sequence[Change]:
         case Note.RECORDER_STOPPED:
             return _open_gap(rows, event, "stopped", event.received_at)
         case Note.SNAPSHOT_COMPLETE:
-            return _close_gap(rows, event)
+            # One that was given up says so: then nobody knows what is missing.
+            return _close_gap(rows, event) if facts.flag("complete") else ()
         case Note.CONNECTION_OPENED:
             return [_put(_blank(event) | {"opened_at": event.received_at}, event)]
         case Note.CONNECTION_AUTHENTICATED:

@@ -16,7 +16,8 @@ undone:
   yet is never judged by absence on its own connection: the list may be older than the order.
 
 An execution counts once: each leaves less of the order than the one before, a repeated frame
-doesn't.
+doesn't. Where less was counted than was executed, an execution was missed: then nobody knows the
+average price and the fee, and both are null.
 """
 
 from __future__ import annotations
@@ -86,6 +87,7 @@ _OURS = (
     "counted_quantity",
     "counted_remaining",
     "executed_value",
+    "counted_fee",
     "average_price",
     "fee",
     "fee_currency",
@@ -329,15 +331,14 @@ def _count(row: dict[str, Any], statement: Statement) -> bool:
     if remaining is not None and before is not None and remaining >= before:
         return False
     row["counted_remaining"] = remaining
-    row["counted_quantity"] = _EXACT.add(row["counted_quantity"] or Decimal(0), done.quantity)
     if done.price is not None:
+        # Without a price it counts as missed.
         value = _EXACT.multiply(done.price, done.quantity)
         row["executed_price"] = done.price
+        row["counted_quantity"] = _EXACT.add(row["counted_quantity"] or Decimal(0), done.quantity)
         row["executed_value"] = _EXACT.add(row["executed_value"] or Decimal(0), value)
-        average = _EXACT.divide(row["executed_value"], row["counted_quantity"])
-        row["average_price"] = average.quantize(AVERAGE_PLACES, ROUND_HALF_EVEN, _EXACT)
     if done.fee is not None:
-        row["fee"] = _EXACT.add(row["fee"] or Decimal(0), done.fee)
+        row["counted_fee"] = _EXACT.add(row["counted_fee"] or Decimal(0), done.fee)
     return True
 
 
@@ -354,6 +355,12 @@ def _settle_quantities(row: dict[str, Any]) -> None:
         known.append(_EXACT.subtract(original, remaining))
     if known:
         row["executed_quantity"] = max(known)
+    if counted := row["counted_quantity"]:
+        is_whole = counted == row["executed_quantity"]
+        average = _EXACT.divide(row["executed_value"], counted)
+        average = average.quantize(AVERAGE_PLACES, ROUND_HALF_EVEN, _EXACT)
+        row["average_price"] = average if is_whole else None
+        row["fee"] = row["counted_fee"] if is_whole else None
     if row["state"] == OPEN and row["executed_quantity"]:
         row["state"] = PARTIALLY_FILLED
 

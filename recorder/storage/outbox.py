@@ -28,11 +28,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
-from recorder.errors import Refused
+from recorder.errors import Refused, StorageUnavailable
 from recorder.exchange.commands import CANCEL_ORDER
 from recorder.outbox.selection import SWITCH_CANCEL_ONLY, SWITCH_OFF, SWITCH_ON, QueuedRow
 from recorder.outbox.states import UNRESOLVED, Status
-from recorder.storage.schema import controls, leases, outbox
+from recorder.storage.schema import controls, leases, orders, outbox, projections
 
 # Spelt out, because with a bound parameter SQLite can't see that a partial index answers the
 # question, and would read the whole outbox at every wake-up.
@@ -273,6 +273,30 @@ def find(
     wanted = [column == value for column, value in given.items() if value is not None]
     assert wanted, "name at least one id"
     return _rows(connection, account, *wanted)
+
+
+def first_position(
+    connection: Connection, account: str, order_id: str, *, behind: int
+) -> int | None:
+    """Return the position at which the order was first told of; None if nobody told up to now.
+
+    Raises StorageUnavailable while ``orders`` is not folded up to ``behind`` yet.
+    """
+    told = select(orders.c.first_position).where(
+        orders.c.account == account, orders.c.order_id == order_id
+    )
+    first: int | None = connection.execute(told).scalar_one_or_none()
+    if first is not None:
+        return first
+    folded = select(projections.c.position).where(
+        projections.c.account == account, projections.c.projection == "orders"
+    )
+    position = connection.execute(folded).scalar_one_or_none()
+    if position is None or position < behind:
+        raise StorageUnavailable(
+            f"orders is folded up to {position or 0}; what event {behind} led to waits for it"
+        )
+    return None
 
 
 def ensure_control(

@@ -190,7 +190,9 @@ orders = _table(
     Column("counted_quantity", Amount),
     Column("counted_remaining", Amount),
     Column("executed_value", Amount),
-    # executed_value over counted_quantity, rounded to 18 places.
+    Column("counted_fee", Amount),
+    # executed_value over counted_quantity, rounded to 18 places. It and the fee are null where an
+    # execution was missed: what was counted is then less than what was executed.
     Column("average_price", Amount),
     Column("fee", Amount),
     Column("fee_currency", Text),

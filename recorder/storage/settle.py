@@ -24,12 +24,19 @@ from attrs import evolve, frozen
 from sqlalchemy import Connection
 
 from recorder.errors import StorageUnavailable
+from recorder.exchange.commands import PLACE_BATCH_ORDERS, PLACING, generated_customer_order_id
 from recorder.exchange.parsing import parse_message
 from recorder.log.event import Event, Note, Origin
-from recorder.outbox.evidence import concerned, evidence, ids_learnt
+from recorder.outbox.evidence import Evidence, concerned, evidence, ids_learnt
 from recorder.outbox.states import Fact, Status, next_status, path
 from recorder.projections.fold import Table
-from recorder.storage.outbox import OutboxRow, change_status, unresolved
+from recorder.storage.outbox import (
+    OutboxRow,
+    change_status,
+    find,
+    first_position,
+    unresolved,
+)
 from recorder.storage.read import read_page
 from recorder.storage.tables import Progress, move_checkpoint, read_checkpoint
 
@@ -44,6 +51,7 @@ class _Settling:
 
 
 SETTLING = _Settling()
+PLACING_COMMANDS = PLACING | {PLACE_BATCH_ORDERS}
 
 _ENDS = frozenset({Note.CONNECTION_CLOSED.value, Note.CONNECTION_REFUSED.value})
 #: Types that wake whoever settles at once. A batch's answer has no published name; it and whatever
@@ -97,10 +105,36 @@ def _judge(connection: Connection, rows: dict[int, OutboxRow], event: Event, now
     elif event.origin == Origin.RECEIVED:
         for found in evidence(parse_message(event.type, event.payload)):
             for row in concerned(found, list(rows.values()), event.position):
+                if is_of_another(connection, found, row):
+                    continue
                 learnt: dict[str, Any] = dict(ids_learnt(found, row))
                 if found.reason:
                     learnt["reason"] = found.reason
                 _change(connection, rows, row, found.fact, learnt, event, now)
+
+
+def is_of_another(connection: Connection, found: Evidence, row: OutboxRow) -> bool:
+    """Tell whether the order that a name led to is not the one that the row placed.
+
+    A name is unique among open orders only, and callers use one again when they try again. An
+    order that another command placed, or that was known before this one went out, is not its.
+    """
+    if found.client_msg_id is not None or row.command not in PLACING_COMMANDS:
+        return False
+    if found.order_id is None or found.order_id == row.order_id:
+        return False
+    if any(other.outbox_id != row.outbox_id for other in _placed(connection, row, found.order_id)):
+        return True
+    own = generated_customer_order_id(row.account, row.outbox_id, row.client_msg_id)
+    if row.customer_order_id == own or row.sent_position is None:
+        return False
+    first = first_position(connection, row.account, found.order_id, behind=row.sent_position)
+    return first is not None and first < row.sent_position
+
+
+def _placed(connection: Connection, row: OutboxRow, order_id: str) -> list[OutboxRow]:
+    owners = find(connection, row.account, order_id=order_id)
+    return [owner for owner in owners if owner.command in PLACING_COMMANDS]
 
 
 def _abandoned(rows: dict[int, OutboxRow], event: Event) -> Iterator[OutboxRow]:

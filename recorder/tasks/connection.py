@@ -15,9 +15,11 @@ inbox is the noted fact of it; whoever folds the log learns there what became do
 
 from __future__ import annotations
 
+import base64
 import logging
 import math
 import random
+import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 
@@ -295,7 +297,8 @@ class ConnectionHolder:
     def _say(self, live: Live, lost: SessionLost, skew_s: float | None) -> None:
         name = self.account.name
         if not lost.refused:
-            log.warning("%s: connection lost: %s", name, lost.reason)
+            what = "connection lost" if live.is_open else "not connected"
+            log.warning("%s: %s: %s", name, what, lost.reason)
             return
         text = f"the exchange refused the credentials: {lost.reason}{_skew_text(skew_s)}"
         if text != self._refusal_said:
@@ -311,10 +314,17 @@ class ConnectionHolder:
             "frames": live.frames,
             "last_frame_at": None if last is None else from_us(last).isoformat(),
         }
+        if lost.unread:
+            facts["unread_base64"] = base64.b64encode(self._masked(lost.unread)).decode("ascii")
         if skew_s is not None:
             facts["clock_ahead_s"] = round(skew_s, 3)
         note = Note.CONNECTION_CLOSED if live.is_open else Note.CONNECTION_FAILED
         self._note(live, Note.CONNECTION_REFUSED if lost.refused else note, facts)
+
+    def _masked(self, unread: bytes) -> bytes:
+        for secret in filter(None, self.hidden()):
+            unread = re.sub(re.escape(secret.encode()), b"***", unread, flags=re.IGNORECASE)
+        return unread
 
     def _note(self, live: Live, note: Note, facts: Mapping[str, object]) -> None:
         self.inbox.put(self._noted(live, note, facts))

@@ -144,8 +144,9 @@ class Complaint:
             return
         self._said_s = now_s
         away_s = now_s - self._since_s
-        text = "the database takes nothing for %.1f s (%d events wait in memory, trying on): %s"
-        log.warning(text, away_s, waiting, error)
+        since = f"for {away_s:.0f} s" if away_s >= 1 else "now"
+        text = "the database takes nothing %s (%d events wait in memory, trying on): %s"
+        log.warning(text, since, waiting, error)
 
 
 def _is_blind(batch: Sequence[Entry]) -> bool:

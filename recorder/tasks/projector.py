@@ -104,6 +104,7 @@ class Projector:
     is_log_busy: Callable[[], bool]
     position: int = -1
     _stopped: bool = False
+    _is_waiting: bool = False
     #: Held by whoever takes a step: the projector's own task, or the log's thread for it.
     _turn: threading.Lock = field(factory=threading.Lock)
     #: Failures that nobody has been told of yet.
@@ -181,8 +182,13 @@ class Projector:
                 self.fold.forget()
                 if not isinstance(error, StorageUnavailable):
                     raise
-                log.warning("projector %s of %s waits: %s", self.fold.name, self.account, error)
+                # Once for as long as it lasts; the log says how long that is.
+                level = logging.DEBUG if self._is_waiting else logging.WARNING
+                self._is_waiting = True
+                text = "projector %s of %s waits: %s"
+                log.log(level, text, self.fold.name, self.account, error)
             else:
+                self._is_waiting = False
                 self._tell()
                 continue
             finally:

@@ -40,6 +40,11 @@ RECEIVE_BUFFER_BYTES = 65_536
 #: As much of the answer to the upgrade as is kept to tell why it was refused.
 OPENING_BYTES_MAX = 4_096
 
+#: As much of what no message could be made of is kept.
+UNREAD_BYTES_MAX = 16_384
+#: Protocol error, and a text that is no UTF-8.
+_CODES_OF_OURS = frozenset({1002, 1007})
+
 _STREAM_ERRORS = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
 
 
@@ -59,11 +64,15 @@ async def open_network_stream(url: str) -> trio.abc.Stream:
 
 @define(eq=False)
 class WatchedStream(trio.abc.Stream):
-    """A stream that tells when it ended, and keeps the first bytes until told otherwise."""
+    """A stream that tells when it ended, and keeps what came last.
+
+    Of the answer to the upgrade it keeps the first bytes, until told otherwise.
+    """
 
     _inner: trio.abc.Stream
     ended: trio.Event = field(factory=trio.Event)
     opening: bytearray | None = field(factory=bytearray)
+    last: bytes | bytearray = b""
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         """Receive as the inner stream does, and note its end."""
@@ -72,7 +81,9 @@ class WatchedStream(trio.abc.Stream):
         except (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
             self.ended.set()
             raise
-        if not received:
+        if received:
+            self.last = received
+        else:
             self.ended.set()
         if self.opening is not None and len(self.opening) < OPENING_BYTES_MAX:
             self.opening += received
@@ -133,7 +144,25 @@ async def run_on_socket(
     finally:
         await trio.aclose_forcefully(stream)
     if lost is not None:
-        raise lost
+        raise _attributed(lost, stream)
+
+
+def _attributed(lost: SessionLost, stream: WatchedStream) -> SessionLost:
+    """Return the loss as ours, where it was our side that could not read what came.
+
+    wsproto reports its own refusal to read on like a close by the peer; but a peer's close frame
+    holds the code and the reason in plain bytes.
+    """
+    if lost.code not in _CODES_OF_OURS or lost.by != "exchange":
+        return lost
+    if lost.code.to_bytes(2, "big") in stream.last:
+        return lost
+    return SessionLost(
+        f"what came is no WebSocket message ({lost.reason})",
+        code=lost.code,
+        by="recorder",
+        unread=bytes(stream.last[-UNREAD_BYTES_MAX:]),
+    )
 
 
 async def _end_with_us(talk: trio.CancelScope) -> None:
@@ -217,6 +246,10 @@ def _first(group: BaseExceptionGroup[E]) -> E:
 
 def _text(error: BaseException) -> str:
     """Return the words of the innermost cause, such as "Connection refused"."""
-    if isinstance(error, BaseExceptionGroup):
-        error = _first(error)
-    return str(error.__cause__ or error) or type(error).__name__
+    while True:
+        if isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        elif error.__cause__ is not None:
+            error = error.__cause__
+        else:
+            return str(error) or type(error).__name__

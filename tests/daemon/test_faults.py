@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import logging
+import re
 import shutil
 from collections.abc import Callable
 from decimal import Decimal
+from hashlib import sha1
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+import trio.testing
+from attrs import evolve
 
 from recorder.simulator import Simulator
 from tests.daemon.scene import (
@@ -250,3 +255,53 @@ async def test_a_frame_as_large_as_allowed_is_recorded_whole(database_url: str) 
 
         assert scene.books.one("SELECT payload FROM events WHERE type = 'BIG'") == frame
         assert scene.simulator.connections == 1
+
+
+NO_TEXT = b"\xff\xfe\xc3\x28"
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [(b"\x81\x04" + NO_TEXT, 1007), (b"\x83\x04" + NO_TEXT, 1002)],
+    ids=["no UTF-8", "no such opcode"],
+)
+@pytest.mark.parametrize("authenticated", [True, False])
+async def test_what_is_no_message_ends_the_connection_by_us_and_is_kept(
+    sqlite_url: str, sent: bytes, code: int, authenticated: bool
+) -> None:
+    peers: list[trio.abc.Stream] = []
+
+    async def open_stream(_url: str) -> trio.abc.Stream:
+        ours, theirs = trio.testing.memory_stream_pair()
+        peers.append(theirs)
+        return ours
+
+    async with exchange() as simulator:
+        around = evolve(world(fraction=0.9), open_stream=open_stream)
+        async with daemon(sqlite_url, simulator, around) as scene:
+            await until(lambda: peers)
+            await upgrade(peers[0])
+            if authenticated:
+                await peers[0].send_all(b'\x81\x18{"type":"AUTHENTICATED"}')
+                await scene.until_connected(1)
+            await peers[0].send_all(sent)
+            await until(lambda: scene.books.endings())
+
+            (ending,) = scene.books.endings()
+            assert (ending["by"], ending["code"]) == ("recorder", code)
+            assert "no WebSocket message" in ending["reason"]
+            assert NO_TEXT in base64.b64decode(ending["unread_base64"])
+            assert not scene.books.has_note("CONNECTION_REFUSED")
+
+
+async def upgrade(peer: trio.abc.Stream) -> None:
+    """Answer the upgrade on a bare stream."""
+    head = b""
+    while b"\r\n\r\n" not in head:
+        head += await peer.receive_some(4_096)
+    (key,) = re.findall(rb"(?i)sec-websocket-key: (\S+)", head)
+    accept = base64.b64encode(sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
+    await peer.send_all(
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
+    )

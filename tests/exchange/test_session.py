@@ -351,7 +351,7 @@ def test_a_list_that_never_comes_leaves_the_open_orders_unknown() -> None:
         told.frame(PONG, at=second)
     assert snapshot(told) == {
         "complete": False,
-        "balances": True,
+        "balances": False,
         "open_orders": False,
         "currencies": 1,
     }

@@ -113,6 +113,16 @@ def test_an_older_balance_never_overwrites_a_newer_one() -> None:
     assert len(tables["balance_history"]) == 1
 
 
+def test_the_first_word_of_a_new_connection_counts_whatever_its_time() -> None:
+    told = [
+        balance("BTC", "6", "2099-01-01T00:00:00Z"),
+        balance("BTC", "7", "2026-01-01T00:00:01Z", connection="c2"),
+        balance("BTC", "5", "2026-01-01T00:00:00Z", connection="c2"),
+    ]
+    tables, _ = fold(named("balances"), events(told))
+    assert tables["balances"]["BTC",]["total"] == Decimal(7)
+
+
 def test_a_balance_that_is_told_twice_stands_once_in_the_history() -> None:
     tables, _ = fold(named("balances"), events([balance("BTC", "0.00000786")] * 3))
     assert [row["total"] for row in tables["balance_history"].values()] == [Decimal("0.00000786")]
@@ -158,6 +168,20 @@ def test_an_order_that_leaves_the_list_without_a_word_has_an_unknown_end() -> No
     assert (row["state"], row["live"], row["listed"]) == ("end_unknown", False, False)
 
 
+def test_a_gap_closes_with_a_complete_snapshot_and_with_no_other() -> None:
+    started = note(Note.RECORDER_STARTED, None, epoch=1, last_event_at=None)
+    given_up = note(Note.SNAPSHOT_COMPLETE, complete=False, balances=False, open_orders=False)
+    complete = note(Note.SNAPSHOT_COMPLETE, complete=True, balances=True, open_orders=True)
+
+    def gap(*drafts: Draft) -> tuple[Any, ...]:
+        tables, _ = fold(named("connections"), events(drafts))
+        [row] = tables["gaps"].values()
+        return row["state"], row["first_position_after"]
+
+    assert gap(started, given_up) == ("open", None)
+    assert gap(started, given_up, complete) == ("closed", 3)
+
+
 def test_a_status_that_comes_later_tells_how_it_ended() -> None:
     row = order([listed("o-1"), listed(), status("Cancelled", "3", "2026-01-01T00:00:01.000Z")])
     assert row["state"] == "cancelled"
@@ -196,6 +220,32 @@ def test_an_execution_that_is_told_twice_counts_once() -> None:
     row = order([first, first, last, last])
     assert (row["executed_quantity"], row["fee"]) == (Decimal(3), Decimal("0.3"))
     assert (row["executed_value"], row["average_price"]) == (Decimal(36), Decimal(12))
+
+
+def test_where_an_execution_was_missed_nobody_knows_average_and_fee() -> None:
+    first = {"executedPrice": "10", "executedQuantity": "1", "executedFee": "0.01"}
+    last = {"executedPrice": "20", "executedQuantity": "1", "executedFee": "0.01"}
+    told = [
+        status("Partially Filled", "2", "2026-01-01T00:00:01Z", **first),
+        # The one that left 1 never came.
+        status("Filled", "0", "2026-01-01T00:00:03Z", **last),
+    ]
+    row = order(told)
+    assert (row["executed_quantity"], row["counted_quantity"]) == (Decimal(3), Decimal(2))
+    assert (row["average_price"], row["fee"]) == (None, None)
+    late = status("Filled", "1", "2026-01-01T00:00:02Z", **last)
+    assert order([told[0], late, told[1]])["fee"] == Decimal("0.03")
+
+
+def test_a_list_ahead_of_its_execution_takes_the_average_away_for_a_moment_only() -> None:
+    done = {"executedPrice": "10", "executedQuantity": "1", "executedFee": "0.01"}
+    told = [
+        status("Partially Filled", "2", "2026-01-01T00:00:01Z", **done),
+        status("Partially Filled", "1", "2026-01-01T00:00:02Z"),
+        status("Partially Filled", "1", "2026-01-01T00:00:02Z", **done),
+    ]
+    assert order(told[:2])["average_price"] is None
+    assert order(told)["average_price"] == Decimal(10)
 
 
 def test_a_refusal_is_an_end_and_keeps_its_reason() -> None:

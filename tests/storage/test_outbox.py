@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from sqlalchemy import Connection, text
 
-from recorder.errors import Refused
+from recorder.errors import Refused, StorageFailed
 from recorder.outbox.states import TRANSITIONS, Status
 from recorder.storage.engine import Database, in_unit
 from recorder.storage.leases import take
@@ -211,6 +211,11 @@ def test_the_switch_decides_at_the_claim(owned: Database, switch: str, permitted
 
 def test_an_account_without_a_switch_sends_nothing(owned: Database) -> None:
     outbox_id = queue(owned)
+    # As if it had never been there: no row can be deleted.
+    with pytest.raises(StorageFailed, match="can not be deleted"):
+        run_sql(owned, "DELETE FROM controls")
+    trigger = " ON controls" if owned.dialect == "postgresql" else ""
+    run_sql(owned, f"DROP TRIGGER controls_stay{trigger}")
     run_sql(owned, "DELETE FROM controls")
     assert not claimed(owned, outbox_id)
     assert in_unit(owned.reader, lambda c: read_switch(c, "main")) == "off"

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 from attrs import define, field
 from sqlalchemy import Connection
 
+from recorder.errors import StorageUnavailable
 from recorder.log.event import EMPTY_HEAD, Draft, Head, Note, noted
+from recorder.projections.orders import Orders
 from recorder.storage import outbox
 from recorder.storage.append import append
 from recorder.storage.engine import Database, in_unit
 from recorder.storage.leases import take
 from recorder.storage.outbox import OutboxRow
 from recorder.storage.settle import settle
+from recorder.storage.tables import Memory, project
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 LIMIT = '{"side":"BUY","pair":"BTCZAR","quantity":"0.001","price":"1000000"}'
@@ -47,7 +51,15 @@ class Story:
     def note(self, note: Note, connection_id: str | None, **facts: object) -> int:
         return self.append(noted("main", 1, note, facts, connection_id=connection_id))
 
-    def send(self, command: str, payload: str, name: str, *, written: bool = True) -> int:
+    def send(
+        self,
+        command: str,
+        payload: str,
+        name: str,
+        *,
+        written: bool = True,
+        order_name: str | None = None,
+    ) -> int:
         """Queue, claim and send a command; return its id."""
 
         def unit(connection: Connection) -> int:
@@ -58,7 +70,9 @@ class Story:
                 number,
                 epoch=1,
                 connection_id="c1",
-                customer_order_id=f"cid-{name}" if command != "CANCEL_ORDER" else None,
+                customer_order_id=(order_name or f"cid-{name}")
+                if command != "CANCEL_ORDER"
+                else None,
                 order_id="o-1" if command == "CANCEL_ORDER" else None,
                 now=NOW,
             )
@@ -75,7 +89,14 @@ class Story:
             in_unit(self.database.writer, outbox.mark_sent, "main", number, position, NOW)
         return number
 
-    def settle(self) -> None:
+    def fold_orders(self) -> None:
+        """Let the table of orders catch up, which tells who was there first."""
+        fold = partial(project, up_to=self.heads["main"].position, limit=1_000, now=NOW)
+        in_unit(self.database.projector, fold, Orders(), Memory(), "main")
+
+    def settle(self, *, orders_first: bool = True) -> None:
+        if orders_first:
+            self.fold_orders()
         up_to = self.heads["main"].position
         in_unit(self.database.projector, settle, "main", up_to=up_to, limit=100, now=NOW)
 
@@ -194,4 +215,56 @@ def test_judging_in_pieces_is_judging_at_once(story: Story) -> None:
         done = in_unit(story.database.projector, settle, "main", up_to=up_to, limit=1, now=NOW)
         assert done.position > position
         position = done.position
+    assert story.row(1).status == "accepted"
+
+
+def listed(order_id: str, name: str) -> list[dict[str, str]]:
+    """Return the content of a list of one open order."""
+    return [{"orderId": order_id, "customerOrderId": name, "side": "buy", "status": "Placed"}]
+
+
+def test_an_order_that_another_command_placed_proves_nothing_of_one_of_its_name(
+    story: Story,
+) -> None:
+    story.send("PLACE_LIMIT_ORDER", LIMIT, "m1", order_name="RETRY")
+    story.note(Note.CONNECTION_CLOSED, "c1", reason="cut")
+    story.send("PLACE_LIMIT_ORDER", LIMIT, "m2", order_name="RETRY")
+    story.frame("PLACE_LIMIT_WS_RESPONSE", {"orderId": "o-2"}, clientMsgId="m2")
+    story.frame("ORDER_PROCESSED", {"orderId": "o-2", "success": True})
+    story.settle()
+    story.frame("OPEN_ORDERS_UPDATE", listed("o-2", "RETRY"))
+    story.settle()
+    assert (story.row(1).status, story.row(1).order_id) == ("in_doubt", None)
+    assert story.row(2).status == "accepted"
+
+
+def test_an_order_from_before_the_command_proves_nothing_of_it(story: Story) -> None:
+    story.frame("OPEN_ORDERS_UPDATE", listed("o-1", "MINE"))
+    story.send("PLACE_LIMIT_ORDER", LIMIT, "m1", order_name="MINE")
+    story.frame("OPEN_ORDERS_UPDATE", listed("o-1", "MINE"))
+    story.settle()
+    assert story.row(1).status == "sent"
+    # The exchange's own word on the new one then counts.
+    story.frame("PLACE_LIMIT_WS_RESPONSE", {"orderId": "o-2"}, clientMsgId="m1")
+    duplicate = {"orderId": "o-2", "success": False, "failureReason": "Duplicate customerOrderId"}
+    story.frame("ORDER_PROCESSED", duplicate)
+    story.settle()
+    assert (story.row(1).status, story.row(1).reason) == ("rejected", "Duplicate customerOrderId")
+
+
+def test_a_new_order_of_the_commands_name_proves_that_it_was_placed(story: Story) -> None:
+    story.send("PLACE_LIMIT_ORDER", LIMIT, "m1", order_name="MINE")
+    story.note(Note.CONNECTION_CLOSED, "c1", reason="cut")
+    story.frame("OPEN_ORDERS_UPDATE", listed("o-1", "MINE"))
+    story.settle()
+    assert (story.row(1).status, story.row(1).order_id) == ("accepted", "o-1")
+
+
+def test_what_a_name_led_to_waits_until_orders_can_tell_who_was_first(story: Story) -> None:
+    story.send("PLACE_LIMIT_ORDER", LIMIT, "m1", order_name="MINE")
+    story.frame("OPEN_ORDERS_UPDATE", listed("o-1", "MINE"))
+    with pytest.raises(StorageUnavailable, match="orders is folded up to 0"):
+        story.settle(orders_first=False)
+    assert story.row(1).status == "sent"
+    story.settle()
     assert story.row(1).status == "accepted"
