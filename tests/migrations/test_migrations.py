@@ -161,7 +161,7 @@ def test_every_key_begins_with_the_account(database: Database) -> None:
 TRIGGERS = {
     "sqlite": {
         "controls_sign",
-    "controls_stay",
+        "controls_stay",
         "events_follow",
         "events_no_delete",
         "events_no_update",
@@ -180,7 +180,7 @@ TRIGGERS = {
     },
     "postgresql": {
         "controls_sign",
-    "controls_stay",
+        "controls_stay",
         "controls_tell",
         "events_follow",
         "events_no_change",
