@@ -10,7 +10,7 @@ well and may keep temporary tables, for as long as its connection.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from typing import Concatenate, ParamSpec, Self, TypeVar
 
 from attrs import define, field, frozen
@@ -119,10 +119,15 @@ class Kept:
                 connection = self._connection or self.engine.connect()
                 self._connection = connection
                 transaction = connection.begin()
-                with pipelined(connection, 0) if blind else nullcontext():
-                    done = unit(connection, *args)
-                    with commit_errors():
+                if blind:
+                    # The COMMIT goes out with the rest, so whatever breaks leaves it uncertain.
+                    with commit_errors(), pipelined(connection, 0):
+                        done = unit(connection, *args)
                         transaction.commit()
+                    return done
+                done = unit(connection, *args)
+                with commit_errors():
+                    transaction.commit()
                 return done
         except BaseException:
             self.close(is_sound=False)
