@@ -78,6 +78,12 @@ class Settings:
     queue_bytes: int
     stop_grace_s: float
     lease_ttl_s: float
+    standby: bool
+    settle_s: float
+    lookup_every_s: float
+    commands_per_s: int
+    commands_burst: int
+    dry_run: bool
     wire_names: Mapping[str, str]
 
 
@@ -178,6 +184,9 @@ SETTINGS: tuple[Setting, ...] = (
         "the exchange's REST address [default: VALR's, or the host of ws_url]",
     ),
     Setting("trading", "0", _flag, "1 lets the commander send what is queued in the outbox"),
+    Setting("dry_run", "0", _flag, "1 notes what would be sent of the outbox and sends nothing"),
+    Setting("commands_per_s", "360", _whole(1), "commands sent a second in the long run"),
+    Setting("commands_burst", "40", _whole(1), "commands sent at once after a rest"),
     Setting("http", "", str, "host:port of health, metrics and status page (not in this version)"),
     Setting("auth", "headers", _auth, "how to authenticate: headers or message"),
     Setting("sub_account_id", "", str, "sub-account to act for (primary keys only)"),
@@ -191,6 +200,9 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("stop_grace_s", "5", _seconds, "seconds a stop may take to write what is waiting"),
     Setting("lease_ttl_s", "15", _seconds, "seconds after which a silent owner's lease lapses"),
+    Setting("standby", "0", _flag, "1 waits until the account's present owner is gone"),
+    Setting("settle_s", "60", _seconds, "seconds a command is in doubt before absence counts"),
+    Setting("lookup_every_s", "30", _seconds, "seconds between two look-ups of one in doubt"),
     Setting("wire_place_limit_order", "PLACE_LIMIT_ORDER", str, "wire name of PLACE_LIMIT_ORDER"),
     Setting(
         "wire_place_market_order", "PLACE_MARKET_ORDER", str, "wire name of PLACE_MARKET_ORDER"

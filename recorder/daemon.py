@@ -1,7 +1,7 @@
 """The composition root: builds everything, starts it in order, stops it in order.
 
     floors    log writer · projectors · settlers       live longest: they store
-    └ sources   one nursery per account: connection · commander · lease      die first: they feed
+    └ sources   one nursery per account: connection · commander · resolver · lease  die first
 
 Order of starting: schema, leases and heads, log writer, the noted facts of the start, projectors,
 then whatever feeds the log. Order of stopping is the nesting: the sources are cancelled and say
@@ -19,7 +19,8 @@ import logging
 import random
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from datetime import datetime, timedelta
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime
 from functools import partial
 from urllib.parse import urlsplit
 
@@ -39,21 +40,21 @@ from recorder.errors import (
     StorageFailed,
 )
 from recorder.exchange.commands import WireNames
+from recorder.exchange.rest_requests import signed_headers
 from recorder.exchange.session import Say, SessionSettings
 from recorder.exchange.signing import (
     authenticate_frame,
     handshake_headers,
     redacted_authenticate_frame,
 )
-from recorder.log.event import Event, Head, Note, from_us, noted
+from recorder.exchange.token_bucket import TokenBucket
+from recorder.log.event import Event, Head, Note, Origin, from_us, noted
+from recorder.outbox.lookups import Patience
 from recorder.projections import PROJECTIONS
 from recorder.projections.fold import Projection
-from recorder.storage import outbox
-from recorder.storage.append import read_head
 from recorder.storage.engine import Database, Kept, open_database
-from recorder.storage.leases import Lease, release, take
+from recorder.storage.leases import Lease, release
 from recorder.storage.migrate import bring_to_current
-from recorder.storage.read import event_at
 from recorder.storage.settle import SETTLING, WAKING, settle
 from recorder.storage.tables import (
     Memory,
@@ -70,19 +71,28 @@ from recorder.tasks.committed import Committed, by_account
 from recorder.tasks.connection import ConnectionHolder, Credentials, Surroundings
 from recorder.tasks.exchange_time import ask_exchange_time_us
 from recorder.tasks.inbox import Inbox
-from recorder.tasks.lease import LeaseKeeper, is_dead, this_holder
+from recorder.tasks.lease import LeaseKeeper, this_holder
 from recorder.tasks.link import Link
 from recorder.tasks.log_writer import LogWriter
 from recorder.tasks.projector import Fold, Projector
+from recorder.tasks.rehearsal import Rehearsal
+from recorder.tasks.resolver import Resolver
+from recorder.tasks.rest import Headers, Introduce, RestClient, open_rest
 from recorder.tasks.socket import OpenStream, open_network_stream
+from recorder.tasks.standby import Claimant
 from recorder.tasks.units import ThreadRunner, UnitRunner, WriteGate
 from recorder.tasks.wakeups import OutboxWatch
 from recorder.tasks.wal import WalKeeper
 
 log = logging.getLogger("recorder.daemon")
 
+#: REST requests at once, and a second: half of what VALR allows an address.
+REST_AT_ONCE, REST_PER_S = 20, 10.0
 #: After the second signal whoever has something to say about it gets so long.
 LEAVE_S = 0.3
+#: No command goes for so long after the exchange said this: it counts by the second.
+RATE_PENALTY_S = 1.0
+RATE_LIMITED = "RATE_LIMIT_EXCEEDED"
 
 
 @frozen
@@ -119,6 +129,10 @@ def thread_runners(database: Database) -> Runners:
     )
 
 
+#: (address, introduce, clock, bucket) → the account's client while it is needed.
+OpenRest = Callable[[str, Introduce, Clock, TokenBucket], AbstractAsyncContextManager[RestClient]]
+
+
 @frozen
 class World:
     """What the daemon takes from outside."""
@@ -127,6 +141,7 @@ class World:
     dice: random.Random = field(factory=random.SystemRandom)
     open_stream: OpenStream = open_network_stream
     ask_exchange_time_us: Callable[[str], Awaitable[int | None]] = ask_exchange_time_us
+    open_rest: OpenRest = open_rest
     runners: Callable[[Database], Runners] = thread_runners
     holder: str = field(factory=this_holder)
     #: For whoever measures: told in the log's thread of the events of each commit.
@@ -238,6 +253,12 @@ class Account:
     lease: Lease
     head: Head
     last_event_us: int | None
+    #: How fast commands may go.
+    pace: TokenBucket
+    #: The time for the lease; None where the database's own clock gives it.
+    lease_now: Callable[[], datetime | None]
+    #: The monotonic time just before the lease was taken.
+    lease_started_ns: int
     link: Link = field(factory=Link)
     projectors: list[Projector] = field(factory=list)
 
@@ -268,7 +289,10 @@ async def _run_on(
 ) -> None:
     if await trio.to_thread.run_sync(bring_to_current, database):
         log.info("the empty database %s has its schema now", database.url_shown)
-    accounts = [await _own(account, settings, world, runners) for account in settings.accounts]
+    accounts = await _own(settings, world, database, runners, stop)
+    if not accounts:
+        task_status.started(database)
+        return
     committed = Committed({account.settings.name: account.head.position for account in accounts})
     for account in accounts:
         account.projectors = _projectors(account, inbox, committed, runners, world)
@@ -314,12 +338,20 @@ def _log_writer(
             for projector in projectors[account]:
                 projector.fold_at_once(some)
 
+    paces = {account.settings.name: account.pace for account in accounts}
+
+    def announce(events: Sequence[Event]) -> None:
+        committed.announce(events)
+        for event in events:
+            if event.type == RATE_LIMITED and event.origin == Origin.RECEIVED:
+                paces[event.account].penalise(world.clock.monotonic_ns() / 1e9, RATE_PENALTY_S)
+
     return LogWriter(
         runners.log,
         inbox,
         heads={account.settings.name: account.head for account in accounts},
         follow=follow,
-        announce=committed.announce,
+        announce=announce,
         clock=world.clock,
     )
 
@@ -354,44 +386,53 @@ async def _stop_in_order(
         for projector in account.projectors:
             await projector.wait_at(committed.heads[account.settings.name])
         await runners.writer.run(
-            release, account.settings.name, epoch=account.lease.epoch, now=_now(world)
+            release, account.settings.name, epoch=account.lease.epoch, now=account.lease_now()
         )
 
 
 async def _own(
-    account: AccountSettings, settings: Settings, world: World, runners: Runners
-) -> Account:
-    """Take the account's lease and read where its log ends. Raises LeaseHeld."""
-    ttl = timedelta(seconds=settings.lease_ttl_s)
-    waited = False
-    while True:
-        try:
-            lease = await runners.writer.run(
-                take, account.name, holder=world.holder, now=_now(world), ttl=ttl, dead=is_dead
-            )
-            break
-        except LeaseHeld as error:
-            if waited:
-                raise
-            waited = True
-            log.warning("%s; waiting %.0f s whether it lapses", error, settings.lease_ttl_s)
-            await trio.sleep(settings.lease_ttl_s + 1)
-    await runners.writer.run(outbox.ensure_control, account.name, _now(world))
-    head = await runners.writer.run(read_head, account.name)
-    last = await runners.writer.run(event_at, account.name, head.position)
-    return Account(account, lease, head, last.received_us if last else None)
+    settings: Settings, world: World, database: Database, runners: Runners, stop: trio.Event
+) -> list[Account]:
+    """Take all accounts; none if told to stop while waiting for them. Raises LeaseHeld."""
+    lease_now = _nothing if database.dialect == "postgresql" else partial(_now, world)
+    claimant = Claimant(
+        world.holder,
+        settings.lease_ttl_s,
+        world.clock,
+        lease_now,
+        partial(_now, world),
+        runners.writer,
+        standby=settings.standby,
+    )
+    taken = await claimant.take([account.name for account in settings.accounts], stop)
+    if taken is None:
+        return []
+    return [
+        Account(
+            account,
+            owned.lease,
+            owned.head,
+            owned.last_event_us,
+            TokenBucket(settings.commands_burst, settings.commands_per_s),
+            lease_now,
+            owned.started_ns,
+        )
+        for account, owned in ((each, taken[each.name]) for each in settings.accounts)
+    ]
+
+
+def _nothing() -> None:
+    """Leave the time to the database's own clock."""
 
 
 def _note_start(account: Account, inbox: Inbox, world: World) -> None:
     name, epoch, now_us = account.settings.name, account.lease.epoch, world.clock.wall_us()
     last_us = account.last_event_us
-    taken = {"holder": account.lease.holder, "epoch": epoch}
     started = {
         "version": __version__,
         "epoch": epoch,
         "last_event_at": None if last_us is None else from_us(last_us).isoformat(),
     }
-    inbox.put(noted(name, now_us, Note.LEASE_TAKEN, taken))
     inbox.put(noted(name, now_us, Note.RECORDER_STARTED, started))
 
 
@@ -463,22 +504,66 @@ def _sources(
     name = account.settings.name
     holder = _connection(account, settings, world, inbox)
     keeper = LeaseKeeper(
-        name, account.lease.epoch, settings.lease_ttl_s, runners.writer, world.clock
+        name,
+        account.lease.epoch,
+        settings.lease_ttl_s,
+        runners.writer,
+        world.clock,
+        account.lease_now,
+        account.lease_started_ns,
     )
     parts: list[Callable[[], Awaitable[None]]] = [holder.run, keeper.run]
-    if account.settings.trading:
+    parts.append(_resolver(account, settings, world, runners, inbox).run)
+    wire_names = WireNames(settings.wire_names)
+    if settings.dry_run:
+        rehearsal = Rehearsal(
+            name,
+            wire_names,
+            runners.reader(),
+            world.clock,
+            lambda kind, facts: inbox.put(noted(name, world.clock.wall_us(), kind, facts)),
+        )
+        parts += [rehearsal.run, OutboxWatch(name, database, rehearsal.wake).run]
+    elif account.settings.trading:
         commander = Commander(
             account=name,
             epoch=account.lease.epoch,
-            wire_names=WireNames(settings.wire_names),
+            wire_names=wire_names,
             link=account.link,
+            pace=account.pace,
             reader=runners.reader(),
             writer=runners.writer,
             clock=world.clock,
+            may_send=keeper.is_trusted,
         )
-        watch = OutboxWatch(database, commander.wake)
-        parts += [commander.run, watch.run]
+        keeper.on_trusted = commander.wake
+        parts += [commander.run, OutboxWatch(name, database, commander.wake).run]
     return parts
+
+
+def _resolver(
+    account: Account, settings: Settings, world: World, runners: Runners, inbox: Inbox
+) -> Resolver:
+    """Return what looks commands in doubt up; a key that may only view is enough for it."""
+    own = account.settings
+    bucket = TokenBucket(REST_AT_ONCE, REST_PER_S)
+    return Resolver(
+        account=own.name,
+        patience=Patience(settings.settle_s, settings.lookup_every_s),
+        inbox=inbox,
+        reader=runners.reader(),
+        writer=runners.writer,
+        clock=world.clock,
+        open_client=partial(
+            world.open_rest, settings.rest_url, partial(sign_request, own), world.clock, bucket
+        ),
+    )
+
+
+def sign_request(account: AccountSettings, timestamp_ms: int, method: str, path: str) -> Headers:
+    """Return the headers of one REST request, signed for this moment."""
+    key, secret = account.api_key.reveal(), account.api_secret.reveal()
+    return signed_headers(key, secret, timestamp_ms, method, path, account.sub_account_id)
 
 
 def _connection(

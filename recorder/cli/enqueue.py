@@ -43,6 +43,12 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--expires-at", type=moment, metavar="TIME", help="never send it after that"
     )
+    parser.add_argument(
+        "--in-order",
+        action="store_true",
+        default=None,
+        help="send it after every earlier command of its pair has a settled fate",
+    )
     add_settings(parser, DATABASE)
     add_output(parser)
 
@@ -63,6 +69,7 @@ def run(call: Call) -> int:
                 priority=asked.priority,
                 not_before=asked.not_before,
                 expires_at=asked.expires_at,
+                in_order=asked.in_order,
             )
         except Refused as error:
             raise Refused(error.rule, f"not queued: {error}") from error

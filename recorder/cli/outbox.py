@@ -15,11 +15,12 @@ from recorder.cli.exits import OK, WRONG
 from recorder.cli.flags import DATABASE, add_output, add_settings, whole
 from recorder.cli.output import Column, quoted
 from recorder.cli.plain import plain, short_time
-from recorder.errors import ConfigurationError
+from recorder.errors import ConfigurationError, Refused
 from recorder.outbox.states import Status
-from recorder.storage.engine import in_unit
+from recorder.storage.engine import Database, in_unit
 from recorder.storage.read import event_at
-from recorder.storage.schema import outbox, outbox_transitions
+from recorder.storage.requeue import requeue, resends
+from recorder.storage.schema import outbox, outbox_lookups, outbox_transitions
 
 #: Commands shown where nobody says how many.
 RECENT = 20
@@ -43,7 +44,7 @@ MEANINGS = {
     Status.ACCEPTED: "it took effect",
     Status.REJECTED: "the exchange said no",
     Status.IN_DOUBT: "it may have taken effect: only evidence can tell; it is never sent again",
-    Status.NOT_PLACED: "the exchange knows nothing of it",
+    Status.NOT_PLACED: "repeated look-ups found nothing of it; a late frame would overturn that",
     Status.EXPIRED: "it was never sent: its time was over",
     Status.WITHDRAWN: "it was never sent: somebody withdrew it",
     Status.REFUSED: "it was never sent: the recorder refused it",
@@ -52,7 +53,12 @@ MEANINGS = {
 
 def configure(parser: ArgumentParser) -> None:
     """Add this command's arguments."""
-    parser.add_argument("action", nargs="?", choices=["show"], help="tell the story of one command")
+    parser.add_argument(
+        "action",
+        nargs="?",
+        choices=["show", "requeue"],
+        help="show: tell the story of one command; requeue: queue the same as a new command",
+    )
     parser.add_argument("outbox_id", nargs="?", type=whole(1), metavar="ID", help="its outbox_id")
     parser.add_argument(
         "--status",
@@ -63,16 +69,28 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--limit", type=whole(1), default=RECENT, metavar="N", help=f"the newest N [{RECENT}]"
     )
+    parser.add_argument(
+        "--again",
+        action="store_true",
+        help="requeue also what took effect: the same is ordered a second time",
+    )
     add_settings(parser, DATABASE)
     add_output(parser)
 
 
 def run(call: Call) -> int:
-    """Print the newest commands, or the story of one. One that isn't there is exit code 2."""
+    """Print the newest commands, or the story of one, or queue one again.
+
+    One that isn't there, or can't be queued again, is exit code 2.
+    """
     asked = call.arguments
     if asked.action and asked.outbox_id is None:
-        raise ConfigurationError("say which command: `recorder outbox show ID`")
+        raise ConfigurationError(f"say which command: `recorder outbox {asked.action} ID`")
+    if asked.again and asked.action != "requeue":
+        raise ConfigurationError("--again is for `recorder outbox requeue ID`")
     with call.database() as database:
+        if asked.action == "requeue":
+            return _requeue(database, call)
         if asked.action:
             return in_unit(database.reader, _show, call)
         in_unit(database.reader, _list, call)
@@ -102,24 +120,24 @@ def _newest(accounts: list[str], status: str | None, limit: int) -> Select[*tupl
 
 def _show(connection: Connection, call: Call) -> int:
     output, outbox_id = call.output, call.arguments.outbox_id
-    accounts = call.accounts(connection)
-    which = (outbox.c.account.in_(accounts), outbox.c.outbox_id == outbox_id)
-    found = connection.execute(select(outbox).where(*which)).mappings().first()
-    if found is None:
-        output.warn(
-            f"there is no command {outbox_id} in the outbox of {', '.join(map(quoted, accounts))}"
-        )
+    row = _find(connection, call)
+    if row is None:
         return WRONG
-    row = dict(found)
+    resent_as = [number for number, _ in resends(connection, row["account"], outbox_id)]
     meaning = MEANINGS[Status(row["status"])]
     if output.as_json:
-        output.json_line({"kind": "command", **row, "meaning": meaning})
+        links = {"requeued_as": resent_as}
+        output.json_line({"kind": "command", **row, **links, "meaning": meaning})
     else:
         output.line(f"command {outbox_id} of account {quoted(row['account'])}: {row['command']}")
         output.line(f"payload  {plain(row['payload'][:EXCERPT])}")
         for name in _NAMED:
             if row[name] is not None:
                 output.line(f"{name}  {plain(str(row[name]))}")
+        if row["requeue_of"] is not None:
+            output.line(f"a resend of command {row['requeue_of']}")
+        if resent_as:
+            output.line(f"requeued as {', '.join(map(str, resent_as))}")
         output.line(f"{row['status']}: {meaning}")
         output.line("")
     for item in story(connection, row):
@@ -127,14 +145,45 @@ def _show(connection: Connection, call: Call) -> int:
     return OK
 
 
+def _find(connection: Connection, call: Call) -> dict[str, Any] | None:
+    """Return the command that is asked about; None, and say so, if there is none."""
+    outbox_id, accounts = call.arguments.outbox_id, call.accounts(connection)
+    which = (outbox.c.account.in_(accounts), outbox.c.outbox_id == outbox_id)
+    found = connection.execute(select(outbox).where(*which)).mappings().first()
+    if found is None:
+        call.output.warn(
+            f"there is no command {outbox_id} in the outbox of {', '.join(map(quoted, accounts))}"
+        )
+        return None
+    return dict(found)
+
+
+def _requeue(database: Database, call: Call) -> int:
+    asked = call.arguments
+    row = in_unit(database.reader, _find, call)
+    if row is None:
+        return WRONG
+    account, old = row["account"], asked.outbox_id
+    try:
+        outbox_id = in_unit(database.writer, requeue, account, old, again=asked.again)
+    except Refused as error:
+        raise Refused(error.rule, f"not queued: {error}") from error
+    call.output.say(
+        {"account": account, "outbox_id": outbox_id, "requeue_of": old, "status": "queued"},
+        f"queued as {outbox_id} for account {quoted(account)}, the same as command {old};"
+        f" `recorder outbox show {outbox_id}` tells what becomes of it",
+    )
+    return OK
+
+
 _NAMED = ("client_msg_id", "customer_order_id", "order_id", "modify_request_id")
 
 
 def story(connection: Connection, row: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the command's transitions and the events it points at, in the order of their times."""
+    """Return transitions, look-ups and the events it points at, in the order of their times."""
     items = [{"kind": "transition", "at": it["changed_at"], **it} for it in _steps(connection, row)]
-    # An event comes before the change that it brought about, also within the same microsecond.
-    return sorted(_events(connection, row) + items, key=_moment)
+    # What brought a change about comes before it, also within the same microsecond.
+    return sorted(_events(connection, row) + _lookups(connection, row) + items, key=_moment)
 
 
 def _moment(item: Mapping[str, Any]) -> datetime:
@@ -152,6 +201,17 @@ def _steps(connection: Connection, row: Mapping[str, Any]) -> list[dict[str, Any
         .order_by(outbox_transitions.c.seq)
     )
     return [dict(step) for step in connection.execute(steps).mappings()]
+
+
+def _lookups(connection: Connection, row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    table = outbox_lookups.c
+    lookups = (
+        select(outbox_lookups)
+        .where(table.account == row["account"], table.outbox_id == row["outbox_id"])
+        .order_by(table.seq)
+    )
+    found = connection.execute(lookups).mappings()
+    return [{"kind": "lookup", "at": one["looked_at"], **one} for one in found]
 
 
 def _events(connection: Connection, row: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -179,6 +239,10 @@ def _told(item: Mapping[str, Any]) -> str:
     if item["kind"] == "event":
         what = f"{item['origin']} {plain(item['type'])}".strip()
         return f"{when}  event {item['position']}: {what}  {plain(item['payload'][:EXCERPT])}"
+    if item["kind"] == "lookup":
+        answer = f"event {item['position']}" if item["position"] else "no answer"
+        said = f"{item['finding']}: {plain(item['said'])}"
+        return f"{when}  look-up {plain(item['asked'])} ({answer}): {said}"
     change = f"{item['from_status'] or 'new'} → {item['to_status']}"
     reason = f": {plain(item['reason'])}" if item["reason"] else ""
     return f"{when}  {change}  by {plain(item['changed_by'])}{reason}"

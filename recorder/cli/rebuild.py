@@ -9,7 +9,7 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from recorder.cli.call import Call
 from recorder.cli.exits import DAMAGED, OK
@@ -22,9 +22,9 @@ from recorder.projections import PROJECTIONS
 from recorder.projections.fold import Projection
 from recorder.storage import rebuild
 from recorder.storage.engine import Database, in_unit
-from recorder.storage.leases import release, take
+from recorder.storage.leases import Lease, has_run_out, release, take
 from recorder.storage.read import head
-from recorder.tasks.lease import is_dead, this_holder
+from recorder.tasks.lease import is_alive_here, is_dead, this_holder
 
 #: Longer than any rebuild: the lease can't be renewed while the tables are being replaced. One that
 #: was killed leaves it behind, and the next start on the same host sees that its holder is dead.
@@ -86,16 +86,28 @@ def _owned(call: Call, database: Database, account: str) -> Iterator[None]:
             take,
             account,
             holder=this_holder(),
-            now=call.now(),
+            now=_lease_now(call, database),
             ttl=LEASE_TTL,
             dead=is_dead,
+            over=_is_over,
         )
     except LeaseHeld as error:
         raise LeaseHeld(f"{error}; --check only compares, and may run beside it") from error
     try:
         yield
     finally:
-        in_unit(database.writer, release, account, epoch=lease.epoch, now=call.now())
+        now = _lease_now(call, database)
+        in_unit(database.writer, release, account, epoch=lease.epoch, now=now)
+
+
+def _lease_now(call: Call, database: Database) -> datetime | None:
+    """Return the time for a lease; None where the database's own clock gives it."""
+    return None if database.dialect == "postgresql" else call.now()
+
+
+def _is_over(lease: Lease, now: datetime) -> bool:
+    """Tell whether nobody holds the lease. Who lives on this machine does, whatever time it is."""
+    return has_run_out(lease, now) and not is_alive_here(lease.holder)
 
 
 def _rebuild(call: Call, database: Database, account: str, projection: Projection) -> None:

@@ -27,6 +27,7 @@ def enqueue(
     priority: int = 0,
     not_before: datetime | None = None,
     expires_at: datetime | None = None,
+    in_order: bool = False,
     created_by: str | None = None,
     on_repeat: OnRepeat = "raise",
 ) -> Queued:
@@ -35,6 +36,8 @@ def enqueue(
     ``client_msg_id`` makes repeating safe: if a command with it stands already, nothing is added.
     Then AlreadyQueued is raised, or, with ``on_repeat="return"``, the row that stands is returned
     if it is the same command (compared are command and payload). The transaction stays usable.
+
+    With ``in_order`` it waits until every earlier command of its pair has a settled fate.
 
     Raises Refused for what can't be queued (nothing was inserted), TypeError for what is no
     connection, command or time at all, and whatever else the driver raises, unchanged.
@@ -46,6 +49,7 @@ def enqueue(
         priority=priority,
         not_before=not_before,
         expires_at=expires_at,
+        in_order=in_order,
         created_by=created_by,
         on_repeat=on_repeat,
     )
@@ -71,6 +75,7 @@ async def enqueue_async(
     priority: int = 0,
     not_before: datetime | None = None,
     expires_at: datetime | None = None,
+    in_order: bool = False,
     created_by: str | None = None,
     on_repeat: OnRepeat = "raise",
 ) -> Queued:
@@ -85,6 +90,7 @@ async def enqueue_async(
         priority=priority,
         not_before=not_before,
         expires_at=expires_at,
+        in_order=in_order,
         created_by=created_by,
         on_repeat=on_repeat,
     )

@@ -66,6 +66,7 @@ class Asked:
     priority: int
     not_before: datetime | None
     expires_at: datetime | None
+    in_order: bool
     created_by: str | None
     on_repeat: OnRepeat
 
@@ -83,6 +84,8 @@ class Asked:
         _check_priority(self.priority)
         _check_moment("not_before", self.not_before)
         _check_moment("expires_at", self.expires_at)
+        if not isinstance(self.in_order, bool):
+            raise TypeError(f"in_order must be true or false, not {type(self.in_order).__name__}")
         if self.on_repeat not in ("raise", "return"):
             raise ValueError(f'on_repeat must be "raise" or "return", not {self.on_repeat!r}')
 
@@ -117,6 +120,7 @@ def _insert(dialect: str, asked: Asked) -> Statement:
         "priority": asked.priority or None,
         "not_before": _moment(dialect, asked.not_before),
         "expires_at": _moment(dialect, asked.expires_at),
+        "in_order": asked.in_order or None,
         "created_by": asked.created_by,
     }
     # What isn't stated has a default, and perhaps isn't the caller's to write.

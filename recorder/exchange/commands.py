@@ -49,6 +49,7 @@ __all__ = [
     "encode_command",
     "generated_customer_order_id",
     "parse_command",
+    "wire_msg_id",
 ]
 
 #: What VALR calls the commands; only the middle one and the last differ from ours.
@@ -148,6 +149,15 @@ def generated_customer_order_id(account: str, outbox_id: int, client_msg_id: str
     """
     named = json.dumps([account, outbox_id, client_msg_id])
     return sha256(named.encode()).hexdigest()[:GENERATED_ID_CHARS]
+
+
+def wire_msg_id(client_msg_id: str, attempts: int) -> str:
+    """Return the clientMsgId of a row's next sending, after so many that met the rate limit.
+
+    Each sending has its own. A rate limit's answer that came twice, or late, is then never taken
+    for one to a sending that it doesn't speak of, and that may have placed the order.
+    """
+    return client_msg_id if not attempts else f"{client_msg_id}-again{attempts}"
 
 
 def batch_of_leg(customer_order_id: str) -> str | None:

@@ -44,17 +44,20 @@ class TokenBucket:
         """Fill it."""
         self._level = self.capacity
 
-    def take(self, now_s: float) -> float:
-        """Take a token and return 0; or take none and return the seconds until one is there."""
+    def take(self, now_s: float, *, keep: float = 0.0) -> float:
+        """Take a token and return 0; or take none and return the seconds until one is there.
+
+        Whoever has to ``keep`` tokens takes none while only so many are left for the others.
+        """
         if now_s > self._filled_s:
             gained = (now_s - self._filled_s) * self.per_s
             self._level = min(self.capacity, self._level + gained)
             self._filled_s = now_s
-        if self._level >= 1:
+        if self._level >= 1 + keep:
             self._level -= 1
             return 0.0
         penalty_s = max(0.0, self._filled_s - now_s)
-        return max(WAIT_S_MIN, penalty_s + (1 - self._level) / self.per_s)
+        return max(WAIT_S_MIN, penalty_s + (1 + keep - self._level) / self.per_s)
 
     def penalise(self, now_s: float, for_s: float) -> None:
         """Give nothing for so long, and start empty then. A longer penalty is not shortened."""

@@ -4,16 +4,18 @@ VALR repeats ``clientMsgId`` in its first answer only. What happens then is told
 order id, by customer order id, or by the id of a modification. Evidence therefore says by which
 ids its row is found, of which commands it speaks, and what it proves:
 
+- *any command*: a rate limit's answer proves that the exchange hasn't looked at it, and names the
+  one sending that it is about (`wire_msg_id`).
 - *placing*: its ``…_WS_RESPONSE`` proves that it was received. Done: ORDER_PROCESSED with success,
-  any status but Failed, the list of open orders, a fill. Not done: an error in the answer, a rate
-  limit, ORDER_PROCESSED without success, status Failed, FAILED_ORDER.
-- *cancelling*: received: CANCEL_ORDER_WS_RESPONSE. Done: status Cancelled. Not done: an error, a
-  rate limit, FAILED_CANCEL_ORDER, or the order ended in another way first.
+  any status but Failed, the list of open orders, a fill. Not done: an error in the answer,
+  ORDER_PROCESSED without success, status Failed, FAILED_ORDER.
+- *cancelling*: received: CANCEL_ORDER_WS_RESPONSE. Done: status Cancelled. Not done: an error,
+  FAILED_CANCEL_ORDER, or the order ended in another way first.
 - *modifying*: received: MODIFY_ORDER_WS_RESPONSE. Done or not done: MODIFY_ORDER_OUTCOME; done:
   status Order Modified. The end of the order proves nothing: the change may have come before it.
 - *a batch*: received: its answer, if any request in it was taken. Done: an effect of any order that
-  it placed. Not done: an error, a rate limit, every request refused. It is judged as a whole; what
-  became of each order is in ``orders``.
+  it placed. Not done: an error, every request refused. It is judged as a whole; what became of each
+  order is in ``orders``.
 
 Absence proves nothing here: full lists race with answers in both directions.
 
@@ -37,6 +39,7 @@ from recorder.exchange.commands import (
     PLACE_MARKET_ORDER,
     PLACING,
     batch_of_leg,
+    wire_msg_id,
 )
 from recorder.exchange.messages import (
     BatchOutcome,
@@ -97,6 +100,8 @@ class Row(Protocol):
     def modify_request_id(self) -> str | None: ...
     @property
     def sent_position(self) -> int | None: ...
+    @property
+    def attempts(self) -> int: ...
 
 
 AnyRow = TypeVar("AnyRow", bound=Row)
@@ -116,7 +121,13 @@ def concerned(found: Evidence, rows: Iterable[AnyRow], position: int) -> list[An
     """
     able = [row for row in rows if row.command in found.commands and _is_open(row, position)]
     if found.client_msg_id is not None:
-        return [row for row in able if row.client_msg_id == found.client_msg_id]
+        named = [
+            row
+            for row in able
+            if wire_msg_id(row.client_msg_id, row.attempts) == found.client_msg_id
+        ]
+        # Two, if a caller has named a command as another one's second sending is named.
+        return _only(named)
     if found.modify_request_id is not None:
         named = [row for row in able if row.modify_request_id == found.modify_request_id]
         # Somebody else may change the same order: only a change whose answer we lost may be meant.
@@ -220,8 +231,8 @@ _ANSWER_WORDS: Mapping[str, frozenset[str]] = {
 def _rate_limit(message: RateLimitExceeded) -> Iterable[Evidence]:
     if message.client_msg_id is None:
         return []
-    ids = Evidence(Fact.REFUSED_BY_EXCHANGE, _ANY, client_msg_id=message.client_msg_id)
-    return [_refused(ids, "rate limit exceeded")]
+    said = "rate limit exceeded"
+    return [Evidence(Fact.RATE_LIMITED, _ANY, client_msg_id=message.client_msg_id, reason=said)]
 
 
 # What became of orders
@@ -236,7 +247,7 @@ def _processed(message: OrderProcessed) -> Iterable[Evidence]:
 
 def _status(message: OrderStatusUpdate) -> Iterable[Evidence]:
     order_id, name = message.order_id, message.customer_order_id
-    word = "".join(message.status.split()).replace("_", "").lower()
+    word = status_word(message.status)
     if word == "failed":
         # By order id alone: the failed order may only share its name with the one to be cancelled.
         ended = Evidence(Fact.REFUSED_BY_EXCHANGE, _CANCEL, order_id=order_id)
@@ -245,9 +256,9 @@ def _status(message: OrderStatusUpdate) -> Iterable[Evidence]:
             _refused(ended, "the order had failed"),
         ]
     found = [_effect(order_id, name)]
-    if word in _CANCELLED:
+    if word in CANCELLED:
         found.append(Evidence(Fact.EFFECT_SEEN, _CANCEL, None, order_id, name))
-    elif word in _ENDED:
+    elif word in ENDED:
         ended = Evidence(Fact.REFUSED_BY_EXCHANGE, _CANCEL, None, order_id, name)
         found.append(_refused(ended, f"the order ended first: {message.status}"))
     elif word == "ordermodified":
@@ -255,8 +266,14 @@ def _status(message: OrderStatusUpdate) -> Iterable[Evidence]:
     return found
 
 
-_CANCELLED = frozenset({"cancelled", "canceled"})
-_ENDED = frozenset({"filled", "expired", "partiallyfilledandcancelledduetoslippage"})
+#: Words (`status_word`) of an order that is cancelled, and of one that ended in another way.
+CANCELLED = frozenset({"cancelled", "canceled"})
+ENDED = frozenset({"filled", "expired", "partiallyfilledandcancelledduetoslippage"})
+
+
+def status_word(status: str) -> str:
+    """Return an order's status as VALR's spellings of it have it in common."""
+    return "".join(status.split()).replace("_", "").lower()
 
 
 def _listed(message: OpenOrdersUpdate) -> Iterable[Evidence]:

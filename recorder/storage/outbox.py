@@ -10,7 +10,7 @@ it from a person's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -22,6 +22,7 @@ from sqlalchemy import (
     exists,
     insert,
     literal_column,
+    not_,
     or_,
     select,
     update,
@@ -36,10 +37,11 @@ from recorder.storage.schema import controls, leases, orders, outbox, projection
 
 # Spelt out, because with a bound parameter SQLite can't see that a partial index answers the
 # question, and would read the whole outbox at every wake-up.
-_is_queued = outbox.c.status == literal_column(f"'{Status.QUEUED.value}'")
-_is_unresolved = outbox.c.status.in_(
+is_queued = outbox.c.status == literal_column(f"'{Status.QUEUED.value}'")
+is_unresolved = outbox.c.status.in_(
     [literal_column(f"'{status.value}'") for status in Status if status in UNRESOLVED]
 )
+_is_not_placed = outbox.c.status == literal_column(f"'{Status.NOT_PLACED.value}'")
 
 #: What a 32-bit column holds.
 PRIORITY_MAX = 2**31 - 1
@@ -70,6 +72,8 @@ class OutboxRow:
     acknowledged_position: int | None
     resolved_position: int | None
     updated_at: datetime | None
+    in_order: bool
+    attempts: int
 
 
 _WHOLE = [outbox.c[field.name] for field in attrs.fields(OutboxRow)]
@@ -86,6 +90,7 @@ def enqueue(
     priority: int | None = None,
     not_before: datetime | None = None,
     expires_at: datetime | None = None,
+    in_order: bool | None = None,
 ) -> int:
     """Queue a command and return its ``outbox_id``; durable with the caller's transaction.
 
@@ -108,24 +113,37 @@ def enqueue(
         "priority": priority,
         "not_before": not_before,
         "expires_at": expires_at,
+        "in_order": in_order,
     }
     given = {name: value for name, value in stated.items() if value is not None}
     queue = insert(outbox).values(given).returning(outbox.c.outbox_id)
     return int(connection.execute(queue).scalar_one())
 
 
-def queued(connection: Connection, account: str, now: datetime, limit: int) -> list[QueuedRow]:
+def queued(
+    connection: Connection,
+    account: str,
+    now: datetime,
+    limit: int,
+    unsettled: Collection[int] = (),
+) -> list[QueuedRow]:
     """Return queued commands, the most urgent first.
 
     Expired ones come before all others (they are to be marked), then what may be sent now in the
-    order of sending, then what has to wait, so that ``limit`` cuts off only what isn't next.
+    order of sending, then what has to wait, so that ``limit`` cuts off only what isn't next. Of
+    those that want strict order only what is in ``unsettled`` can be next, the values of
+    `strict_order.first_unsettled`; where that is given, the others are left out.
     """
     is_live = or_(outbox.c.expires_at.is_(None), outbox.c.expires_at > now)
     must_wait = outbox.c.not_before.is_not(None) & (outbox.c.not_before > now)
+    may_be_next: tuple[ColumnElement[bool], ...] = ()
+    if unsettled:
+        first = outbox.c.outbox_id.in_(unsettled)
+        may_be_next = (or_(not_(outbox.c.in_order), first, not_(is_live)),)
     statement = (
         select(*_CHOOSING)
         .with_hint(outbox, "INDEXED BY outbox_queued", "sqlite")
-        .where(outbox.c.account == account, _is_queued)
+        .where(outbox.c.account == account, is_queued, *may_be_next)
         .order_by(
             is_live,
             must_wait,
@@ -151,8 +169,8 @@ def claim(
 ) -> bool:
     """Take a queued command for sending; return whether it was there to be taken.
 
-    It is not, if it isn't queued any more, its time isn't now, the lease isn't ours (or has run
-    out), or the switch forbids it. Before COMMIT returned, nothing of it may be sent.
+    It is not, if it isn't queued any more, its time isn't now, the lease isn't ours (or was given
+    back), or the switch forbids it. Before COMMIT returned, nothing of it may be sent.
     """
     # Whoever takes the lease over or throws the switch waits for this transaction, so that its
     # next look sees the row as sending and not as queued.
@@ -162,15 +180,12 @@ def claim(
     connection.execute(
         select(controls.c.trading).where(controls.c.account == account).with_for_update(read=True)
     )
-    owned = exists().where(
-        leases.c.account == account, leases.c.epoch == epoch, leases.c.expires_at > now
-    )
     taken = (
         update(outbox)
         .where(*_is(account, outbox_id, Status.QUEUED))
         .where(or_(outbox.c.expires_at.is_(None), outbox.c.expires_at > now))
         .where(or_(outbox.c.not_before.is_(None), outbox.c.not_before <= now))
-        .where(owned, _permitted(account))
+        .where(_owned(account, epoch), _permitted(account))
         .values(
             status=Status.SENDING,
             epoch=epoch,
@@ -181,6 +196,24 @@ def claim(
         )
     )
     return connection.execute(taken).rowcount == 1
+
+
+def refuse(
+    connection: Connection,
+    account: str,
+    outbox_id: int,
+    *,
+    epoch: int,
+    reason: str,
+    now: datetime,
+) -> bool:
+    """End a queued command that breaks a rule, if its account is ours; return whether it did."""
+    refused = (
+        update(outbox)
+        .where(*_is(account, outbox_id, Status.QUEUED), _owned(account, epoch))
+        .values(status=Status.REFUSED, reason=reason, updated_at=now)
+    )
+    return connection.execute(refused).rowcount == 1
 
 
 def place(connection: Connection, account: str, outbox_id: int, position: int) -> None:
@@ -199,16 +232,19 @@ def place(connection: Connection, account: str, outbox_id: int, position: int) -
 def mark_sent(
     connection: Connection, account: str, outbox_id: int, position: int, now: datetime
 ) -> bool:
-    """Say that the bytes are with the kernel; ``position`` is that of the ``sent`` event."""
-    return change_status(
-        connection,
-        account,
-        outbox_id,
-        Status.SENDING,
-        Status.SENT,
-        now=now,
-        sent_position=position,
+    """Say that the bytes are with the kernel; ``position`` is that of the ``sent`` event.
+
+    Where the answer came first, the command may be on its way a second time by now: that sending
+    is not the one that is spoken of.
+    """
+    sending = outbox.c.sent_position
+    written = (
+        update(outbox)
+        .where(*_is(account, outbox_id, Status.SENDING))
+        .where(or_(sending.is_(None), sending == position))
+        .values(status=Status.SENT, updated_at=now, sent_position=position)
     )
+    return connection.execute(written).rowcount == 1
 
 
 def change_status(
@@ -251,7 +287,24 @@ def mark_in_doubt(connection: Connection, account: str, *, reason: str, now: dat
 
 def unresolved(connection: Connection, account: str) -> list[OutboxRow]:
     """Return the commands that went out, or may have, and whose fate is open; oldest first."""
-    return _rows(connection, account, _is_unresolved)
+    return _rows(connection, account, is_unresolved)
+
+
+def not_placed(connection: Connection, account: str, limit: int) -> list[OutboxRow]:
+    """Return the newest commands that count as not placed: a late frame may overturn that."""
+    newest = (
+        select(*_WHOLE)
+        .where(outbox.c.account == account, _is_not_placed)
+        .order_by(outbox.c.outbox_id.desc())
+        .limit(limit)
+    )
+    return [OutboxRow(**row) for row in connection.execute(newest).mappings()]
+
+
+def row_for_update(connection: Connection, account: str, outbox_id: int) -> OutboxRow:
+    """Return a command that nobody else changes until this transaction ends."""
+    found = select(*_WHOLE).where(outbox.c.account == account, outbox.c.outbox_id == outbox_id)
+    return OutboxRow(**connection.execute(found.with_for_update()).mappings().one())
 
 
 def find(
@@ -318,6 +371,16 @@ def read_switch(connection: Connection, account: str) -> str:
     """Return ``on``, ``cancel_only`` or ``off``; an account without a switch is off."""
     found = select(controls.c.trading).where(controls.c.account == account)
     return connection.execute(found).scalar_one_or_none() or SWITCH_OFF
+
+
+def _owned(account: str, epoch: int) -> ColumnElement[bool]:
+    # By no clock: a lease that ran out is ours until another takes it, and whether we may still
+    # trust it was asked by the monotonic clock (`tasks.lease`).
+    return exists().where(
+        leases.c.account == account,
+        leases.c.epoch == epoch,
+        leases.c.expires_at > leases.c.renewed_at,
+    )
 
 
 def _permitted(account: str) -> ColumnElement[bool]:

@@ -18,7 +18,7 @@ OLDEST = 16
 CONNECT_TIMEOUT_S = 10
 STATEMENT_TIMEOUT_MS = 30_000
 #: A process that was stopped inside a transaction gives its locks back after this time.
-IDLE_IN_TRANSACTION_TIMEOUT_MS = 30_000
+IDLE_IN_TRANSACTION_TIMEOUT_MS = 10_000
 #: An unacknowledged write breaks the connection after this time.
 TCP_USER_TIMEOUT_MS = 20_000
 #: Connections kept open and opened at most, per engine.

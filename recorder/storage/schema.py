@@ -209,6 +209,14 @@ Index(
     postgresql_where=text("live"),
     sqlite_where=text("live = 1"),
 )
+Index(
+    "orders_executed",
+    orders.c.account,
+    orders.c.pair,
+    orders.c.last_position,
+    postgresql_where=text("executed_price IS NOT NULL"),
+    sqlite_where=text("executed_price IS NOT NULL"),
+)
 Index("orders_customer_order_id", orders.c.account, orders.c.customer_order_id)
 
 order_history = _table(
@@ -250,6 +258,7 @@ trades = _table(
 )
 Index("trades_trade_id", trades.c.account, trades.c.trade_id, unique=True)
 Index("trades_order_id", trades.c.account, trades.c.order_id)
+Index("trades_pair", trades.c.account, trades.c.pair, trades.c.position)
 
 ledger = _table(
     "ledger",
@@ -321,6 +330,11 @@ outbox = _table(
     Column("acknowledged_position", Long),
     Column("resolved_position", Long),
     Column("updated_at", UtcTime),
+    # The caller's: wait for every earlier command of the pair. And how often a rate limit came.
+    Column("in_order", Flag, FetchedValue(), nullable=False),
+    Column("attempts", Integer, FetchedValue(), nullable=False),
+    # The command that this one, a person's act, is the resend of.
+    Column("requeue_of", Long),
     key=("outbox_id",),
 )
 Index("outbox_client_msg_id", outbox.c.account, outbox.c.client_msg_id, unique=True)
@@ -339,6 +353,28 @@ Index(
     outbox.c.outbox_id,
     postgresql_where=text("status IN ('sending', 'sent', 'acknowledged', 'in_doubt')"),
     sqlite_where=text("status IN ('sending', 'sent', 'acknowledged', 'in_doubt')"),
+)
+Index(
+    "outbox_in_order",
+    outbox.c.account,
+    outbox.c.outbox_id,
+    postgresql_where=text("status = 'queued' AND in_order"),
+    sqlite_where=text("status = 'queued' AND in_order = 1"),
+)
+#: What a late frame may overturn.
+Index(
+    "outbox_not_placed",
+    outbox.c.account,
+    outbox.c.outbox_id,
+    postgresql_where=text("status = 'not_placed'"),
+    sqlite_where=text("status = 'not_placed'"),
+)
+Index(
+    "outbox_requeue_of",
+    outbox.c.account,
+    outbox.c.requeue_of,
+    postgresql_where=text("requeue_of IS NOT NULL"),
+    sqlite_where=text("requeue_of IS NOT NULL"),
 )
 Index("outbox_order_id", outbox.c.account, outbox.c.order_id)
 Index("outbox_customer_order_id", outbox.c.account, outbox.c.customer_order_id)
@@ -366,6 +402,21 @@ Index(
     sqlite_where=text("seq = 1"),
 )
 
+#: Every question asked about a command whose fate was open, and what the answer said.
+outbox_lookups = _table(
+    "outbox_lookups",
+    Column("outbox_id", Long, nullable=False),
+    Column("seq", Integer, nullable=False),
+    Column("looked_at", UtcTime, nullable=False),
+    # The path with its query; it holds no secret.
+    Column("asked", Text, nullable=False),
+    # Of the fetched event that holds the answer; null where no answer came.
+    Column("position", Long),
+    Column("finding", Text, nullable=False),
+    Column("said", Text, nullable=False),
+    key=("outbox_id", "seq"),
+)
+
 controls = _table(
     "controls",
     Column("trading", Text, nullable=False),
@@ -373,6 +424,20 @@ controls = _table(
     Column("changed_by", Text, FetchedValue(), nullable=False),
     Column("changed_at", UtcTime, FetchedValue(), nullable=False),
     key=(),
+)
+
+limits = _table(
+    "limits",
+    # A pair, or '*': then each value holds for every pair.
+    Column("pair", Text, nullable=False),
+    Column("max_quantity", Amount),
+    Column("max_value", Amount),
+    Column("max_open_orders", Integer),
+    # A fraction: 0.05 is 5 % above or below the last price seen.
+    Column("max_price_deviation", Amount),
+    Column("changed_by", Text, FetchedValue(), nullable=False),
+    Column("changed_at", UtcTime, FetchedValue(), nullable=False),
+    key=("pair",),
 )
 
 leases = _table(

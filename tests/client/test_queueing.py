@@ -96,6 +96,7 @@ def test_what_the_caller_states_stands_in_the_row(caller: Caller, seen: Any) -> 
         priority=-7,
         not_before=datetime(2026, 3, 1, 12, 0, tzinfo=JOHANNESBURG),
         expires_at=TWICE,
+        in_order=True,
         created_by="bot 7",
     )
     caller.commit()
@@ -103,6 +104,7 @@ def test_what_the_caller_states_stands_in_the_row(caller: Caller, seen: Any) -> 
     assert (row.client_msg_id, row.priority) == ("a 'quoted' id: %s :name ½", -7)
     assert row.not_before == datetime(2026, 3, 1, 10, 0, tzinfo=UTC)
     assert row.expires_at == datetime(2026, 10, 25, 1, 30, 0, 123456, tzinfo=UTC)
+    assert row.in_order
     assert row.created_by == "bot 7"
 
 

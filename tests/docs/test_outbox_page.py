@@ -29,12 +29,19 @@ def refusals() -> list[str]:
     """Return what the triggers say when a command is queued, the list of commands left out."""
     checks = migration("0004_command_checks")
     rules = [*checks.rules(checks.SQLITE), *checks.time_rules()]
-    return sorted({re.sub(r"one of [A-Z].*", "one of", rule.message) for rule in rules})
+    closely = migration("0007_limits")
+    messages = {rule.message for rule in rules}
+    # What is said inside a batch, is explained once for all fields.
+    messages |= {text.removeprefix("requests[].data.") for text, _ in closely.rules(closely.Sqlite)}
+    return sorted({re.sub(r"one of [A-Z].*", "one of", message) for message in messages})
 
 
 def raised() -> list[str]:
     """Return what SQLite's triggers say when a queued command is changed."""
-    statements = "\n".join(migration("0003_outbox").SQLITE)
+    versions = ("0003_outbox", "0007_limits")
+    statements = "\n".join(sql for name in versions for sql in migration(name).SQLITE)
+    # Those of a new command are `refusals`.
+    statements = re.sub(r"CREATE TRIGGER outbox_check_closely.*", "", statements)
     return re.findall(r"RAISE\(ABORT, 'outbox: ([^']+?)(?:; see docs/outbox\.md)?'", statements)
 
 

@@ -94,3 +94,12 @@ def test_a_clock_that_goes_back_takes_no_tokens_away() -> None:
 def test_a_bucket_that_would_never_give_is_not_made(capacity: float, per_s: float) -> None:
     with pytest.raises(ValueError, match=r"is at least 1|is above 0"):
         TokenBucket(capacity, per_s)
+
+
+def test_kept_tokens_are_there_for_whoever_need_not_keep_them() -> None:
+    bucket = TokenBucket(4, 10.0)
+    assert [bucket.take(0.0, keep=1) for _ in range(3)] == [0.0] * 3
+    assert bucket.take(0.0, keep=1) == pytest.approx(0.1)
+    assert bucket.take(0.0) == 0.0
+    assert bucket.take(0.0, keep=1) == pytest.approx(0.2)
+    assert bucket.take(0.2, keep=1) == 0.0

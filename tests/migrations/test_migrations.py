@@ -106,7 +106,13 @@ def test_going_back_and_forth_keeps_the_log(database: Database) -> None:
         "INSERT INTO outbox (account, command, payload)"
         f" VALUES ('main', 'PLACE_LIMIT_ORDER', '{ORDER.replace(':', chr(92) + ':')}')",
     )
-    for revision in ("0005", "0004", "0003", "0002", "0001"):
+    run_sql(
+        database,
+        "INSERT INTO limits (account, pair, max_quantity) VALUES ('main', '*', '1.5')",
+        "UPDATE outbox SET status = 'sending'",
+        "UPDATE outbox SET status = 'queued', attempts = 1",
+    )
+    for revision in ("0007", "0006", "0005", "0004", "0003", "0002", "0001"):
         downgrade(database, revision)
         assert revision_of(database) == revision
     migrate(database)
@@ -166,13 +172,20 @@ TRIGGERS = {
         "events_no_delete",
         "events_no_update",
         "events_rowid",
+        "limits_sign",
         "outbox_check",
+        "outbox_check_closely",
         "outbox_check_times",
         "outbox_first_transition",
         "outbox_keep",
+        "outbox_lookups_follow",
+        "outbox_lookups_no_delete",
+        "outbox_lookups_no_update",
         "outbox_no_delete",
         "outbox_no_replace",
         "outbox_our_transition",
+        "outbox_requeue_keep",
+        "outbox_requeue_settled",
         "outbox_their_transition",
         "outbox_transitions_follow",
         "outbox_transitions_no_delete",
@@ -184,12 +197,19 @@ TRIGGERS = {
         "controls_tell",
         "events_follow",
         "events_no_change",
+        "limits_sign",
         "outbox_check",
+        "outbox_check_closely",
         "outbox_first_transition",
         "outbox_keep",
+        "outbox_lookups_no_change",
         "outbox_next_transition",
         "outbox_no_delete",
+        "outbox_requeue_keep",
+        "outbox_requeue_settled",
         "outbox_tell",
+        "outbox_tell_again",
+        "outbox_tell_waiting",
         "outbox_transitions_no_change",
     },
 }

@@ -41,6 +41,7 @@ class OutboxRow:
     customer_order_id: str | None = None
     modify_request_id: str | None = None
     sent_position: int | None = 5
+    attempts: int = 0
 
 
 def judge(
@@ -160,11 +161,32 @@ def test_an_error_in_the_answer_says_no(command: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_rate_limit_says_no(command: str) -> None:
+def test_a_rate_limit_says_not_yet(command: str) -> None:
     proved = judge(
         [OutboxRow(command)], "RATE_LIMIT_EXCEEDED", {"requestType": "X"}, clientMsgId="m-1"
     )
-    assert proved == {0: ("rejected", "rate limit exceeded")}
+    assert proved == {0: ("queued", "rate limit exceeded")}
+
+
+def test_a_rate_limit_speaks_of_one_sending_only() -> None:
+    again = OutboxRow(PLACE_LIMIT_ORDER, attempts=1)
+    data = {"requestType": "X"}
+    assert judge([again], "RATE_LIMIT_EXCEEDED", data, clientMsgId="m-1") == {}
+    proved = judge([again], "RATE_LIMIT_EXCEEDED", data, clientMsgId="m-1-again1")
+    assert proved == {0: ("queued", "rate limit exceeded")}
+    answer = {"orderId": ORDER}
+    assert judge([again], "PLACE_LIMIT_WS_RESPONSE", answer, clientMsgId="m-1") == {}
+    proved = judge([again], "PLACE_LIMIT_WS_RESPONSE", answer, clientMsgId="m-1-again1")
+    assert proved == ACKNOWLEDGED
+
+
+def test_a_name_that_two_sendings_have_settles_neither() -> None:
+    rows = [
+        OutboxRow(PLACE_LIMIT_ORDER, attempts=1),
+        OutboxRow(PLACE_LIMIT_ORDER, client_msg_id="m-1-again1"),
+    ]
+    data = {"requestType": "X"}
+    assert judge(rows, "RATE_LIMIT_EXCEEDED", data, clientMsgId="m-1-again1") == {}
 
 
 def test_an_answer_to_somebody_elses_message_concerns_no_row() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
@@ -14,8 +15,10 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 TIMES = st.none() | st.integers(-3, 3).map(lambda minutes: NOW + timedelta(minutes=minutes))
 
 
-def row(outbox_id: int, command: str = PLACE_LIMIT_ORDER, **options: object) -> QueuedRow:
-    return QueuedRow(outbox_id, f"m{outbox_id}", command, "{}", **options)  # type: ignore[arg-type]
+def row(
+    outbox_id: int, command: str = PLACE_LIMIT_ORDER, payload: str = "{}", **options: object
+) -> QueuedRow:
+    return QueuedRow(outbox_id, f"m{outbox_id}", command, payload, **options)  # type: ignore[arg-type]
 
 
 @st.composite
@@ -130,3 +133,99 @@ def test_every_queue_is_emptied_in_the_promised_order(rows: list[QueuedRow]) -> 
     assert left == []
     turns = [(kept.command != CANCEL_ORDER, -kept.priority, kept.outbox_id) for kept in sent]
     assert turns == sorted(turns)
+
+
+# Strict order
+
+BTC, ETH = '{"pair":"BTCZAR"}', '{"pair":"ETHZAR"}'
+BOTH = json.dumps(
+    {
+        "requests": [
+            {"type": "CANCEL_ORDER", "data": {"pair": "BTCZAR"}},
+            {"type": "CANCEL_ORDER", "data": {"pair": "ethzar"}},
+        ]
+    }
+)
+
+
+def test_a_row_in_order_waits_for_earlier_ones_of_its_pair_and_for_no_other() -> None:
+    waiting = row(5, payload=BTC, in_order=True)
+    assert choose([waiting], "on", True, NOW, {"BTCZAR": 4}) == Wait(None)
+    assert choose([waiting], "on", True, NOW, {"BTCZAR": 5, "ETHZAR": 1}) == Send(waiting)
+    assert choose([waiting], "on", True, NOW, {}) == Send(waiting)
+
+
+def test_a_row_not_in_order_waits_for_nobody() -> None:
+    assert choose([row(5, payload=BTC)], "on", True, NOW, {"BTCZAR": 1}) == Send(
+        row(5, payload=BTC)
+    )
+
+
+def test_what_stands_behind_a_waiting_row_goes_unless_it_asks_for_order_too() -> None:
+    first, other = row(5, payload=BTC, in_order=True), row(6, payload=ETH, in_order=True)
+    third = row(7, payload=BTC, in_order=True)
+    unsettled = {"BTCZAR": 2, "ETHZAR": 6}
+    assert choose([first, other, third], "on", True, NOW, unsettled) == Send(other)
+    assert choose([first, third], "on", True, NOW, unsettled) == Wait(None)
+    assert choose([first, third, row(8, payload=BTC)], "on", True, NOW, unsettled) == Send(
+        row(8, payload=BTC)
+    )
+
+
+def test_a_cancel_overtakes_unless_it_is_in_order_itself() -> None:
+    plain = row(9, CANCEL_ORDER, BTC)
+    assert choose([row(5, payload=BTC, in_order=True), plain], "on", True, NOW, {"BTCZAR": 1}) == (
+        Send(plain)
+    )
+    strict = row(9, CANCEL_ORDER, BTC, in_order=True)
+    assert choose([strict], "on", True, NOW, {"BTCZAR": 5}) == Wait(None)
+
+
+def test_a_batch_in_order_waits_for_each_of_its_pairs() -> None:
+    batch = row(5, "PLACE_BATCH_ORDERS", BOTH, in_order=True)
+    assert choose([batch], "on", True, NOW, {"BTCZAR": 5, "ETHZAR": 4}) == Wait(None)
+    assert choose([batch], "on", True, NOW, {"BTCZAR": 5, "ETHZAR": 5}) == Send(batch)
+
+
+def test_rows_whose_pairs_nobody_can_tell_are_in_everybodys_way() -> None:
+    waiting = row(5, payload=BTC, in_order=True)
+    assert choose([waiting], "on", True, NOW, {"*": 4, "BTCZAR": 5}) == Wait(None)
+    unreadable = row(5, payload="{", in_order=True)
+    assert choose([unreadable], "on", True, NOW, {"ETHZAR": 4}) == Wait(None)
+    assert choose([unreadable], "on", True, NOW, {"ETHZAR": 5}) == Send(unreadable)
+
+
+def test_a_waiting_row_expires_like_any_other() -> None:
+    later = NOW + timedelta(minutes=1)
+    waiting = row(5, payload=BTC, in_order=True, expires_at=later, not_before=NOW)
+    assert choose([waiting], "on", True, NOW, {"BTCZAR": 1}) == Wait(later)
+    assert choose([waiting], "on", True, later, {"BTCZAR": 1}) == Expire((waiting,))
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([BTC, ETH]), st.booleans(), st.sampled_from(COMMANDS[:4])),
+        max_size=8,
+    )
+)
+def test_rows_in_order_go_after_all_that_stood_before_them(
+    asked: list[tuple[str, bool, str]],
+) -> None:
+    left = [
+        row(number, command, pair, in_order=in_order)
+        for number, (pair, in_order, command) in enumerate(asked, 1)
+    ]
+    gone: list[QueuedRow] = []
+    while left:
+        unsettled = {
+            json.loads(pair)["pair"]: min(each.outbox_id for each in left if each.payload == pair)
+            for pair in {each.payload for each in left}
+        }
+        choice = choose(left, "on", True, NOW, unsettled)
+        assert isinstance(choice, Send), "the first of all is in nobody's way"
+        left.remove(choice.row)
+        gone.append(choice.row)
+    for place, each in enumerate(gone):
+        behind = [later for later in gone[place:] if later.payload == each.payload]
+        if each.in_order:
+            assert each.outbox_id == min(later.outbox_id for later in behind)

@@ -9,11 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recorder.outbox.states import (
+    ATTEMPTS_MAX,
     TERMINAL,
     TRANSITIONS,
     UNRESOLVED,
     Fact,
     Status,
+    after_rate_limit,
     next_status,
     path,
 )
@@ -26,6 +28,8 @@ ARROWS = {
     ("queued", "refused"),
     ("sending", "sent"),
     ("sending", "in_doubt"),
+    ("sending", "queued"),
+    ("sent", "queued"),
     ("sent", "acknowledged"),
     ("sent", "rejected"),
     ("sent", "in_doubt"),
@@ -49,20 +53,25 @@ PROVED = {
     ("sending", "acknowledged"): "acknowledged",
     ("sending", "effect_seen"): "accepted",
     ("sending", "refused_by_exchange"): "rejected",
+    ("sending", "rate_limited"): "queued",
     ("sending", "lost_touch"): "in_doubt",
     ("sent", "acknowledged"): "acknowledged",
     ("sent", "effect_seen"): "accepted",
     ("sent", "refused_by_exchange"): "rejected",
+    ("sent", "rate_limited"): "queued",
     ("sent", "lost_touch"): "in_doubt",
     ("acknowledged", "effect_seen"): "accepted",
     ("acknowledged", "refused_by_exchange"): "rejected",
+    ("acknowledged", "rate_limited"): "rejected",
     ("in_doubt", "acknowledged"): "acknowledged",
     ("in_doubt", "effect_seen"): "accepted",
     ("in_doubt", "refused_by_exchange"): "rejected",
+    ("in_doubt", "rate_limited"): "rejected",
     ("in_doubt", "not_found"): "not_placed",
     ("not_placed", "acknowledged"): "acknowledged",
     ("not_placed", "effect_seen"): "accepted",
     ("not_placed", "refused_by_exchange"): "rejected",
+    ("not_placed", "rate_limited"): "rejected",
 }
 EVERYTHING = list(product(Status, Fact))
 
@@ -132,20 +141,27 @@ def test_final_statuses_are_those_that_nothing_leaves() -> None:
 def test_no_sequence_of_facts_sends_a_command_twice_or_undoes_an_end(facts: list[Fact]) -> None:
     status = Status.QUEUED
     walked = [status]
+    # Times that the exchange said of the sending under way that it placed nothing.
+    limited = 0
     for fact in facts:
         target = next_status(status, fact)
         if target is not None:
             assert status not in TERMINAL
             walked += path(status, target)
+            limited += target is Status.QUEUED
+            assert target is not Status.QUEUED or fact is Fact.RATE_LIMITED
             status = target
-    assert walked.count(Status.SENDING) <= 1
-    assert walked.count(Status.QUEUED) == 1
+    assert walked.count(Status.SENDING) <= 1 + limited
+    assert walked.count(Status.QUEUED) == 1 + limited
     never_sent = {Status.EXPIRED, Status.WITHDRAWN, Status.REFUSED}
-    if status in never_sent:
+    if status in never_sent and not limited:
         assert Status.SENDING not in walked
 
 
-@given(st.lists(st.sampled_from(Fact), max_size=30))
+FACTS_BUT_A_RATE_LIMIT = [fact for fact in Fact if fact is not Fact.RATE_LIMITED]
+
+
+@given(st.lists(st.sampled_from(FACTS_BUT_A_RATE_LIMIT), max_size=30))
 def test_a_command_that_went_out_is_never_called_unsent(facts: list[Fact]) -> None:
     status = Status.SENDING
     for fact in facts:
@@ -156,3 +172,16 @@ def test_a_command_that_went_out_is_never_called_unsent(facts: list[Fact]) -> No
             Status.WITHDRAWN,
             Status.REFUSED,
         }
+
+
+@given(st.lists(st.sampled_from(Fact), max_size=30))
+def test_a_command_that_was_in_doubt_is_never_queued_again(facts: list[Fact]) -> None:
+    status = Status.IN_DOUBT
+    for fact in facts:
+        status = next_status(status, fact) or status
+        assert status is not Status.QUEUED
+
+
+def test_a_rate_limit_is_waited_for_longer_each_time_and_not_for_ever() -> None:
+    waits = [after_rate_limit(attempts) for attempts in range(ATTEMPTS_MAX + 1)]
+    assert waits == [1.0, 2.0, 4.0, 8.0, None, None]

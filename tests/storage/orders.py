@@ -11,7 +11,12 @@ from tests.storage.drafts import run_sql
 LIMIT = {"side": "BUY", "pair": "BTCZAR", "quantity": "0.001", "price": "1000000"}
 MARKET = {"side": "SELL", "pair": "BTCZAR", "baseAmount": "0.5"}
 CANCEL = {"pair": "BTCZAR", "orderId": "o-1"}
-MODIFY = {"pair": "BTCZAR", "orderId": "o-1", "modifyMatchStrategy": "RETAIN_ORIGINAL"}
+MODIFY = {
+    "pair": "BTCZAR",
+    "orderId": "o-1",
+    "modifyMatchStrategy": "RETAIN_ORIGINAL",
+    "newPrice": "1000001",
+}
 BATCH = {"requests": [{"type": "PLACE_LIMIT", "data": LIMIT}]}
 VALID = {
     "PLACE_LIMIT_ORDER": LIMIT,

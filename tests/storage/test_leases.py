@@ -4,10 +4,11 @@ import threading
 from datetime import datetime, timedelta
 
 import pytest
+from sqlalchemy import Connection
 
 from recorder.errors import LeaseHeld
 from recorder.storage.engine import Database, in_unit
-from recorder.storage.leases import Lease, current, release, renew, take
+from recorder.storage.leases import Lease, current, has_run_out, release, renew, take
 from tests.storage.drafts import NOW
 
 TTL = timedelta(seconds=30)
@@ -71,6 +72,51 @@ def test_a_released_lease_is_taken_at_once(database: Database) -> None:
     lease = taken(database, "first")
     assert in_unit(database.writer, lambda c: release(c, "main", epoch=lease.epoch, now=NOW))
     assert taken(database, "second").epoch == 2
+
+
+def test_a_lease_given_back_is_over_by_any_clock(database: Database) -> None:
+    lease = taken(database, "first")
+    in_unit(database.writer, lambda c: release(c, "main", epoch=lease.epoch, now=NOW))
+    early = NOW - timedelta(hours=5)
+    assert taken(database, "second", early, over=lambda _lease, _now: False).epoch == 2
+
+
+def test_whether_a_lease_is_over_is_for_the_taker_to_say(database: Database) -> None:
+    first = taken(database, "first")
+    seen: list[Lease] = []
+
+    def is_over(lease: Lease, now: datetime) -> bool:
+        seen.append(lease)
+        return len(seen) > 1
+
+    late = NOW + timedelta(hours=5)
+    assert has_run_out(first, late)
+    with pytest.raises(LeaseHeld):
+        taken(database, "second", late, over=is_over)
+    assert taken(database, "second", NOW, over=is_over).epoch == 2
+    assert seen == [first, first]
+    assert first.ttl == TTL
+
+
+def test_without_a_time_of_ours_the_server_s_clock_counts(postgres: Database) -> None:
+    def take_now(connection: Connection, holder: str) -> Lease:
+        return take(connection, "main", holder=holder, now=None, ttl=TTL)
+
+    first = in_unit(postgres.writer, take_now, "first")
+    assert first.ttl == TTL
+    with pytest.raises(LeaseHeld):
+        in_unit(postgres.writer, take_now, "second")
+    assert in_unit(postgres.writer, lambda c: renew(c, "main", epoch=1, now=None, ttl=TTL))
+    renewed = in_unit(postgres.reader, lambda c: current(c, "main"))
+    assert renewed is not None
+    assert renewed.expires_at > first.expires_at
+    assert in_unit(postgres.writer, lambda c: release(c, "main", epoch=1))
+    assert in_unit(postgres.writer, take_now, "second").epoch == 2
+
+
+def test_sqlite_has_no_clock_of_its_own(sqlite: Database) -> None:
+    with pytest.raises(ValueError, match="no clock"):
+        in_unit(sqlite.writer, lambda c: take(c, "main", holder="we", now=None, ttl=TTL))
 
 
 def test_of_those_who_take_at_once_one_gets_it(database: Database) -> None:

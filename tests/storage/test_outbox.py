@@ -11,7 +11,7 @@ from sqlalchemy import Connection, text
 from recorder.errors import Refused, StorageFailed
 from recorder.outbox.states import TRANSITIONS, Status
 from recorder.storage.engine import Database, in_unit
-from recorder.storage.leases import take
+from recorder.storage.leases import release, take
 from recorder.storage.outbox import (
     change_status,
     claim,
@@ -19,6 +19,7 @@ from recorder.storage.outbox import (
     find,
     mark_in_doubt,
     mark_sent,
+    place,
     queued,
     read_switch,
     unresolved,
@@ -95,9 +96,14 @@ WAYS: dict[Status, tuple[Status, ...]] = {
 }
 
 
+#: What a rate limit's answer allows.
+BACK = {(Status.SENDING, Status.QUEUED), (Status.SENT, Status.QUEUED)}
+
+
 def change(database: Database, outbox_id: int, here: Status, there: Status) -> None:
     def unit(connection: Connection) -> bool:
-        return change_status(connection, "main", outbox_id, here, there, now=NOW)
+        counted = {"attempts": 1} if (here, there) in BACK else {}
+        return change_status(connection, "main", outbox_id, here, there, now=NOW, **counted)
 
     assert in_unit(database.writer, unit)
 
@@ -123,6 +129,34 @@ def test_the_database_allows_the_changes_of_the_table_of_states_and_no_other(
         if here is not there:
             found.add((here, there))
     assert found == allowed
+
+
+@pytest.mark.parametrize(
+    ("status", "attempts"),
+    [("queued", "0"), ("queued", "2"), ("sent", "1"), ("in_doubt", "1"), ("sending", "1")],
+)
+def test_attempts_rises_by_one_with_the_way_back_and_never_else(
+    database: Database, status: str, attempts: str
+) -> None:
+    queue(database)
+    run_sql(database, "UPDATE outbox SET status = 'sending'")
+    with pytest.raises(Refused, match="attempts rises by one when a rate limit puts"):
+        run_sql(database, f"UPDATE outbox SET status = '{status}', attempts = {attempts}")
+    run_sql(database, "UPDATE outbox SET status = 'queued', attempts = attempts + 1")
+
+
+def test_bytes_that_were_written_are_not_taken_for_those_of_the_next_sending(
+    owned: Database,
+) -> None:
+    outbox_id = queue(owned)
+    assert claimed(owned, outbox_id)
+    in_unit(owned.writer, place, "main", outbox_id, 5)
+    run_sql(owned, "UPDATE outbox SET status = 'queued', attempts = 1, sent_position = NULL")
+    assert claimed(owned, outbox_id)
+    in_unit(owned.writer, place, "main", outbox_id, 9)
+    assert not in_unit(owned.writer, mark_sent, "main", outbox_id, 5, NOW)
+    assert status_of(owned, outbox_id) == "sending"
+    assert in_unit(owned.writer, mark_sent, "main", outbox_id, 9, NOW)
 
 
 def test_every_change_of_status_is_written_down(owned: Database) -> None:
@@ -185,10 +219,11 @@ def test_a_command_is_claimed_once(owned: Database) -> None:
     assert [claimed(owned, outbox_id), claimed(owned, outbox_id)] == [True, False]
 
 
-def test_nobody_claims_with_another_epoch_or_a_lease_that_ran_out(owned: Database) -> None:
+def test_nobody_claims_with_another_epoch_or_a_lease_that_was_given_back(owned: Database) -> None:
     outbox_id = queue(owned)
     assert not claimed(owned, outbox_id, epoch=2)
-    assert not claimed(owned, outbox_id, now=NOW + MINUTE)
+    in_unit(owned.writer, lambda c: release(c, "main", epoch=1, now=NOW))
+    assert not claimed(owned, outbox_id)
     in_unit(owned.writer, lambda c: take(c, "main", holder="other", now=NOW + MINUTE, ttl=MINUTE))
     assert not claimed(owned, outbox_id)
     assert status_of(owned, outbox_id) == "queued"

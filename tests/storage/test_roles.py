@@ -48,7 +48,9 @@ def test_the_enqueuer_can_do_nothing_else(postgres: Database, statement: str) ->
         run_sql(postgres, as_role("recorder_enqueuer"), statement)
 
 
-@pytest.mark.parametrize("table", ["events", "event_json", "balances", "outbox", "leases"])
+@pytest.mark.parametrize(
+    "table", ["events", "event_json", "balances", "outbox", "outbox_lookups", "leases"]
+)
 def test_the_reader_reads_everything_and_writes_nothing(postgres: Database, table: str) -> None:
     reader = as_role("recorder_reader")
     run_sql(postgres, reader, f"SELECT * FROM {table}")

@@ -1,0 +1,129 @@
+"""Look-ups of commands in doubt: whom to look up, and what was found, kept with the row.
+
+The answer's event, the line that says what it told, and the change of status that it proves are one
+transaction: `record` runs in the one that appends the event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from attrs import field, frozen
+from sqlalchemy import Connection, func, insert, literal, select
+
+from recorder.outbox.lookups import Finding
+from recorder.outbox.states import Fact, Status
+from recorder.storage.outbox import OutboxRow, row_for_update, unresolved
+from recorder.storage.schema import connections, events, gaps, outbox_lookups
+from recorder.storage.settle import change
+
+#: Of these the fate can be looked up; what is ``sending`` is with the socket's task.
+_OPEN = frozenset({Status.SENT, Status.ACKNOWLEDGED, Status.IN_DOUBT})
+
+
+@frozen
+class Doubt:
+    """A command whose fate is open.
+
+    ``has_snapshot``: a snapshot was complete on a connection opened since the one that it went out
+    over had ended.
+    """
+
+    row: OutboxRow
+    sent_at: datetime
+    has_snapshot: bool
+
+
+@frozen
+class Look:
+    """One question about one command: what was asked, and what its answer told.
+
+    ``fact`` is what is proved by now, with ``columns`` for the row; None if nothing is.
+    """
+
+    outbox_id: int
+    asked: str
+    finding: Finding
+    said: str
+    fact: Fact | None = None
+    columns: dict[str, Any] = field(factory=dict)
+
+
+def doubts(connection: Connection, account: str) -> list[Doubt]:
+    """Return the commands that went out, or may have, and whose fate is open; oldest first."""
+    rows = [row for row in unresolved(connection, account) if row.status in _OPEN]
+    if not rows:
+        return []
+    positions = [row.sent_position for row in rows if row.sent_position is not None]
+    sent = select(events.c.position, events.c.received_at).where(
+        events.c.account == account, events.c.position.in_(positions)
+    )
+    sent_at: dict[int, datetime] = {
+        row.position: row.received_at for row in connection.execute(sent)
+    }
+    ended = _ended(connection, account, {row.connection_id for row in rows})
+    newest = select(func.max(gaps.c.first_position_after)).where(gaps.c.account == account)
+    snapshot = connection.execute(newest).scalar_one() or 0
+    return [
+        Doubt(
+            row,
+            sent_at[row.sent_position],
+            ended.get(row.connection_id or "", snapshot) < snapshot,
+        )
+        for row in rows
+        if row.sent_position in sent_at
+    ]
+
+
+def record(
+    connection: Connection,
+    positions: Sequence[int],
+    *,
+    account: str,
+    looks: Sequence[Look],
+    now: datetime,
+) -> None:
+    """Write down what was told, and take the steps that it proves.
+
+    ``positions`` has that of the answer's event, and nothing where no answer came. A command that
+    has moved on since it was asked about keeps its status, unless the answer proves more.
+    Repeatable, as long as nothing of it was committed.
+    """
+    position = positions[0] if positions else None
+    for look in looks:
+        row = row_for_update(connection, account, look.outbox_id)
+        _write(connection, account, look, position, now)
+        if look.fact is not None and position is not None:
+            change(connection, row, look.fact, dict(look.columns), position, now)
+
+
+def _write(
+    connection: Connection, account: str, look: Look, position: int | None, now: datetime
+) -> None:
+    columns = ("account", "outbox_id", "seq", "looked_at", "asked", "position", "finding", "said")
+    table = outbox_lookups.c
+    following = select(
+        literal(account),
+        literal(look.outbox_id),
+        func.coalesce(func.max(table.seq), 0) + 1,
+        literal(now, table.looked_at.type),
+        literal(look.asked),
+        literal(position, table.position.type),
+        literal(look.finding.value),
+        literal(look.said),
+    ).where(table.account == account, table.outbox_id == look.outbox_id)
+    connection.execute(insert(outbox_lookups).from_select(columns, following))
+
+
+def _ended(connection: Connection, account: str, connection_ids: set[str | None]) -> dict[str, int]:
+    """Return the position up to which each of the connections that have ended was told of."""
+    named = select(
+        connections.c.connection_id, connections.c.last_position, connections.c.is_open
+    ).where(
+        connections.c.account == account,
+        connections.c.connection_id.in_([name for name in connection_ids if name]),
+    )
+    found = connection.execute(named)
+    return {row.connection_id: row.last_position for row in found if not row.is_open}

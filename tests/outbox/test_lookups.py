@@ -1,0 +1,445 @@
+"""What look-ups prove: what is found at once, what isn't found late, and time alone nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from attrs import evolve, frozen
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recorder.exchange.commands import generated_customer_order_id
+from recorder.exchange.rest import (
+    CredentialsRefused,
+    Declined,
+    ExchangeTrouble,
+    NoSuchOrder,
+    OrdersFound,
+    Outcome,
+    RateLimited,
+    RestOrder,
+    RowsFound,
+    Unreadable,
+)
+from recorder.outbox.lookups import (
+    CLOCKS_APART,
+    LOOKS,
+    NOTHING_SEEN,
+    PROOF,
+    WAIT_S_MAX,
+    Finding,
+    Found,
+    Patience,
+    Search,
+    Wanted,
+    all_told,
+    read_open,
+    read_states,
+    wait_s,
+    wanted,
+)
+from recorder.outbox.states import Fact, Status
+
+SENT_AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
+BEFORE = SENT_AT - CLOCKS_APART - timedelta(seconds=1)
+LATER = SENT_AT + timedelta(seconds=1)
+TERMS = {"side": "BUY", "pair": "BTCZAR", "quantity": "0.001", "price": "1000000"}
+NAME = generated_customer_order_id("main", 1, "m")
+
+
+@frozen
+class Row:
+    command: str
+    payload: str
+    order_id: str | None = None
+    account: str = "main"
+    outbox_id: int = 1
+    client_msg_id: str = "m"
+
+
+def place(**more: object) -> Row:
+    return Row("PLACE_LIMIT_ORDER", json.dumps({**TERMS, **more}))
+
+
+def cancel(**more: object) -> Row:
+    return Row("CANCEL_ORDER", json.dumps({"pair": "BTCZAR", **(more or {"orderId": "o-1"})}))
+
+
+def modify(**more: object) -> Row:
+    asked = {"orderId": "o-1", "modifyMatchStrategy": "RETAIN_ORIGINAL", "newPrice": "2"}
+    return Row("MODIFY_ORDER", json.dumps({"pair": "BTCZAR", **asked, **more}))
+
+
+def want(row: Row) -> Wanted:
+    (only,) = wanted(row, SENT_AT)
+    return only
+
+
+def order(status: str | None = "Placed", **more: Any) -> RestOrder:
+    blank = dict.fromkeys(field.name for field in RestOrder.__attrs_attrs__)
+    told = {
+        "order_id": "o-1",
+        "customer_order_id": NAME,
+        "pair": "BTCZAR",
+        "side": "buy",
+        "status": status,
+        "price": Decimal(1_000_000),
+        "original_quantity": Decimal("0.001"),
+        "remaining_quantity": Decimal("0.001"),
+        "created_at": LATER,
+        "updated_at": LATER,
+    }
+    return RestOrder(**{**blank, **told, **more})
+
+
+def orders(*states: RestOrder) -> OrdersFound:
+    return OrdersFound(states, text="")
+
+
+NOWHERE = NoSuchOrder(True, text="[]")
+SILENT: Sequence[Outcome] = [
+    RateLimited(None, text=""),
+    CredentialsRefused(401, None, "no", text=""),
+    ExchangeTrouble(503, text=""),
+    Declined(400, -7, "no", text=""),
+    Unreadable(200, "HTML", text=""),
+    RowsFound((), text=""),
+]
+
+
+# Whom to ask about
+
+
+def test_an_order_is_looked_up_by_valrs_id_where_that_is_known() -> None:
+    asked = want(evolve(place(), order_id="o-7"))
+    assert (asked.name.by, asked.name.text, asked.is_certain) == ("orderid", "o-7", True)
+
+
+def test_an_order_is_looked_up_by_its_name_and_ours_are_certain() -> None:
+    asked = want(place())
+    assert (asked.name.by, asked.name.text, asked.is_certain) == ("customerorderid", NAME, True)
+    theirs = want(place(customerOrderId="mine"))
+    assert (theirs.name.text, theirs.is_certain) == ("mine", False)
+
+
+@pytest.mark.parametrize("order_id", ["", ".", "..", "x" * 300])
+def test_an_id_that_no_question_can_hold_is_passed_by(order_id: str) -> None:
+    row = evolve(place(), order_id=order_id)
+    if order_id:
+        assert want(row).name.text == NAME
+
+
+def test_a_batch_is_judged_by_the_orders_that_it_places() -> None:
+    legs = [
+        {"type": "CANCEL_ORDER", "data": {"pair": "BTCZAR", "orderId": "o-9"}},
+        {"type": "PLACE_LIMIT", "data": TERMS},
+        {"type": "PLACE_LIMIT", "data": {**TERMS, "customerOrderId": "mine"}},
+    ]
+    row = Row("PLACE_BATCH_ORDERS", json.dumps({"requests": legs}), order_id="o-3")
+    assert [each.name.text for each in wanted(row, SENT_AT)] == [f"{NAME}01", "mine"]
+    only = Row("PLACE_BATCH_ORDERS", json.dumps({"requests": legs[:1]}))
+    assert [each.name.text for each in wanted(only, SENT_AT)] == ["o-9"]
+
+
+def test_a_payload_that_can_not_be_read_any_more_has_nothing_to_ask_for() -> None:
+    assert wanted(Row("PLACE_LIMIT_ORDER", "{}"), SENT_AT) == ()
+    assert all_told(()).finding is Finding.NO_ANSWER
+
+
+# What answers prove
+
+
+@pytest.mark.parametrize(
+    ("status", "finding"),
+    [
+        ("Placed", Finding.EFFECT),
+        ("Filled", Finding.EFFECT),
+        ("Cancelled", Finding.EFFECT),
+        ("PartiallyFilled", Finding.EFFECT),
+        ("Expired", Finding.EFFECT),
+        ("Failed", Finding.REFUSED),
+        ("FAILED", Finding.REFUSED),
+        (None, Finding.UNCLEAR),
+    ],
+)
+def test_an_order_that_is_found_proves_what_became_of_its_placing(
+    status: str | None, finding: Finding
+) -> None:
+    found = read_states(want(place()), orders(order(status, failed_reason="no money")))
+    assert found.finding is finding
+    if finding is Finding.REFUSED:
+        assert (found.reason, found.order_id) == ("no money", "o-1")
+    if finding is Finding.EFFECT:
+        assert found.order_id == "o-1"
+
+
+@pytest.mark.parametrize("outcome", SILENT, ids=lambda each: type(each).__name__)
+@pytest.mark.parametrize("row", [place(), cancel(), modify()], ids=lambda each: each.command)
+def test_what_is_no_answer_proves_nothing(row: Row, outcome: Outcome) -> None:
+    found = read_states(want(row), outcome)
+    assert found.finding is Finding.NO_ANSWER
+    assert found.said
+    absent = Found(Finding.ABSENT, "none")
+    assert read_open(want(row), absent, outcome).finding is Finding.NO_ANSWER
+
+
+def test_only_the_path_that_knows_every_state_can_say_that_there_is_no_order() -> None:
+    assert read_states(want(place()), NOWHERE).finding is Finding.ABSENT
+    assert read_states(want(place()), NoSuchOrder(False, text="")).finding is Finding.UNCLEAR
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"pair": "ETHZAR"},
+        {"side": "sell"},
+        {"original_quantity": Decimal(7)},
+        {"created_at": BEFORE},
+        {"created_at": None},
+    ],
+    ids=str,
+)
+def test_another_order_of_a_callers_name_is_unclear_and_no_absence(other: dict[str, Any]) -> None:
+    asked = want(place(customerOrderId="mine"))
+    mine = order(customer_order_id="mine", **other)
+    assert read_states(asked, orders(mine)).finding is Finding.UNCLEAR
+    listed = read_open(asked, Found(Finding.ABSENT, "none"), orders(mine))
+    assert listed.finding is Finding.UNCLEAR
+
+
+def test_of_two_orders_of_a_callers_name_the_one_that_fits_is_taken() -> None:
+    asked = want(place(customerOrderId="mine"))
+    old = order(order_id="o-0", customer_order_id="mine", created_at=BEFORE)
+    new = order("Failed", customer_order_id="mine")
+    assert read_states(asked, orders(new, old)).finding is Finding.REFUSED
+    twin = evolve(new, order_id="o-2")
+    assert read_states(asked, orders(new, twin)).finding is Finding.UNCLEAR
+
+
+def test_our_own_name_is_proof_whatever_became_of_the_quantity() -> None:
+    changed = order("Order Modified", original_quantity=Decimal(7), created_at=BEFORE)
+    assert read_states(want(place()), orders(changed)).finding is Finding.EFFECT
+
+
+def test_an_order_in_the_open_list_was_placed() -> None:
+    found = read_open(want(place()), Found(Finding.ABSENT, "none"), orders(order(None)))
+    assert (found.finding, found.order_id) == (Finding.EFFECT, "o-1")
+
+
+def test_an_order_in_neither_is_absent() -> None:
+    other = order(order_id="o-5", customer_order_id="x")
+    found = read_open(want(place()), Found(Finding.ABSENT, "none"), orders(other))
+    assert found.finding is Finding.ABSENT
+    assert "open orders" in found.said
+
+
+@pytest.mark.parametrize(
+    ("status", "listed", "finding"),
+    [
+        ("Cancelled", False, Finding.EFFECT),
+        ("Filled", False, Finding.REFUSED),
+        ("Expired", True, Finding.REFUSED),
+        ("Failed", False, Finding.REFUSED),
+        ("Placed", True, Finding.UNCHANGED),
+        ("Partially Filled", True, Finding.UNCHANGED),
+        # Ended perhaps, under a word that doesn't tell.
+        ("Partially Filled", False, Finding.UNCLEAR),
+        ("Something New", True, Finding.UNCLEAR),
+        (None, True, Finding.UNCLEAR),
+    ],
+)
+def test_a_cancel_is_judged_by_the_state_of_its_order(
+    status: str | None, listed: bool, finding: Finding
+) -> None:
+    asked = want(cancel())
+    first = read_states(asked, orders(order(status)))
+    listed_orders = orders(order()) if listed else orders()
+    assert read_open(asked, first, listed_orders).finding is finding
+
+
+def test_the_newest_state_counts_whatever_the_order_of_the_list() -> None:
+    ended = order("Cancelled", updated_at=LATER + timedelta(seconds=1))
+    assert read_states(want(cancel()), orders(order(), ended)).finding is Finding.EFFECT
+
+
+def test_an_order_that_bore_a_name_before_the_cancel_went_out_may_be_another() -> None:
+    asked = want(cancel(customerOrderId="mine"))
+    old = order("Filled", customer_order_id="mine", updated_at=BEFORE)
+    assert read_states(asked, orders(old)).finding is Finding.UNCLEAR
+    assert read_states(asked, orders(evolve(old, updated_at=LATER))).finding is Finding.REFUSED
+
+
+CHANGED = {"price": Decimal(2)}
+
+
+@pytest.mark.parametrize(
+    ("states", "listed", "finding"),
+    [
+        ([order("Order Modified", **CHANGED)], True, Finding.EFFECT),
+        ([order("Filled"), order("Order Modified", **CHANGED)], False, Finding.EFFECT),
+        # Changed since, but to something else: repriced, or by somebody else.
+        ([order("Order Modified", price=Decimal(3))], True, Finding.UNCLEAR),
+        # An old change is none of ours.
+        ([order(), order("Order Modified", price=Decimal(3), updated_at=BEFORE)], True, None),
+        ([order(), order("Order Modified", updated_at=BEFORE, **CHANGED)], True, None),
+        ([order()], True, None),
+        ([order()], False, Finding.UNCLEAR),
+        ([order("Filled")], False, None),
+        ([order("Something New")], True, Finding.UNCLEAR),
+    ],
+)
+def test_a_change_is_judged_by_what_the_order_shows(
+    states: list[RestOrder], listed: bool, finding: Finding | None
+) -> None:
+    asked = want(modify())
+    first = read_states(asked, orders(*states))
+    found = read_open(asked, first, orders(order(None)) if listed else orders())
+    assert found.finding is (finding or Finding.UNCHANGED)
+
+
+def test_a_change_that_the_open_order_shows_was_made() -> None:
+    asked = want(modify(newTotalQuantity="0.005"))
+    shown = order(None, original_quantity=Decimal("0.005"), **CHANGED)
+    assert read_open(asked, Found(Finding.UNCHANGED, ""), orders(shown)).finding is Finding.EFFECT
+
+
+def test_an_end_says_nothing_of_a_change_that_may_end_the_order() -> None:
+    asked = want(modify(modifyMatchStrategy="CANCEL_ORIGINAL"))
+    assert read_states(asked, orders(order("Cancelled"))).finding is Finding.UNCLEAR
+
+
+@given(st.lists(st.sampled_from(Finding), min_size=1, max_size=6))
+def test_a_batch_is_done_by_one_effect_and_undone_by_all_of_a_kind(kinds: list[Finding]) -> None:
+    told = all_told([Found(kind, "said", reason="why") for kind in kinds]).finding
+    assert (told is Finding.EFFECT) == (Finding.EFFECT in kinds)
+    assert (told is Finding.REFUSED) == (set(kinds) == {Finding.REFUSED})
+    if told in NOTHING_SEEN:
+        assert set(kinds) <= NOTHING_SEEN
+
+
+@given(st.text(), st.text())
+def test_what_is_kept_of_an_answer_can_be_stored(said: str, reason: str) -> None:
+    found = Found(Finding.UNCLEAR, said, reason=reason)
+    for text in (found.said, found.reason):
+        assert "\x00" not in text
+        assert len(text) <= 500
+        text.encode()
+
+
+# When absence counts
+
+PATIENCE = Patience(settle_s=60, every_s=30)
+ABSENT = Found(Finding.ABSENT, "none")
+
+
+def search(status: Status = Status.IN_DOUBT) -> Search:
+    return Search(PATIENCE, status, began_s=1000.0)
+
+
+def run(looked: Search, times: Sequence[float], *, has_snapshot: bool = True) -> list[Fact | None]:
+    return [looked.add(ABSENT, at, at, has_snapshot) for at in times]
+
+
+def test_absence_counts_after_the_settling_time_three_times_an_interval_apart() -> None:
+    facts = run(search(), [1001, 1030, 1059, 1060, 1090, 1119, 1120])
+    assert facts == [None] * 6 + [Fact.NOT_FOUND]
+
+
+def test_the_searchs_own_pace_ends_in_time() -> None:
+    looked, asked = search(), []
+    while True:
+        asked.append(looked.next_s)
+        if looked.add(ABSENT, looked.next_s, looked.next_s + 0.5, True):
+            break
+    assert asked[0] == 1001
+    assert asked[-1] - 1000 <= PATIENCE.settle_s + (LOOKS + 1) * (PATIENCE.every_s + 0.5)
+    assert asked[-1] - 1000 >= PATIENCE.settle_s + (LOOKS - 1) * PATIENCE.every_s
+    assert "3 look-ups over" in looked.reason()
+
+
+def test_absence_without_a_snapshot_never_counts() -> None:
+    looked = search()
+    assert not any(run(looked, range(1000, 9000, 31), has_snapshot=False))
+    assert run(looked, [9031, 9062, 9093])[-1] is Fact.NOT_FOUND
+
+
+def test_whatever_else_is_seen_between_begins_the_count_anew() -> None:
+    looked = search()
+    run(looked, [1060, 1090])
+    assert looked.add(Found(Finding.UNCLEAR, "?"), 1120, 1120, True) is None
+    assert run(looked, [1150, 1180]) == [None, None]
+    assert run(looked, [1210]) == [Fact.NOT_FOUND]
+
+
+def test_silence_between_neither_counts_nor_begins_anew() -> None:
+    looked = search()
+    run(looked, [1060, 1090])
+    assert looked.add(Found(Finding.NO_ANSWER, "?"), 1120, 1120, True) is None
+    assert run(looked, [1150]) == [Fact.NOT_FOUND]
+
+
+@pytest.mark.parametrize("status", [Status.SENT, Status.ACKNOWLEDGED])
+def test_what_was_never_in_doubt_is_never_not_placed(status: Status) -> None:
+    facts = set(run(search(status), range(1000, 9000, 31)))
+    assert facts == {Fact.LOST_TOUCH if status is Status.SENT else None}
+
+
+@pytest.mark.parametrize("status", [Status.SENT, Status.ACKNOWLEDGED])
+def test_an_answer_is_overdue_after_the_settling_time(status: Status) -> None:
+    assert search(status).next_s == 1060
+
+
+@pytest.mark.parametrize("status", [Status.SENT, Status.ACKNOWLEDGED, Status.IN_DOUBT])
+@pytest.mark.parametrize(
+    ("finding", "fact"),
+    [(Finding.EFFECT, Fact.EFFECT_SEEN), (Finding.REFUSED, Fact.REFUSED_BY_EXCHANGE)],
+)
+def test_proof_counts_at_once(status: Status, finding: Finding, fact: Fact) -> None:
+    assert search(status).add(Found(finding, "seen"), 1000, 1000, False) is fact
+
+
+def test_trouble_doubles_the_wait_up_to_five_minutes_and_an_answer_ends_that() -> None:
+    looked, waits, at = search(), [], 1000.0
+    for _ in range(6):
+        looked.add(Found(Finding.NO_ANSWER, "?"), at, at, True)
+        waits.append(looked.next_s - at)
+        at = looked.next_s
+    assert waits == [60, 120, 240, 300, 300, 300]
+    looked.add(ABSENT, at, at, True)
+    assert looked.next_s - at == PATIENCE.every_s
+
+
+def test_a_longer_interval_than_the_longest_wait_is_kept() -> None:
+    assert wait_s(900.0, 4) == 900.0
+    assert wait_s(30.0, 10_000) == WAIT_S_MAX
+
+
+_look = st.tuples(
+    st.sampled_from([kind for kind in Finding if kind not in PROOF]),
+    st.floats(0, 100),
+    st.booleans(),
+)
+
+
+@given(st.lists(_look, max_size=60), st.floats(0, 200), st.floats(0.01, 100))
+def test_absence_never_resolves_before_its_time_whatever_the_order_of_answers(
+    looks: list[tuple[Finding, float, bool]], settle_s: float, every_s: float
+) -> None:
+    looked = Search(Patience(settle_s, every_s), Status.IN_DOUBT, 0.0)
+    at, settled, counted = 0.0, 0, 0
+    for kind, pause_s, has_snapshot in looks:
+        at += pause_s
+        fact = looked.add(Found(kind, ""), at, at, has_snapshot)
+        settled += at >= settle_s and has_snapshot and kind in NOTHING_SEEN
+        counted = 0 if kind is Finding.UNCLEAR else counted + (kind in NOTHING_SEEN)
+        assert looked.next_s >= at + min(every_s, WAIT_S_MAX)
+        assert fact in (None, Fact.NOT_FOUND)
+        if fact is Fact.NOT_FOUND:
+            assert kind in NOTHING_SEEN and has_snapshot
+            assert at >= settle_s + (LOOKS - 1) * every_s * 0.999
+            assert min(settled, counted) >= LOOKS
