@@ -18,8 +18,9 @@ import trio
 
 from recorder.cli.run import tune_interpreter
 from recorder.config import read_settings
-from recorder.daemon import World, run_until_signal
+from recorder.daemon import run_until_signal
 from recorder.log.event import Event
+from recorder.world import World
 
 latencies_us: list[int] = []
 moments: list[float] = []

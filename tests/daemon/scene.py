@@ -21,8 +21,9 @@ from attrs import define, evolve, field
 from sqlalchemy import Connection, create_engine, text
 
 from recorder.config import Settings, read_settings
-from recorder.daemon import World, run_daemon
+from recorder.daemon import run_daemon
 from recorder.simulator import Simulator, SimulatorConfig, serve
+from recorder.world import World
 
 #: Longer than anything here takes on a slow machine.
 PATIENCE_S = 30.0

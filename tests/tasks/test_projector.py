@@ -15,8 +15,8 @@ from attrs import define, evolve, field
 from sqlalchemy import Connection, text
 
 from recorder.clock import SystemClock
-from recorder.daemon import _projection_fold
 from recorder.log.event import EMPTY_HEAD, Draft, Event, Head, Note
+from recorder.parts import projection_fold
 from recorder.projections.balances import Balances
 from recorder.storage.append import append
 from recorder.storage.engine import Database, Kept, in_unit
@@ -72,7 +72,7 @@ def bench(database: Database, request: pytest.FixtureRequest) -> Bench:
     committed, notes = Committed({"main": 0}), list[tuple[Note, dict[str, object]]]()
     projector = Projector(
         "main",
-        _projection_fold(Balances(), "main"),
+        projection_fold(Balances(), "main"),
         ThreadRunner(database.projector, kept=kept),
         ThreadRunner(database.reader) if database.dialect == "sqlite" else None,
         committed,

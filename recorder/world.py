@@ -1,0 +1,77 @@
+"""What the daemon takes from outside: clock, dice, network, threads.
+
+Whoever hands over another `World` runs the same daemon elsewhere: on a mock clock, on streams in
+memory, without threads.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+
+from attrs import field, frozen
+
+from recorder.clock import Clock, SystemClock
+from recorder.exchange.token_bucket import TokenBucket
+from recorder.log.event import Event
+from recorder.storage.engine import Database, Kept
+from recorder.tasks.exchange_time import ask_exchange_time_us
+from recorder.tasks.lease import this_holder
+from recorder.tasks.rest import Introduce, RestClient, open_rest
+from recorder.tasks.socket import OpenStream, open_network_stream
+from recorder.tasks.units import ThreadRunner, UnitRunner, WriteGate
+
+
+@frozen
+class Runners:
+    """How units are run: one for the log, one for other durable writes, one per reader or fold."""
+
+    log: UnitRunner
+    writer: UnitRunner
+    projector: Callable[[], UnitRunner]
+    reader: Callable[[], UnitRunner]
+    #: What all writers pass on SQLite, where there can be only one at a time.
+    gate: WriteGate | None = None
+    #: The connections that are closed at the end.
+    kept: tuple[Kept, ...] = ()
+
+    def close(self) -> None:
+        """Close what is kept open."""
+        for kept in self.kept:
+            kept.close()
+
+
+def thread_runners(database: Database) -> Runners:
+    """Return runners in worker threads; on SQLite all writers pass one gate, the log first."""
+    gate = WriteGate() if database.dialect == "sqlite" else None
+    # The log's thread, which is one, appends on a connection of its own and folds on another.
+    log, folds = Kept(database.writer), Kept(database.projector)
+    return Runners(
+        log=ThreadRunner(database.writer, gate, urgent=True, kept=log),
+        writer=ThreadRunner(database.writer, gate),
+        projector=partial(ThreadRunner, database.projector, gate, kept=folds),
+        reader=partial(ThreadRunner, database.reader),
+        gate=gate,
+        kept=(log, folds),
+    )
+
+
+#: (address, introduce, clock, bucket) → the account's client while it is needed.
+OpenRest = Callable[[str, Introduce, Clock, TokenBucket], AbstractAsyncContextManager[RestClient]]
+
+
+@frozen
+class World:
+    """What the daemon takes from outside."""
+
+    clock: Clock = field(factory=SystemClock)
+    dice: random.Random = field(factory=random.SystemRandom)
+    open_stream: OpenStream = open_network_stream
+    ask_exchange_time_us: Callable[[str], Awaitable[int | None]] = ask_exchange_time_us
+    open_rest: OpenRest = open_rest
+    runners: Callable[[Database], Runners] = thread_runners
+    holder: str = field(factory=this_holder)
+    #: For whoever measures: told in the log's thread of the events of each commit.
+    on_commit: Callable[[Sequence[Event]], None] = lambda events: None
