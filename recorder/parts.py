@@ -5,6 +5,7 @@ The order in which they start and stop is ``recorder.daemon``'s business.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from functools import partial
@@ -54,6 +55,8 @@ from recorder.tasks.resolver import Resolver
 from recorder.tasks.rest import Headers
 from recorder.tasks.wakeups import OutboxWatch
 from recorder.world import Runners, World
+
+log = logging.getLogger("recorder.daemon")
 
 #: REST requests at once, and a second: half of what VALR allows an address.
 REST_AT_ONCE, REST_PER_S = 20, 10.0
@@ -232,6 +235,8 @@ def sources_of(
         )
         keeper.on_trusted = commander.wake
         parts += [commander.run, OutboxWatch(name, database, commander.wake).run]
+    else:
+        log.info("%s: trading is off by configuration: what is queued waits", name)
     return parts
 
 
