@@ -1,0 +1,52 @@
+"""The SQL contract as SQLAlchemy metadata: every table, column and index.
+
+Migrations create the tables; this package lets the code name them, and a test holds both
+together on both databases. ``account`` leads every key, so that one statement distributes any
+table by account.
+"""
+
+from __future__ import annotations
+
+from recorder.storage.schema.base import metadata
+from recorder.storage.schema.commands import (
+    controls,
+    leases,
+    limits,
+    outbox,
+    outbox_lookups,
+    outbox_transitions,
+)
+from recorder.storage.schema.log import connections, events, fold_failures, gaps, projections
+from recorder.storage.schema.state import (
+    balance_history,
+    balances,
+    ledger,
+    open_orders,
+    order_history,
+    orders,
+    trades,
+    transfers,
+)
+
+__all__ = [
+    "balance_history",
+    "balances",
+    "connections",
+    "controls",
+    "events",
+    "fold_failures",
+    "gaps",
+    "leases",
+    "ledger",
+    "limits",
+    "metadata",
+    "open_orders",
+    "order_history",
+    "orders",
+    "outbox",
+    "outbox_lookups",
+    "outbox_transitions",
+    "projections",
+    "trades",
+    "transfers",
+]

@@ -1,0 +1,208 @@
+"""What the log folds into: balances, orders, trades, ledger, transfers."""
+
+from __future__ import annotations
+
+from sqlalchemy import Column, Index, Integer, Text, text
+
+from recorder.storage.columns import Amount, Flag, UtcTime
+from recorder.storage.schema.base import Long, table
+
+
+def _balance_amounts() -> list[Column[object]]:
+    return [
+        Column("available", Amount),
+        Column("reserved", Amount),
+        Column("total", Amount),
+        Column("lend_reserved", Amount),
+        Column("borrow_reserved", Amount),
+        Column("borrowed_amount", Amount),
+        Column("total_in_reference", Amount),
+        Column("total_in_reference_weighted", Amount),
+        Column("reference_currency", Text),
+        # stated: a frame said so. absent: a full snapshot no longer named the currency, so the
+        # amounts are zero by inference.
+        Column("basis", Text, nullable=False),
+        Column("updated_at", UtcTime),
+    ]
+
+
+balances = table(
+    "balances",
+    Column("currency", Text, nullable=False),
+    *_balance_amounts(),
+    Column("position", Long, nullable=False),
+    # The connection on which the exchange last named this currency.
+    Column("connection_id", Text),
+    key=("currency",),
+)
+
+balance_history = table(
+    "balance_history",
+    Column("currency", Text, nullable=False),
+    Column("position", Long, nullable=False),
+    *_balance_amounts(),
+    Column("received_at", UtcTime, nullable=False),
+    key=("currency", "position"),
+)
+
+
+def _order_terms() -> list[Column[object]]:
+    return [
+        Column("customer_order_id", Text),
+        Column("pair", Text),
+        Column("side", Text),
+        Column("type", Text),
+        Column("time_in_force", Text),
+        Column("allow_margin", Flag),
+        Column("price", Amount),
+        Column("stop_price", Amount),
+        Column("original_quantity", Amount),
+        Column("remaining_quantity", Amount),
+        # The exchange's own word, as it came.
+        Column("status", Text),
+        Column("created_at", UtcTime),
+        Column("updated_at", UtcTime),
+    ]
+
+
+open_orders = table(
+    "open_orders",
+    Column("order_id", Text, nullable=False),
+    *_order_terms(),
+    Column("filled_percentage", Amount),
+    Column("position", Long, nullable=False),
+    key=("order_id",),
+)
+
+orders = table(
+    "orders",
+    Column("order_id", Text, nullable=False),
+    *_order_terms(),
+    # Ours: one of projections.orders.STATES.
+    Column("state", Text, nullable=False),
+    Column("live", Flag, nullable=False),
+    # True while the last full list named it.
+    Column("listed", Flag, nullable=False),
+    Column("executed_quantity", Amount),
+    # Of the latest execution, as the exchange stated it.
+    Column("executed_price", Amount),
+    # Over the executions that were seen: their quantity, the sum of price times quantity, and what
+    # remained after the last of them (each execution leaves less, a repeated frame doesn't).
+    Column("counted_quantity", Amount),
+    Column("counted_remaining", Amount),
+    Column("executed_value", Amount),
+    Column("counted_fee", Amount),
+    # executed_value over counted_quantity, rounded to 18 places. It and the fee are null where an
+    # execution was missed: what was counted is then less than what was executed.
+    Column("average_price", Amount),
+    Column("fee", Amount),
+    Column("fee_currency", Text),
+    Column("reason", Text),
+    Column("connection_id", Text),
+    Column("first_position", Long, nullable=False),
+    Column("last_position", Long, nullable=False),
+    key=("order_id",),
+)
+Index(
+    "orders_live",
+    orders.c.account,
+    orders.c.order_id,
+    postgresql_where=text("live"),
+    sqlite_where=text("live = 1"),
+)
+Index(
+    "orders_executed",
+    orders.c.account,
+    orders.c.pair,
+    orders.c.last_position,
+    postgresql_where=text("executed_price IS NOT NULL"),
+    sqlite_where=text("executed_price IS NOT NULL"),
+)
+Index("orders_customer_order_id", orders.c.account, orders.c.customer_order_id)
+
+order_history = table(
+    "order_history",
+    Column("order_id", Text, nullable=False),
+    Column("position", Long, nullable=False),
+    Column("event_type", Text, nullable=False),
+    Column("status", Text),
+    Column("state", Text, nullable=False),
+    # False where a newer statement stood already when this one came.
+    Column("applied", Flag, nullable=False),
+    Column("price", Amount),
+    Column("original_quantity", Amount),
+    Column("remaining_quantity", Amount),
+    Column("executed_price", Amount),
+    Column("executed_quantity", Amount),
+    Column("executed_fee", Amount),
+    Column("reason", Text),
+    Column("updated_at", UtcTime),
+    Column("received_at", UtcTime, nullable=False),
+    key=("order_id", "position"),
+)
+
+trades = table(
+    "trades",
+    Column("position", Long, nullable=False),
+    Column("trade_id", Text),
+    Column("order_id", Text),
+    Column("customer_order_id", Text),
+    Column("pair", Text),
+    Column("side", Text),
+    Column("price", Amount),
+    Column("quantity", Amount),
+    Column("fee", Amount),
+    Column("fee_currency", Text),
+    Column("traded_at", UtcTime),
+    Column("received_at", UtcTime, nullable=False),
+    key=("position",),
+)
+Index("trades_trade_id", trades.c.account, trades.c.trade_id, unique=True)
+Index("trades_order_id", trades.c.account, trades.c.order_id)
+Index("trades_pair", trades.c.account, trades.c.pair, trades.c.position)
+
+ledger = table(
+    "ledger",
+    Column("position", Long, nullable=False),
+    Column("transaction_id", Text),
+    Column("type", Text),
+    Column("description", Text),
+    Column("debit_currency", Text),
+    Column("debit_value", Amount),
+    Column("credit_currency", Text),
+    Column("credit_value", Amount),
+    Column("fee_currency", Text),
+    Column("fee_value", Amount),
+    Column("order_id", Text),
+    Column("pair", Text),
+    Column("cost_per_coin", Amount),
+    Column("cost_per_coin_symbol", Text),
+    # additionalInfo as JSON text, whatever its shape.
+    Column("additional", Text),
+    Column("event_at", UtcTime),
+    Column("received_at", UtcTime, nullable=False),
+    key=("position",),
+)
+Index("ledger_transaction_id", ledger.c.account, ledger.c.transaction_id, unique=True)
+
+transfers = table(
+    "transfers",
+    Column("position", Long, nullable=False),
+    Column("transfer_id", Text, nullable=False),
+    Column("direction", Text, nullable=False),
+    Column("currency", Text),
+    Column("amount", Amount),
+    Column("fee", Amount),
+    Column("address", Text),
+    Column("transaction_hash", Text),
+    Column("network", Text),
+    Column("confirmations", Integer),
+    Column("confirmed", Flag),
+    Column("status", Text),
+    Column("reason", Text),
+    Column("created_at", UtcTime),
+    Column("last_position", Long, nullable=False),
+    Column("received_at", UtcTime, nullable=False),
+    key=("position",),
+)
+Index("transfers_transfer_id", transfers.c.account, transfers.c.transfer_id, unique=True)
