@@ -98,7 +98,9 @@ def log_writer(
         committed.add(events)
         for account, some in by_account(events).items():
             for projector in projectors[account]:
-                projector.fold_at_once(some)
+                # Whoever waits for a command to go waits for no table.
+                if not inbox.is_pressing:
+                    projector.fold_at_once(some)
 
     paces = {account.settings.name: account.pace for account in accounts}
 
@@ -229,12 +231,14 @@ def sources_of(
             link=account.link,
             pace=account.pace,
             reader=runners.reader(),
-            writer=runners.writer,
             clock=world.clock,
             may_send=keeper.is_trusted,
         )
         keeper.on_trusted = commander.wake
-        parts += [commander.run, OutboxWatch(name, database, commander.wake).run]
+        parts += [
+            commander.run,
+            OutboxWatch(name, database, commander.wake, lambda: commander.is_idle).run,
+        ]
     else:
         log.info("%s: trading is off by configuration: what is queued waits", name)
     return parts

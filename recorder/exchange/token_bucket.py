@@ -44,20 +44,32 @@ class TokenBucket:
         """Fill it."""
         self._level = self.capacity
 
-    def take(self, now_s: float, *, keep: float = 0.0) -> float:
-        """Take a token and return 0; or take none and return the seconds until one is there.
+    def take(self, now_s: float) -> float:
+        """Take a token and return 0; or take none and return the seconds until one is there."""
+        wait_s = self.wait_s(now_s)
+        if not wait_s:
+            self.spend(1)
+        return wait_s
 
-        Whoever has to ``keep`` tokens takes none while only so many are left for the others.
-        """
+    def level(self, now_s: float) -> float:
+        """Return how many tokens are there; below 0 where some were spent that weren't."""
         if now_s > self._filled_s:
             gained = (now_s - self._filled_s) * self.per_s
             self._level = min(self.capacity, self._level + gained)
             self._filled_s = now_s
-        if self._level >= 1 + keep:
-            self._level -= 1
+        return self._level
+
+    def wait_s(self, now_s: float, *, keep: float = 0.0) -> float:
+        """Return the seconds until one token is there and ``keep`` more for others; 0 for now."""
+        lacking = 1 + keep - self.level(now_s)
+        if lacking <= 0:
             return 0.0
         penalty_s = max(0.0, self._filled_s - now_s)
-        return max(WAIT_S_MIN, penalty_s + (1 + keep - self._level) / self.per_s)
+        return max(WAIT_S_MIN, penalty_s + lacking / self.per_s)
+
+    def spend(self, count: int) -> None:
+        """Take so many tokens, which were seen to be there."""
+        self._level -= count
 
     def penalise(self, now_s: float, for_s: float) -> None:
         """Give nothing for so long, and start empty then. A longer penalty is not shortened."""

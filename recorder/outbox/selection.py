@@ -68,6 +68,49 @@ class Wait:
 
 Choice = Send | Expire | Wait
 
+
+@frozen
+class Queue:
+    """What choosing needs: the beginning of the queue, the switch, and what is unsettled."""
+
+    rows: tuple[QueuedRow, ...]
+    switch: str
+    #: See `choose`.
+    unsettled: Mapping[str, int]
+    #: These are all that are queued.
+    is_whole: bool = False
+
+    @property
+    def is_short(self) -> bool:
+        """True where reading it again takes no longer than a few rows do."""
+        return self.is_whole and not self.unsettled
+
+
+@frozen
+class Allowance:
+    """How many commands may go now: of all kinds, or, with what is kept for them, cancels."""
+
+    others: int
+    cancels: int
+
+    def permits(self, row: QueuedRow, gone: int) -> bool:
+        """Tell whether one more may go behind so many."""
+        return gone < (self.cancels if row.command == CANCEL_ORDER else self.others)
+
+
+@frozen
+class Few:
+    """What goes next, in this order, and why no more does."""
+
+    rows: tuple[QueuedRow, ...]
+    #: Their time is over; they are to be marked.
+    expired: tuple[QueuedRow, ...]
+    #: The next one, if it has to wait for the pace.
+    paced: QueuedRow | None
+    #: Where nothing may go: when to look again. None: when something changes.
+    until: datetime | None
+
+
 _NOTHING: Mapping[str, int] = {}
 
 
@@ -84,18 +127,48 @@ def choose(
     ``unsettled`` has, for each pair, the lowest id of its rows whose fate isn't settled (and under
     ``*`` that of rows whose pairs nobody can tell); only rows that are ``in_order`` ask for it.
     """
-    expired = tuple(row for row in rows if row.expires_at is not None and row.expires_at <= now)
+    expired = tuple(row for row in rows if _is_over(row, now))
     if expired:
         return Expire(expired)
-    permitted = _PERMITTED.get(switch, frozenset()) if trading else frozenset()
+    queue = Queue(tuple(rows), switch if trading else SWITCH_OFF, unsettled)
+    ready, until = _ready(queue, now)
+    return Send(ready[0]) if ready else Wait(until)
+
+
+def choose_few(queue: Queue, now: datetime, most: int, allowance: Allowance) -> Few:
+    """Return what `choose` would choose one after the other, at most so many.
+
+    One that is ``in_order`` is the last: what may follow depends on what becomes of it.
+    """
+    few: list[QueuedRow] = []
+    expired = tuple(row for row in queue.rows if _is_over(row, now))
+    ready, until = _ready(queue, now)
+    for row in ready:
+        if len(few) == most:
+            break
+        if not allowance.permits(row, len(few)):
+            return Few(tuple(few), expired, row, None)
+        few.append(row)
+        if row.in_order:
+            break
+    return Few(tuple(few), expired, None, until)
+
+
+def _ready(queue: Queue, now: datetime) -> tuple[list[QueuedRow], datetime | None]:
+    """Return what may go now, in the order of going, and when more may."""
+    permitted = _PERMITTED.get(queue.switch, frozenset())
+    live = [row for row in queue.rows if not _is_over(row, now)]
     sendable = [
-        row for row in rows if row.command in permitted and not _must_follow(row, unsettled)
+        row for row in live if row.command in permitted and not _must_follow(row, queue.unsettled)
     ]
     ready = [row for row in sendable if row.not_before is None or row.not_before <= now]
-    if ready:
-        return Send(min(ready, key=_turn))
-    moments = [row.expires_at for row in rows] + [row.not_before for row in sendable]
-    return Wait(min((moment for moment in moments if moment is not None), default=None))
+    moments = [row.expires_at for row in live] + [row.not_before for row in sendable]
+    until = min((moment for moment in moments if moment is not None), default=None)
+    return sorted(ready, key=_turn), until
+
+
+def _is_over(row: QueuedRow, now: datetime) -> bool:
+    return row.expires_at is not None and row.expires_at <= now
 
 
 def _turn(row: QueuedRow) -> tuple[bool, int, int]:

@@ -22,7 +22,12 @@ from sqlalchemy.dialects import postgresql
 
 from recorder.log.digest import digest_event
 from recorder.log.event import Draft, Event, Head
-from recorder.storage.prepared import PIPELINED_BYTES_MAX, driver_connection, pipelined
+from recorder.storage.prepared import (
+    PIPELINED_BYTES_MAX,
+    driver_connection,
+    is_pipelined,
+    pipelined,
+)
 from recorder.storage.read import head as read_head
 from recorder.storage.schema import events
 from recorder.storage.times import time_text
@@ -57,10 +62,11 @@ def append(connection: Connection, heads: Mapping[str, Head], drafts: Sequence[D
     made = appended.events
     if connection.dialect.name == "sqlite":
         _insert_many(connection, made)
-    elif not is_little(made):
-        _copy(connection, made)
-    elif made:
+    elif is_pipelined(connection) or is_little(made):
+        # No COPY within a pipeline; whoever made one made sure that this is little.
         _send(connection, made)
+    else:
+        _copy(connection, made)
     return appended
 
 

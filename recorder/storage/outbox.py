@@ -198,22 +198,23 @@ def claim(
     return connection.execute(taken).rowcount == 1
 
 
-def refuse(
+def end_queued(
     connection: Connection,
     account: str,
     outbox_id: int,
+    status: Status,
     *,
     epoch: int,
     reason: str,
     now: datetime,
 ) -> bool:
-    """End a queued command that breaks a rule, if its account is ours; return whether it did."""
-    refused = (
+    """End a queued command that won't be sent, if its account is ours; return whether it did."""
+    ended = (
         update(outbox)
         .where(*_is(account, outbox_id, Status.QUEUED), _owned(account, epoch))
-        .values(status=Status.REFUSED, reason=reason, updated_at=now)
+        .values(status=status, reason=reason, updated_at=now)
     )
-    return connection.execute(refused).rowcount == 1
+    return connection.execute(ended).rowcount == 1
 
 
 def place(connection: Connection, account: str, outbox_id: int, position: int) -> None:

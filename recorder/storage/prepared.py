@@ -100,6 +100,18 @@ def pipelined(connection: Connection, weight: int) -> AbstractContextManager[obj
     return raw.pipeline() if weight <= PIPELINED_BYTES_MAX else nullcontext()
 
 
+def is_pipelined(connection: Connection) -> bool:
+    """Tell whether what is written now is only sent, and its outcome not yet known."""
+    raw = driver_connection(connection)
+    return isinstance(raw, psycopg.Connection) and bool(raw.pgconn.pipeline_status)
+
+
+def answered(connection: Connection) -> AbstractContextManager[object]:
+    """Do as `pipelined`, and know at the end what was answered, within another pipeline as well."""
+    raw = driver_connection(connection)
+    return raw.pipeline() if isinstance(raw, psycopg.Connection) else nullcontext()
+
+
 def prepare(
     dialect: Dialect, statement: Executable, names: Iterable[str] | None = None
 ) -> Prepared:

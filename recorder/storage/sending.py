@@ -8,7 +8,7 @@ caller goes the longer way.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -32,7 +32,7 @@ from recorder.exchange.commands import CANCEL_ORDER
 from recorder.outbox.selection import SWITCH_CANCEL_ONLY, SWITCH_OFF, SWITCH_ON, QueuedRow
 from recorder.outbox.states import Status
 from recorder.storage.columns import UtcTime
-from recorder.storage.prepared import Prepared, pipelined, prepare
+from recorder.storage.prepared import Prepared, answered, pipelined, prepare
 from recorder.storage.schema import controls, leases, limits, outbox
 
 _CHOOSING = [outbox.c[field.name] for field in attrs.fields(QueuedRow)]
@@ -69,34 +69,37 @@ def read_queue(
 def claim_unlimited(
     connection: Connection,
     account: str,
-    outbox_id: int,
+    claims: Sequence[Mapping[str, Any]],
     *,
     epoch: int,
     connection_id: str,
-    customer_order_id: str | None,
-    order_id: str | None,
     now: datetime,
-) -> bool:
-    """Do what `outbox.claim` does, where the account has no limits that the command could break.
+) -> list[bool]:
+    """Do what `outbox.claim` does for each, where the account has no limits that it could break.
 
-    False means as well that it has some, and then nothing was changed.
+    A claim has ``outbox_id``, ``customer_order_id`` and ``order_id``. False means as well that the
+    account has limits, and then nothing was changed of that row.
     """
-    values = {
+    named = {
         "of_account": account,
-        "of_row": outbox_id,
         "of_epoch": epoch,
         "to_connection": connection_id,
-        "to_customer_order_id": customer_order_id,
-        "to_order_id": order_id,
         "at_now": now,
     }
-    with pipelined(connection, 0):
+    claimed = []
+    with answered(connection):
         if connection.dialect.name != "sqlite":
             # As in `outbox.claim`; on SQLite this transaction is alone from its start.
-            _write(connection, "hold_lease", _hold_lease, values)
-            _write(connection, "hold_switch", _hold_switch, values)
-        claimed = _write(connection, "claim", _claim, values)
-    return bool(claimed.rowcount == 1)
+            _write(connection, "hold_lease", _hold_lease, named)
+            _write(connection, "hold_switch", _hold_switch, named)
+        for claim in claims:
+            ids = {
+                "of_row": claim["outbox_id"],
+                "to_customer_order_id": claim["customer_order_id"],
+                "to_order_id": claim["order_id"],
+            }
+            claimed.append(_write(connection, "claim", _claim, named | ids))
+    return [each.rowcount == 1 for each in claimed]
 
 
 def place(connection: Connection, account: str, outbox_id: int, position: int) -> None:

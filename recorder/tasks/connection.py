@@ -37,8 +37,9 @@ from recorder.exchange.frames import frame_type
 from recorder.exchange.pacing import ConnectPacing
 from recorder.exchange.session import Session, SessionSettings
 from recorder.log.event import Draft, Note, Origin, from_us, noted, storable_payload
+from recorder.storage.dispatch import Taken
 from recorder.tasks.inbox import Inbox, Submission
-from recorder.tasks.link import TOGETHER_MAX, WAITING_MAX, Link, Outgoing
+from recorder.tasks.link import WAITING_MAX, Dispatch, Link
 from recorder.tasks.socket import OpenStream, run_on_socket
 
 log = logging.getLogger("recorder.connection")
@@ -146,7 +147,7 @@ class ConnectionHolder:
         live.opened_ns = self.around.clock.monotonic_ns()
         live.is_open = True
         self._note(live, Note.CONNECTION_OPENED, {"url": self.url})
-        outbound, waiting = trio.open_memory_channel[Say | Outgoing](WAITING_MAX)
+        outbound, waiting = trio.open_memory_channel[Say | Dispatch](WAITING_MAX)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._send, live, socket, waiting)
@@ -160,7 +161,7 @@ class ConnectionHolder:
         self,
         live: Live,
         socket: WebSocketConnection,
-        outbound: trio.MemorySendChannel[Say | Outgoing],
+        outbound: trio.MemorySendChannel[Say | Dispatch],
     ) -> None:
         clock, inbox, session, name = (
             self.around.clock,
@@ -203,7 +204,7 @@ class ConnectionHolder:
             self._note(live, Note.READING_PAUSED, {"seconds": round(paused_s, 3)})
 
     async def _keep_time(
-        self, live: Live, outbound: trio.MemorySendChannel[Say | Outgoing]
+        self, live: Live, outbound: trio.MemorySendChannel[Say | Dispatch]
     ) -> None:
         while True:
             with trio.CancelScope() as live.alarm:
@@ -219,7 +220,7 @@ class ConnectionHolder:
     def _act(
         self,
         live: Live,
-        outbound: trio.MemorySendChannel[Say | Outgoing],
+        outbound: trio.MemorySendChannel[Say | Dispatch],
         actions: Iterable[Action],
     ) -> None:
         """Do what the session decided. Never waits."""
@@ -238,7 +239,7 @@ class ConnectionHolder:
                     raise action.error()
         self._set_alarm(live)
 
-    def _authenticated(self, live: Live, outbound: trio.MemorySendChannel[Say | Outgoing]) -> None:
+    def _authenticated(self, live: Live, outbound: trio.MemorySendChannel[Say | Dispatch]) -> None:
         live.authenticated_ns = self.around.clock.monotonic_ns()
         self._refusal_said = None
         log.info("%s: connected and authenticated", self.account.name)
@@ -248,58 +249,56 @@ class ConnectionHolder:
         self,
         live: Live,
         socket: WebSocketConnection,
-        waiting: trio.MemoryReceiveChannel[Say | Outgoing],
+        waiting: trio.MemoryReceiveChannel[Say | Dispatch],
     ) -> None:
         with waiting:
             async for item in waiting:
-                commands, others = _those_behind(item, waiting)
                 try:
-                    if commands:
-                        await self._send_commands(live, socket, commands)
-                    for say in others:
-                        self.inbox.put(self._sent(live, say.log_text))
-                        await socket.send_message(say.text)
+                    if isinstance(item, Dispatch):
+                        await self._send_commands(live, socket, item)
+                    else:
+                        self.inbox.put(self._sent(live, item.log_text))
+                        await socket.send_message(item.text)
                 except ConnectionClosed as error:
                     raise self._closed(live, error) from error
 
     async def _send_commands(
-        self, live: Live, socket: WebSocketConnection, commands: Sequence[Outgoing]
+        self, live: Live, socket: WebSocketConnection, dispatch: Dispatch
     ) -> None:
-        """Claim all, in one transaction where the log has it so; then send what was claimed."""
-        claims = [self._claiming(live, command) for command in commands]
-        written: list[Callable[[Connection], None]] = []
-        is_broken: ConnectionClosed | None = None
+        """Claim what may go, with its ``sent`` events, and send it once that is durable."""
+        claiming = _Claiming(dispatch, live.connection_id, partial(self._claim_drafts, live))
+        submission = Submission(
+            decide=claiming.decide, record=claiming.record, is_plain=dispatch.is_plain
+        )
+        written: list[tuple[Taken, int]] = []
         try:
-            for claim in claims:
-                self.inbox.put(claim)
-            for command, claim in zip(commands, claims, strict=True):
-                await claim.committed.wait()
-                if claim.outcome is None:
-                    continue
+            self.inbox.put(submission)
+            await submission.committed.wait()
+            dispatch.is_committed = True
+            # Of a claim's two events the second one is what was sent.
+            positions = (submission.outcome or ())[1::2]
+            for number, taken in enumerate(claiming.taken):
                 # Asleep since the claim, or cut off: the account may be another's by now.
-                if is_broken is None and command.may_go():
-                    try:
-                        await socket.send_message(command.text)
-                    except ConnectionClosed as error:
-                        is_broken = error
-                    else:
-                        written.append(partial(_written, command, claim.outcome[-1]))
-                        continue
-                self._note(live, Note.SEND_FAILED, _claim_facts(command))
-            if is_broken is not None:
-                raise is_broken
+                if not dispatch.may_go():
+                    self._note(live, Note.SEND_FAILED, _claim_facts(taken))
+                    continue
+                try:
+                    await socket.send_message(taken.text)
+                except ConnectionClosed:
+                    for unsent in claiming.taken[number:]:
+                        self._note(live, Note.SEND_FAILED, _claim_facts(unsent))
+                    raise
+                written.append((taken, positions[number]))
         finally:
             if written:
-                self.inbox.put(Submission((), record=partial(_all_written, written)))
-            for command in commands:
-                command.done.set()
+                self.inbox.put(_written(dispatch, written))
+            dispatch.done.set()
 
-    def _claiming(self, live: Live, command: Outgoing) -> Submission:
-        drafts = [
-            self._noted(live, Note.COMMAND_CLAIMED, _claim_facts(command)),
-            self._sent(live, command.text),
+    def _claim_drafts(self, live: Live, taken: Taken) -> list[Draft]:
+        return [
+            self._noted(live, Note.COMMAND_CLAIMED, _claim_facts(taken)),
+            self._sent(live, taken.text),
         ]
-        return Submission(drafts, partial(_claim, command, live.connection_id), command.placed)
 
     def _closed(self, live: Live, error: ConnectionClosed) -> SessionLost:
         code = error.reason.code if error.reason else None
@@ -385,43 +384,36 @@ class ConnectionHolder:
         return self.around.clock.monotonic_ns() / 1e9
 
 
-def _claim(command: Outgoing, connection_id: str, connection: Connection) -> bool:
-    return command.claim(connection, connection_id)
+@define(eq=False)
+class _Claiming:
+    """One dispatch in the log's transaction, and what the last try of it took."""
+
+    dispatch: Dispatch
+    connection_id: str
+    drafts: Callable[[Taken], list[Draft]]
+    taken: Sequence[Taken] = ()
+
+    def decide(self, connection: Connection) -> list[Draft]:
+        """Take what may go; return the events of that."""
+        self.taken = self.dispatch.take(connection, self.connection_id)
+        return [draft for taken in self.taken for draft in self.drafts(taken)]
+
+    def record(self, connection: Connection, positions: Sequence[int]) -> None:
+        """Record where the ``sent`` events stand."""
+        self.dispatch.place(connection, self.taken, positions[1::2])
 
 
-def _claim_facts(command: Outgoing) -> dict[str, object]:
-    return {"outbox_id": command.outbox_id, "client_msg_id": command.client_msg_id}
+def _claim_facts(taken: Taken) -> dict[str, object]:
+    return {"outbox_id": taken.outbox_id, "client_msg_id": taken.client_msg_id}
 
 
-def _written(command: Outgoing, position: int, connection: Connection) -> None:
-    command.written(connection, position)
+def _written(dispatch: Dispatch, written: Sequence[tuple[Taken, int]]) -> Submission:
+    taken, positions = [each for each, _ in written], [position for _, position in written]
 
+    def record(connection: Connection, _: Sequence[int]) -> None:
+        dispatch.written(connection, taken, positions)
 
-def _all_written(
-    written: Sequence[Callable[[Connection], None]],
-    connection: Connection,
-    _positions: Sequence[int],
-) -> None:
-    for mark in written:
-        mark(connection)
-
-
-def _those_behind(
-    first: Say | Outgoing, waiting: trio.MemoryReceiveChannel[Say | Outgoing]
-) -> tuple[list[Outgoing], list[Say]]:
-    """Return the commands to send together, and what is to be said behind them."""
-    if isinstance(first, Say):
-        return [], [first]
-    commands = [first]
-    while len(commands) < TOGETHER_MAX:
-        try:
-            item = waiting.receive_nowait()
-        except (trio.WouldBlock, trio.EndOfChannel):
-            break
-        if isinstance(item, Say):
-            return commands, [item]
-        commands.append(item)
-    return commands, []
+    return Submission(record=record, is_plain=True)
 
 
 def _skew_text(skew_s: float | None) -> str:

@@ -30,16 +30,19 @@ BATCH_BYTES_MAX = 4 * 1024 * 1024
 
 @define(eq=False)
 class Submission:
-    """Drafts that are appended only if ``permit`` returns true in the same transaction.
+    """Drafts that are appended together with row changes, durable together or not at all.
 
-    ``permit(connection)`` runs before the append, ``record(connection, positions)`` after it, both
-    in the transaction; they must be repeatable, because a transaction that failed is run again.
-    ``outcome`` is set after the COMMIT: the positions given, or None where it was not permitted.
+    ``decide(connection)`` runs in the transaction, before the append, and returns the drafts, or
+    none, or None to leave it at that; without it they are ``drafts``. ``record(connection,
+    positions)`` runs after the append. Both must be repeatable, because a transaction that failed
+    is run again. ``outcome`` is set after the COMMIT: the positions given, or None.
     """
 
-    drafts: Sequence[Draft]
-    permit: Callable[[Connection], bool] | None = None
+    drafts: Sequence[Draft] = ()
+    decide: Callable[[Connection], Sequence[Draft] | None] | None = None
     record: Callable[[Connection, Sequence[int]], None] | None = None
+    #: Both use `storage.prepared` alone and decide upon little, so the whole may be a pipeline.
+    is_plain: bool = False
     outcome: Sequence[int] | None = None
     committed: trio.Event = field(factory=trio.Event)
 
@@ -59,6 +62,8 @@ class Inbox:
     _taken: int = 0
     _closed: bool = False
     _is_waited_for: bool = False
+    #: Submissions that wait: somebody waits for those.
+    _submissions: int = 0
     _arrival: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot)
     _room: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot)
 
@@ -72,11 +77,17 @@ class Inbox:
         """True when more waits than one transaction takes."""
         return self.frames > BATCH_FRAMES_MAX
 
+    @property
+    def is_pressing(self) -> bool:
+        """True when somebody waits for what is to be written next."""
+        return self._submissions > 0
+
     def put(self, entry: Entry) -> None:
         """Queue an entry, full or not. For facts of our own, and for frames after `wait_room`."""
         if self._closed:
             raise trio.ClosedResourceError("the log takes nothing more")
         self._entries.append(entry)
+        self._submissions += type(entry) is Submission
         self.frames += 1
         self.bytes += _weight(entry)
         if self._is_waited_for:
@@ -112,6 +123,7 @@ class Inbox:
             entry = self._entries.popleft()
             weight += _weight(entry)
             batch.append(entry)
+            self._submissions -= type(entry) is Submission
         # The batch keeps its room until it is durable: what is held in memory stays bounded.
         self._taken = weight
         return batch

@@ -1,37 +1,38 @@
-"""Where the commander meets the socket: whether there is one, and how to hand it a command."""
+"""Where the commander meets the socket: whether there is one, and how to hand it commands."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 import trio
-from attrs import define, field, frozen
+from attrs import define, field
 from sqlalchemy import Connection
 
-#: Commands and PINGs waiting for the socket. More means that the exchange no longer reads.
+from recorder.storage.dispatch import Taken
+
+#: Dispatches and PINGs waiting for the socket. More means that the exchange no longer reads.
 WAITING_MAX = 64
-#: Commands claimed in one transaction. A crash puts all of them into doubt, so they are few.
-TOGETHER_MAX = 8
 
 
-@frozen
-class Outgoing:
-    """A command on its way out.
+@define(eq=False)
+class Dispatch:
+    """Commands on their way out, which ones being decided at the last moment.
 
-    ``claim`` runs in the transaction that also writes the ``sent`` event and says whether the row
-    may go; ``placed`` records that event's position; ``written`` follows once the bytes are with
-    the kernel. All three are repeatable units.
+    ``take`` runs in the transaction that also writes the ``sent`` events and returns what may go on
+    this connection; ``place`` records those events' positions in it; ``written`` follows once the
+    bytes of some are with the kernel. All three are repeatable.
     """
 
-    text: str
-    outbox_id: int
-    client_msg_id: str
-    claim: Callable[[Connection, str], bool]
-    placed: Callable[[Connection, Sequence[int]], None]
-    written: Callable[[Connection, int], None]
+    take: Callable[[Connection, str], Sequence[Taken]]
+    place: Callable[[Connection, Sequence[Taken], Sequence[int]], None]
+    written: Callable[[Connection, Sequence[Taken], Sequence[int]], None]
     #: Asked once more before the first byte: time may have passed since the claim.
-    may_go: Callable[[], bool] = lambda: True
-    #: Set when the socket's task is through with it, sent or not.
+    may_go: Callable[[], bool]
+    #: ``take`` and ``place`` are as plain as `Submission.is_plain` says.
+    is_plain: bool = False
+    #: True once what was taken is durable.
+    is_committed: bool = False
+    #: Set when the socket's task is through with it.
     done: trio.Event = field(factory=trio.Event)
 
 
@@ -39,11 +40,11 @@ class Outgoing:
 class Link:
     """The account's present connection, if it is authenticated."""
 
-    _channel: trio.MemorySendChannel[Outgoing] | None = None
+    _channel: trio.MemorySendChannel[Dispatch] | None = None
     _up: trio.Event = field(factory=trio.Event)
     _handing: trio.CancelScope = field(factory=trio.CancelScope)
 
-    def open(self, channel: trio.MemorySendChannel[Outgoing]) -> None:
+    def open(self, channel: trio.MemorySendChannel[Dispatch]) -> None:
         """Say that commands may go through this channel."""
         self._channel = channel
         self._up.set()
@@ -65,30 +66,27 @@ class Link:
         """Return when commands may go."""
         await self._up.wait()
 
-    async def hand_over(self, *commands: Outgoing) -> None:
-        """Give commands to the socket's task, in order; return when that is through with them.
+    async def hand_over(self, dispatch: Dispatch) -> None:
+        """Give a dispatch to the socket's task; return when that is through with it.
 
-        Those handed over together may share a transaction. Returns as well when the connection
-        ends first. What became of a command then, the row and the log say: it may be queued still,
-        or claimed.
+        Returns as well when the connection ends first. What became of its commands then, the rows
+        and the log say: they may be queued still, or claimed.
         """
         if self._channel is None:
             return
         with trio.CancelScope() as self._handing:
             try:
-                for command in commands:
-                    await _send(self._channel, command)
+                await _send(self._channel, dispatch)
             except trio.BrokenResourceError:
                 # The session's sender is gone already, and the session is about to say so.
                 self.close()
                 return
-            for command in commands:
-                await command.done.wait()
+            await dispatch.done.wait()
 
 
-async def _send(channel: trio.MemorySendChannel[Outgoing], command: Outgoing) -> None:
-    """Put a command into the channel, before anybody else runs if there is room."""
+async def _send(channel: trio.MemorySendChannel[Dispatch], dispatch: Dispatch) -> None:
+    """Put it into the channel, before anybody else runs if there is room."""
     try:
-        channel.send_nowait(command)
+        channel.send_nowait(dispatch)
     except trio.WouldBlock:
-        await channel.send(command)
+        await channel.send(dispatch)

@@ -39,6 +39,8 @@ RETRY_FIRST_S = 0.05
 RETRY_LONGEST_S = 5.0
 #: A database that is away is spoken of at most this often.
 COMPLAIN_EVERY_S = 10.0
+#: So many plain submissions are still a small batch.
+PLAIN_MAX = 4
 
 
 @frozen
@@ -150,9 +152,10 @@ class Complaint:
 
 
 def _is_blind(batch: Sequence[Entry]) -> bool:
-    """Tell a small batch that is only written and asks the database nothing."""
+    """Tell a small batch whose statements can be sent without waiting for each other."""
     drafts = [entry for entry in batch if isinstance(entry, Draft)]
-    return len(drafts) == len(batch) and is_little(drafts)
+    is_plain = all(entry.is_plain for entry in _submissions(batch))
+    return is_plain and len(batch) <= len(drafts) + PLAIN_MAX and is_little(drafts)
 
 
 def append_batch(
@@ -161,7 +164,7 @@ def append_batch(
     batch: Sequence[Entry],
     staged: list[Appended],
 ) -> Appended:
-    """Append a batch in one transaction: permits, then events, then the rows that follow them.
+    """Append a batch in one transaction: decide, then events, then the rows that follow them.
 
     The result also goes to ``staged`` before COMMIT, for the case that nobody learns of it.
     """
@@ -170,11 +173,13 @@ def append_batch(
     for entry in batch:
         if isinstance(entry, Draft):
             drafts.append(entry)
-        elif entry.permit is None or entry.permit(connection):
-            spans.append(slice(len(drafts), len(drafts) + len(entry.drafts)))
-            drafts.extend(entry.drafts)
-        else:
+            continue
+        decided = entry.decide(connection) if entry.decide else entry.drafts
+        if decided is None:
             spans.append(None)
+        else:
+            spans.append(slice(len(drafts), len(drafts) + len(decided)))
+            drafts.extend(decided)
     appended = append(connection, heads, drafts)
     positions = [span and [event.position for event in appended.events[span]] for span in spans]
     for submission, given in zip(_submissions(batch), positions, strict=True):

@@ -32,6 +32,8 @@ log = logging.getLogger("recorder.wakeups")
 
 #: After a write to the WAL SQLite's data version is looked at this often …
 LOOK_S = 0.0005
+#: (or this, while the commander is busy and reads the queue again anyway)
+BUSY_LOOK_S = 0.005
 #: … until it has changed, and nothing was written since for so long.
 LOOK_ON_S = 0.01
 #: The net under the kernel's word: the data version is looked at this often anyway.
@@ -104,6 +106,8 @@ class OutboxWatch:
     account: str
     database: Database
     wake: Callable[[], None]
+    #: Whether who is woken waits for it. If not, it looks by itself before it waits.
+    is_waited_for: Callable[[], bool] = lambda: True
 
     async def run(self) -> None:
         """Watch for ever."""
@@ -155,7 +159,7 @@ class OutboxWatch:
             # Whoever wrote may still be syncing; or has rolled back, and then nothing comes.
             not is_seen and now < written_at + UNTOLD_LOOK_S
         ):
-            await trio.sleep(LOOK_S)
+            await trio.sleep(LOOK_S if self.is_waited_for() else BUSY_LOOK_S)
             if watch.take():
                 written_at, is_seen = trio.current_time(), False
             if self._look(look):

@@ -12,11 +12,12 @@ import pytest
 from sqlalchemy import insert
 
 from recorder.errors import Refused
+from recorder.outbox.states import Status
 from recorder.storage import schema
 from recorder.storage.engine import Database, in_unit
 from recorder.storage.leases import take
 from recorder.storage.limits import broken_limit, count_open_orders, last_price
-from recorder.storage.outbox import change_status, queued, refuse
+from recorder.storage.outbox import change_status, end_queued, queued
 from recorder.storage.strict_order import first_unsettled
 from tests.storage.drafts import NOW, run_sql
 from tests.storage.orders import LIMIT, queue
@@ -320,8 +321,8 @@ def test_only_the_accounts_owner_refuses(database: Database) -> None:
     outbox_id = queue(database)
 
     def refused(epoch: int) -> bool:
-        said = partial(refuse, epoch=epoch, reason="max_value: x", now=NOW)
-        return in_unit(database.writer, said, "main", outbox_id)
+        said = partial(end_queued, epoch=epoch, reason="max_value: x", now=NOW)
+        return in_unit(database.writer, said, "main", outbox_id, Status.REFUSED)
 
     assert [refused(2), refused(1), refused(1)] == [False, True, False]
     assert run_sql(database, "SELECT status, reason FROM outbox") == [("refused", "max_value: x")]

@@ -34,19 +34,14 @@ def queue(database: Database, command: str = "PLACE_LIMIT_ORDER", **given: Any) 
 
 
 def claimed(database: Database, outbox_id: int, *, epoch: int = 1, now: datetime = NOW) -> bool:
-    return in_unit(
+    claim = {"outbox_id": outbox_id, "customer_order_id": "r-1", "order_id": None}
+    (is_claimed,) = in_unit(
         database.writer,
         lambda c: sending.claim_unlimited(
-            c,
-            "main",
-            outbox_id,
-            epoch=epoch,
-            connection_id="c-1",
-            customer_order_id="r-1",
-            order_id=None,
-            now=now,
+            c, "main", [claim], epoch=epoch, connection_id="c-1", now=now
         ),
     )
+    return is_claimed
 
 
 def do(database: Database, statement: str) -> None:

@@ -5,24 +5,22 @@ from __future__ import annotations
 import trio
 import trio.testing
 
-from recorder.tasks.link import Link, Outgoing
+from recorder.tasks.link import Dispatch, Link
 
 
-def command() -> Outgoing:
+def command() -> Dispatch:
     """Return a command that nobody may claim: a link never looks inside."""
-    return Outgoing(
-        "{}",
-        1,
-        "m-1",
-        claim=lambda *_: False,
-        placed=lambda *_: None,
+    return Dispatch(
+        take=lambda *_: (),
+        place=lambda *_: None,
         written=lambda *_: None,
+        may_go=lambda: True,
     )
 
 
 async def test_a_command_is_handed_over_until_the_sender_is_through_with_it() -> None:
     link = Link()
-    outbound, waiting = trio.open_memory_channel[Outgoing](1)
+    outbound, waiting = trio.open_memory_channel[Dispatch](1)
     link.open(outbound)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(link.hand_over, command())
@@ -32,7 +30,7 @@ async def test_a_command_is_handed_over_until_the_sender_is_through_with_it() ->
 
 async def test_handing_over_ends_with_the_session() -> None:
     link = Link()
-    outbound, _waiting = trio.open_memory_channel[Outgoing](1)
+    outbound, _waiting = trio.open_memory_channel[Dispatch](1)
     link.open(outbound)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(link.hand_over, command())
@@ -43,7 +41,7 @@ async def test_handing_over_ends_with_the_session() -> None:
 
 async def test_a_sender_that_is_gone_already_is_the_end_of_the_session() -> None:
     link = Link()
-    outbound, waiting = trio.open_memory_channel[Outgoing](1)
+    outbound, waiting = trio.open_memory_channel[Dispatch](1)
     link.open(outbound)
     waiting.close()
 

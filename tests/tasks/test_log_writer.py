@@ -188,14 +188,14 @@ async def test_a_second_writer_is_fenced_off_by_the_position(bench: Bench) -> No
     assert [event.payload for event in log_of(bench.database)] == ["the other's"]
 
 
-async def test_a_submission_that_is_not_permitted_leaves_no_event(bench: Bench) -> None:
-    refused = Submission([draft("refused")], permit=lambda connection: False)
+async def test_a_submission_that_decides_on_nothing_leaves_no_event(bench: Bench) -> None:
+    refused = Submission([draft("refused")], lambda connection: None)
     recorded: list[Sequence[int]] = []
 
     def record(connection: Connection, positions: Sequence[int]) -> None:
         recorded.append(positions)
 
-    permitted = Submission([draft("a"), draft("b")], lambda connection: True, record)
+    permitted = Submission((), lambda connection: [draft("a"), draft("b")], record)
     for entry in (draft("first"), refused, permitted, draft("last")):
         bench.inbox.put(entry)
     await bench.drain()
