@@ -237,11 +237,22 @@ def sources_of(
         keeper.on_trusted = commander.wake
         parts += [
             commander.run,
-            OutboxWatch(name, database, commander.wake, lambda: commander.is_idle).run,
+            _outbox_watch(commander, database, runners).run,
         ]
     else:
         log.info("%s: trading is off by configuration: what is queued waits", name)
     return parts
+
+
+def _outbox_watch(commander: Commander, database: Database, runners: Runners) -> OutboxWatch:
+    gate = runners.gate
+    return OutboxWatch(
+        commander.account,
+        database,
+        commander.wake,
+        is_waited_for=lambda: commander.is_idle,
+        is_writing=lambda: gate is not None and gate.is_held,
+    )
 
 
 def _resolver(

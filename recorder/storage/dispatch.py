@@ -43,6 +43,8 @@ class Terms:
     together_part: int
     #: … and never more than so many.
     together_max: int
+    #: Where the next event will stand. Each command makes two: its claim, and what is sent.
+    next_position: int
 
 
 @frozen
@@ -52,6 +54,8 @@ class Taken:
     outbox_id: int
     client_msg_id: str
     text: str
+    #: Where its ``sent`` event was going to stand when it was claimed.
+    expected_position: int
 
 
 @frozen
@@ -158,14 +162,14 @@ class Taking:
         self, encoded: Sequence[tuple[QueuedRow, Encoded]]
     ) -> list[tuple[QueuedRow, Encoded]]:
         """Claim those that no limit concerns; return the others."""
-        claims = [_claim_of(row, each) for row, each in encoded]
+        claims = [_claim_of(*each, self._position(ahead)) for ahead, each in enumerate(encoded)]
         outcomes = sending.claim_unlimited(
             self.connection, self.account, claims, **self._named(), now=self.now
         )
         missed = []
-        for (row, each), is_ours in zip(encoded, outcomes, strict=True):
+        for (row, each), claim, is_ours in zip(encoded, claims, outcomes, strict=True):
             if is_ours:
-                self._took(row, each)
+                self._took(row, each, claim["sent_position"])
             else:
                 missed.append((row, each))
         return missed
@@ -175,17 +179,21 @@ class Taking:
         broken = broken_limit(self.connection, self.account, row.command, row.payload)
         if broken is not None:
             return self._refuse(row, f"{broken.rule}: {broken.message}")
-        claim = _claim_of(row, encoded)
+        claim = _claim_of(row, encoded, self._position(0))
         is_ours = outbox.claim(
             self.connection, self.account, **claim, **self._named(), now=self.now
         )
         if is_ours:
-            self._took(row, encoded)
+            self._took(row, encoded, claim["sent_position"])
         return is_ours
 
-    def _took(self, row: QueuedRow, encoded: Encoded) -> None:
+    def _position(self, ahead: int) -> int:
+        """Return where the ``sent`` event of the next row but so many stands, if all are taken."""
+        return self.terms.next_position + 2 * (len(self.taken) + ahead) + 1
+
+    def _took(self, row: QueuedRow, encoded: Encoded, position: int) -> None:
         self.gone.add(row.outbox_id)
-        self.taken.append(Taken(row.outbox_id, row.client_msg_id, encoded.text))
+        self.taken.append(Taken(row.outbox_id, row.client_msg_id, encoded.text, position))
 
     def _refuse(self, row: QueuedRow, reason: str) -> bool:
         is_refused = self._end(row, Status.REFUSED, reason)
@@ -213,11 +221,12 @@ class Taking:
         return evolve(queue, rows=left) if left or queue.is_whole else None
 
 
-def _claim_of(row: QueuedRow, encoded: Encoded) -> dict[str, Any]:
+def _claim_of(row: QueuedRow, encoded: Encoded, sent_position: int) -> dict[str, Any]:
     return {
         "outbox_id": row.outbox_id,
         "customer_order_id": encoded.customer_order_id,
         "order_id": encoded.order_id,
+        "sent_position": sent_position,
     }
 
 

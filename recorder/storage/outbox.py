@@ -19,6 +19,8 @@ from attrs import frozen
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Dialect,
+    bindparam,
     exists,
     insert,
     literal_column,
@@ -28,11 +30,15 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.sql.base import Executable
+from sqlalchemy.types import TypeEngine
 
 from recorder.errors import Refused, StorageUnavailable
 from recorder.exchange.commands import CANCEL_ORDER
 from recorder.outbox.selection import SWITCH_CANCEL_ONLY, SWITCH_OFF, SWITCH_ON, QueuedRow
 from recorder.outbox.states import UNRESOLVED, Status
+from recorder.storage.columns import Flag, UtcTime
+from recorder.storage.prepared import Prepared, prepare
 from recorder.storage.schema import controls, leases, orders, outbox, projections
 
 # Spelt out, because with a bound parameter SQLite can't see that a partial index answers the
@@ -77,6 +83,7 @@ class OutboxRow:
 
 
 _WHOLE = [outbox.c[field.name] for field in attrs.fields(OutboxRow)]
+_KINDS = [column.type for column in _WHOLE]
 _CHOOSING = [outbox.c[field.name] for field in attrs.fields(QueuedRow)]
 
 
@@ -166,9 +173,11 @@ def claim(
     customer_order_id: str | None,
     order_id: str | None,
     now: datetime,
+    sent_position: int | None = None,
 ) -> bool:
     """Take a queued command for sending; return whether it was there to be taken.
 
+    ``sent_position`` is where its ``sent`` event will stand, if that is known (`sending.place`).
     It is not, if it isn't queued any more, its time isn't now, the lease isn't ours (or was given
     back), or the switch forbids it. Before COMMIT returned, nothing of it may be sent.
     """
@@ -192,6 +201,7 @@ def claim(
             connection_id=connection_id,
             customer_order_id=customer_order_id,
             order_id=order_id,
+            sent_position=sent_position,
             updated_at=now,
         )
     )
@@ -217,37 +227,6 @@ def end_queued(
     return connection.execute(ended).rowcount == 1
 
 
-def place(connection: Connection, account: str, outbox_id: int, position: int) -> None:
-    """Record the position of the ``sent`` event, in the transaction that claims and appends it.
-
-    Whoever judges answers by it never has to guess whether they stand before or behind it.
-    """
-    placed = (
-        update(outbox)
-        .where(*_is(account, outbox_id, Status.SENDING))
-        .values(sent_position=position)
-    )
-    connection.execute(placed)
-
-
-def mark_sent(
-    connection: Connection, account: str, outbox_id: int, position: int, now: datetime
-) -> bool:
-    """Say that the bytes are with the kernel; ``position`` is that of the ``sent`` event.
-
-    Where the answer came first, the command may be on its way a second time by now: that sending
-    is not the one that is spoken of.
-    """
-    sending = outbox.c.sent_position
-    written = (
-        update(outbox)
-        .where(*_is(account, outbox_id, Status.SENDING))
-        .where(or_(sending.is_(None), sending == position))
-        .values(status=Status.SENT, updated_at=now, sent_position=position)
-    )
-    return connection.execute(written).rowcount == 1
-
-
 def change_status(
     connection: Connection,
     /,
@@ -263,43 +242,77 @@ def change_status(
 
     A change that no command may make raises Refused (through `in_unit`).
     """
-    change = (
-        update(outbox)
-        .where(*_is(account, outbox_id, from_status))
-        .values(status=to_status, updated_at=now, **columns)
-    )
-    return connection.execute(change).rowcount == 1
+    values = {f"to_{name}": value for name, value in columns.items()} | {
+        "of_account": account,
+        "of_row": outbox_id,
+        "from_status": from_status,
+        "to_status": to_status,
+        "to_updated_at": now,
+    }
+    done = _changing(connection.dialect, frozenset(columns)).write(connection, [values])
+    return bool(done.rowcount == 1)
 
 
-def mark_in_doubt(connection: Connection, account: str, *, reason: str, now: datetime) -> list[int]:
-    """Put every command into doubt that may have gone out unanswered; return their ids.
+def _changing(dialect: Dialect, columns: frozenset[str]) -> Prepared:
+    """Return the statement that changes the status and these columns."""
+    if (dialect.name, columns) not in _CHANGING:
+        row = (outbox.c.account, "of_account"), (outbox.c.outbox_id, "of_row")
+        stands = (*row, (outbox.c.status, "from_status"))
+        changed = sorted({"status", "updated_at", *columns})
+        statement = (
+            update(outbox)
+            .where(*(column == bindparam(name) for column, name in stands))
+            .values({name: bindparam(f"to_{name}", type_=outbox.c[name].type) for name in changed})
+        )
+        _CHANGING[dialect.name, columns] = prepare(dialect, statement)
+    return _CHANGING[dialect.name, columns]
 
-    After a restart or a lost connection nobody knows about those: neither that they were placed
-    nor that they weren't.
-    """
-    doubt = (
-        update(outbox)
-        .where(outbox.c.account == account, outbox.c.status.in_([Status.SENDING, Status.SENT]))
-        .values(status=Status.IN_DOUBT, reason=reason, updated_at=now)
-        .returning(outbox.c.outbox_id)
-    )
-    return sorted(connection.execute(doubt).scalars())
+
+#: One per dialect and set of columns: as many as there are kinds of changes.
+_CHANGING: dict[tuple[str, frozenset[str]], Prepared] = {}
 
 
 def unresolved(connection: Connection, account: str) -> list[OutboxRow]:
     """Return the commands that went out, or may have, and whose fate is open; oldest first."""
-    return _rows(connection, account, is_unresolved)
+    return _read(connection, "unresolved", account)
 
 
 def not_placed(connection: Connection, account: str, limit: int) -> list[OutboxRow]:
     """Return the newest commands that count as not placed: a late frame may overturn that."""
-    newest = (
-        select(*_WHOLE)
-        .where(outbox.c.account == account, _is_not_placed)
-        .order_by(outbox.c.outbox_id.desc())
-        .limit(limit)
-    )
-    return [OutboxRow(**row) for row in connection.execute(newest).mappings()]
+    return _read(connection, "not_placed", account, limit)
+
+
+def _read(connection: Connection, name: str, account: str, limit: int = -1) -> list[OutboxRow]:
+    dialect = connection.dialect
+    if (dialect.name, name) not in _READING:
+        _READING[dialect.name, name] = prepare(dialect, _READ[name]())
+    values = {"of_account": account} | ({} if limit < 0 else {"limit_rows": limit})
+    read = _READING[dialect.name, name].write(connection, [values])
+    return [OutboxRow(*map(_value, _KINDS, row)) for row in read.fetchall()]
+
+
+def _value(kind: TypeEngine[Any], value: Any) -> Any:
+    """Return what a column's value is, given what the driver says it is."""
+    if value is None:
+        return None
+    if isinstance(kind, UtcTime):
+        return kind.process_result_value(value, None)  # type: ignore[arg-type]
+    return bool(value) if isinstance(kind, Flag) else value
+
+
+def _unresolved() -> Executable:
+    ours = outbox.c.account == bindparam("of_account")
+    return select(*_WHOLE).where(ours, is_unresolved).order_by(outbox.c.outbox_id)
+
+
+def _newest_not_placed() -> Executable:
+    ours = outbox.c.account == bindparam("of_account")
+    newest = select(*_WHOLE).where(ours, _is_not_placed).order_by(outbox.c.outbox_id.desc())
+    return newest.limit(bindparam("limit_rows"))
+
+
+_READ = {"unresolved": _unresolved, "not_placed": _newest_not_placed}
+_READING: dict[tuple[str, str], Prepared] = {}
 
 
 def row_for_update(connection: Connection, account: str, outbox_id: int) -> OutboxRow:

@@ -17,7 +17,6 @@ from sqlalchemy import (
     BindParameter,
     ColumnElement,
     Connection,
-    Select,
     bindparam,
     exists,
     literal_column,
@@ -43,6 +42,8 @@ _is_queued = outbox.c.status == literal_column(f"'{Status.QUEUED.value}'")
 _is_sending = outbox.c.status == literal_column(f"'{Status.SENDING.value}'")
 _account: BindParameter[str] = bindparam("of_account")
 _now: BindParameter[datetime] = bindparam("at_now", type_=UtcTime())
+#: The queue once more, within a question about its rows.
+asking = outbox.alias("asking")
 _is_row = (outbox.c.account == _account, outbox.c.outbox_id == bindparam("of_row"))
 
 
@@ -51,19 +52,19 @@ def read_queue(
 ) -> tuple[list[QueuedRow], str] | None:
     """Return the queue's beginning, in the order of `outbox.queued`, and the switch.
 
-    None if a command in it asks for strict order: then more has to be known.
+    The switch is ``off`` where nothing is queued that it would matter to. None if a queued command
+    asks for strict order: then more has to be known.
     """
     values = {"of_account": account, "at_now": now, "limit_rows": limit}
     is_sqlite = connection.dialect.name == "sqlite"
-    make = _in_order_sqlite if is_sqlite else _in_order_postgresql
+    make = _queued_sqlite if is_sqlite else _queued_postgresql
     with pipelined(connection, 0):
-        in_order = _write(connection, "in_order", make, values)
-        switch = _write(connection, "switch", _switch, values)
-        queued = _write(connection, "queued", _queued, values)
-    if in_order.fetchone() is not None:
-        return None
-    found = switch.fetchone()
-    return [*map(_queued_row, queued.fetchall())], found[0] if found else SWITCH_OFF
+        read = _write(connection, "queued", make, values)
+    found = read.fetchall()
+    if not found:
+        return [], SWITCH_OFF
+    *_, switch, is_in_order = found[0]
+    return None if is_in_order else ([_queued_row(row[:-2]) for row in found], switch or SWITCH_OFF)
 
 
 def claim_unlimited(
@@ -77,8 +78,9 @@ def claim_unlimited(
 ) -> list[bool]:
     """Do what `outbox.claim` does for each, where the account has no limits that it could break.
 
-    A claim has ``outbox_id``, ``customer_order_id`` and ``order_id``. False means as well that the
-    account has limits, and then nothing was changed of that row.
+    A claim has ``outbox_id``, ``customer_order_id``, ``order_id`` and ``sent_position``, where its
+    event will stand. False means as well that the account has limits, and then nothing was changed
+    of that row.
     """
     named = {
         "of_account": account,
@@ -90,20 +92,23 @@ def claim_unlimited(
     with answered(connection):
         if connection.dialect.name != "sqlite":
             # As in `outbox.claim`; on SQLite this transaction is alone from its start.
-            _write(connection, "hold_lease", _hold_lease, named)
-            _write(connection, "hold_switch", _hold_switch, named)
+            _write(connection, "hold", _hold, named)
         for claim in claims:
             ids = {
                 "of_row": claim["outbox_id"],
                 "to_customer_order_id": claim["customer_order_id"],
                 "to_order_id": claim["order_id"],
+                "to_position": claim["sent_position"],
             }
             claimed.append(_write(connection, "claim", _claim, named | ids))
     return [each.rowcount == 1 for each in claimed]
 
 
 def place(connection: Connection, account: str, outbox_id: int, position: int) -> None:
-    """Do what `outbox.place` does."""
+    """Record the position of the ``sent`` event, in the transaction that claims and appends it.
+
+    Whoever judges answers by it never has to guess whether they stand before or behind it.
+    """
     values = {"of_account": account, "of_row": outbox_id, "to_position": position}
     _write(connection, "place", _place, values)
 
@@ -111,7 +116,11 @@ def place(connection: Connection, account: str, outbox_id: int, position: int) -
 def mark_sent(
     connection: Connection, account: str, outbox_id: int, position: int, now: datetime
 ) -> bool:
-    """Do what `outbox.mark_sent` does."""
+    """Say that the bytes are with the kernel; ``position`` is that of the ``sent`` event.
+
+    Where the answer came first, the command may be on its way a second time by now: that sending
+    is not the one that is spoken of.
+    """
     values = {"of_account": account, "of_row": outbox_id, "to_position": position, "at_now": now}
     return bool(_write(connection, "mark_sent", _mark_sent, values).rowcount == 1)
 
@@ -137,30 +146,28 @@ def _queued_row(row: tuple[Any, ...]) -> QueuedRow:
     return QueuedRow(*values)
 
 
-def _in_order_sqlite() -> Executable:
+def _queued_sqlite() -> Executable:
     # Spelt as the partial index has it.
-    asked = outbox.c.in_order == literal_column("1")
-    return _first_of(asked).with_hint(outbox, "INDEXED BY outbox_in_order", "sqlite")
+    return _queued(asking.c.in_order == literal_column("1"))
 
 
-def _in_order_postgresql() -> Executable:
-    return _first_of(outbox.c.in_order)
+def _queued_postgresql() -> Executable:
+    return _queued(asking.c.in_order)
 
 
-def _first_of(asked: ColumnElement[bool]) -> Select[int]:
-    ours = (outbox.c.account == _account, _is_queued, asked)
-    return select(outbox.c.outbox_id).where(*ours).limit(literal_column("1"))
-
-
-def _switch() -> Executable:
-    return select(controls.c.trading).where(controls.c.account == _account)
-
-
-def _queued() -> Executable:
+def _queued(is_strict: ColumnElement[bool]) -> Executable:
+    """Return what reads rows, each with the switch and whether any row asks for strict order."""
+    is_asking = asking.c.status == literal_column(f"'{Status.QUEUED.value}'")
+    in_order = (
+        select(asking.c.outbox_id)
+        .with_hint(asking, "INDEXED BY outbox_in_order", "sqlite")
+        .where(asking.c.account == _account, is_asking, is_strict)
+    )
+    switch = select(controls.c.trading).where(controls.c.account == _account)
     is_live = or_(outbox.c.expires_at.is_(None), outbox.c.expires_at > _now)
     must_wait = outbox.c.not_before.is_not(None) & (outbox.c.not_before > _now)
     return (
-        select(*_CHOOSING)
+        select(*_CHOOSING, switch.scalar_subquery(), exists(in_order))
         .with_hint(outbox, "INDEXED BY outbox_queued", "sqlite")
         .where(outbox.c.account == _account, _is_queued)
         .order_by(
@@ -174,13 +181,12 @@ def _queued() -> Executable:
     )
 
 
-def _hold_lease() -> Executable:
-    return select(leases.c.epoch).where(leases.c.account == _account).with_for_update(read=True)
-
-
-def _hold_switch() -> Executable:
+def _hold() -> Executable:
+    """Return what keeps lease and switch as they are until the transaction ends."""
     return (
-        select(controls.c.trading).where(controls.c.account == _account).with_for_update(read=True)
+        select(leases.c.epoch, controls.c.trading)
+        .where(leases.c.account == _account, controls.c.account == _account)
+        .with_for_update(read=True)
     )
 
 
@@ -208,6 +214,7 @@ def _claim() -> Executable:
             connection_id=bindparam("to_connection"),
             customer_order_id=bindparam("to_customer_order_id"),
             order_id=bindparam("to_order_id"),
+            sent_position=bindparam("to_position"),
             updated_at=_now,
         )
     )

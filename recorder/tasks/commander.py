@@ -141,13 +141,24 @@ class Commander:
         return done
 
     def dispatch(
-        self, connection: Connection, queue: Queue | None, allowance: Allowance, connection_id: str
+        self,
+        connection: Connection,
+        queue: Queue | None,
+        allowance: Allowance,
+        connection_id: str,
+        next_position: int,
     ) -> Dispatched:
         """Take what goes next; in the log's transaction."""
         if not self.may_send():
             return Dispatched(lost=1)
         terms = Terms(
-            self.epoch, connection_id, self.wire_names, allowance, TOGETHER_PART, TOGETHER_MAX
+            self.epoch,
+            connection_id,
+            self.wire_names,
+            allowance,
+            TOGETHER_PART,
+            TOGETHER_MAX,
+            next_position,
         )
         return dispatch(connection, self.account, queue, terms, self._now())
 
@@ -155,7 +166,8 @@ class Commander:
         self, connection: Connection, taken: Sequence[Taken], positions: Sequence[int]
     ) -> None:
         for each, position in zip(taken, positions, strict=True):
-            sending.place(connection, self.account, each.outbox_id, position)
+            if position != each.expected_position:
+                sending.place(connection, self.account, each.outbox_id, position)
 
     def _written(
         self, connection: Connection, taken: Sequence[Taken], positions: Sequence[int]
@@ -194,7 +206,11 @@ class _Round:
     allowance: Allowance
     done: Dispatched = field(factory=Dispatched)
 
-    def take(self, connection: Connection, connection_id: str) -> Sequence[Taken]:
+    def take(
+        self, connection: Connection, connection_id: str, next_position: int
+    ) -> Sequence[Taken]:
         """Take what goes next; may run again if its transaction failed."""
-        self.done = self.commander.dispatch(connection, self.queue, self.allowance, connection_id)
+        self.done = self.commander.dispatch(
+            connection, self.queue, self.allowance, connection_id, next_position
+        )
         return self.done.taken

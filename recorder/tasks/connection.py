@@ -38,7 +38,7 @@ from recorder.exchange.pacing import ConnectPacing
 from recorder.exchange.session import Session, SessionSettings
 from recorder.log.event import Draft, Note, Origin, from_us, noted, storable_payload
 from recorder.storage.dispatch import Taken
-from recorder.tasks.inbox import Inbox, Submission
+from recorder.tasks.inbox import Inbox, NextPosition, Submission
 from recorder.tasks.link import WAITING_MAX, Dispatch, Link
 from recorder.tasks.socket import OpenStream, run_on_socket
 
@@ -266,7 +266,9 @@ class ConnectionHolder:
         self, live: Live, socket: WebSocketConnection, dispatch: Dispatch
     ) -> None:
         """Claim what may go, with its ``sent`` events, and send it once that is durable."""
-        claiming = _Claiming(dispatch, live.connection_id, partial(self._claim_drafts, live))
+        claiming = _Claiming(
+            dispatch, self.account.name, live.connection_id, partial(self._claim_drafts, live)
+        )
         submission = Submission(
             decide=claiming.decide, record=claiming.record, is_plain=dispatch.is_plain
         )
@@ -389,13 +391,15 @@ class _Claiming:
     """One dispatch in the log's transaction, and what the last try of it took."""
 
     dispatch: Dispatch
+    account: str
     connection_id: str
     drafts: Callable[[Taken], list[Draft]]
     taken: Sequence[Taken] = ()
 
-    def decide(self, connection: Connection) -> list[Draft]:
+    def decide(self, connection: Connection, next_position: NextPosition) -> list[Draft]:
         """Take what may go; return the events of that."""
-        self.taken = self.dispatch.take(connection, self.connection_id)
+        position = next_position(self.account)
+        self.taken = self.dispatch.take(connection, self.connection_id, position)
         return [draft for taken in self.taken for draft in self.drafts(taken)]
 
     def record(self, connection: Connection, positions: Sequence[int]) -> None:

@@ -28,18 +28,23 @@ BATCH_FRAMES_MAX = 1_024
 BATCH_BYTES_MAX = 4 * 1024 * 1024
 
 
+#: The position that the next event of an account will have.
+NextPosition = Callable[[str], int]
+
+
 @define(eq=False)
 class Submission:
     """Drafts that are appended together with row changes, durable together or not at all.
 
-    ``decide(connection)`` runs in the transaction, before the append, and returns the drafts, or
-    none, or None to leave it at that; without it they are ``drafts``. ``record(connection,
-    positions)`` runs after the append. Both must be repeatable, because a transaction that failed
-    is run again. ``outcome`` is set after the COMMIT: the positions given, or None.
+    ``decide(connection, next_position)`` runs in the transaction, before the append, and returns
+    the drafts, or none, or None to leave it at that; without it they are ``drafts``. The first of
+    them will stand at ``next_position(account)``. ``record(connection, positions)`` runs after the
+    append. Both must be repeatable, because a transaction that failed is run again. ``outcome`` is
+    set after the COMMIT: the positions given, or None.
     """
 
     drafts: Sequence[Draft] = ()
-    decide: Callable[[Connection], Sequence[Draft] | None] | None = None
+    decide: Callable[[Connection, NextPosition], Sequence[Draft] | None] | None = None
     record: Callable[[Connection, Sequence[int]], None] | None = None
     #: Both use `storage.prepared` alone and decide upon little, so the whole may be a pipeline.
     is_plain: bool = False

@@ -18,12 +18,13 @@ WAITING_MAX = 64
 class Dispatch:
     """Commands on their way out, which ones being decided at the last moment.
 
-    ``take`` runs in the transaction that also writes the ``sent`` events and returns what may go on
-    this connection; ``place`` records those events' positions in it; ``written`` follows once the
-    bytes of some are with the kernel. All three are repeatable.
+    ``take`` runs in the transaction that also writes the ``sent`` events: given a connection's id
+    and the position of the next event, it returns what may go. ``place`` records those events'
+    positions in it; ``written`` follows once the bytes of some are with the kernel. All three are
+    repeatable.
     """
 
-    take: Callable[[Connection, str], Sequence[Taken]]
+    take: Callable[[Connection, str, int], Sequence[Taken]]
     place: Callable[[Connection, Sequence[Taken], Sequence[int]], None]
     written: Callable[[Connection, Sequence[Taken], Sequence[int]], None]
     #: Asked once more before the first byte: time may have passed since the claim.

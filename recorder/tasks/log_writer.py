@@ -76,7 +76,8 @@ class LogWriter:
             except trio.Cancelled:
                 log.error("stopped before the database took %d events", self.inbox.frames)
                 raise
-            self.announce(appended.events)
+            if appended.events:
+                self.announce(appended.events)
 
     async def _append(self, batch: Sequence[Entry]) -> Appended:
         wait_s, complaint = RETRY_FIRST_S, Complaint(self.clock)
@@ -104,7 +105,9 @@ class LogWriter:
         _tell_submitters(batch, appended.positions)
 
     def _follow(self, appended: Appended) -> None:
-        self.follow(appended.events)
+        # A transaction may have changed rows alone.
+        if appended.events:
+            self.follow(appended.events)
 
     async def _is_durable(self, staged: Appended) -> bool:
         """Tell whether the uncertain transaction took: its heads then stand in the log."""
@@ -169,12 +172,17 @@ def append_batch(
     The result also goes to ``staged`` before COMMIT, for the case that nobody learns of it.
     """
     drafts: list[Draft] = []
+
+    def next_position(account: str) -> int:
+        before = sum(1 for draft in drafts if draft.account == account)
+        return heads[account].position + before + 1
+
     spans: list[slice | None] = []
     for entry in batch:
         if isinstance(entry, Draft):
             drafts.append(entry)
             continue
-        decided = entry.decide(connection) if entry.decide else entry.drafts
+        decided = entry.decide(connection, next_position) if entry.decide else entry.drafts
         if decided is None:
             spans.append(None)
         else:

@@ -87,7 +87,8 @@ class UnitRunner(Protocol):
 class WriteGate:
     """Lets one thread in at a time; who is urgent goes first, then who came first."""
 
-    _held: bool = False
+    #: Whether somebody is in; known for sure only to who holds the gate.
+    is_held: bool = False
     _mutex: threading.Lock = field(factory=threading.Lock)
     _urgent: deque[threading.Lock] = field(factory=deque)
     _patient: deque[threading.Lock] = field(factory=deque)
@@ -103,8 +104,8 @@ class WriteGate:
 
     def _enter(self, queue: deque[threading.Lock]) -> None:
         with self._mutex:
-            if not self._held:
-                self._held = True
+            if not self.is_held:
+                self.is_held = True
                 return
             turn = threading.Lock()
             turn.acquire()
@@ -118,7 +119,7 @@ class WriteGate:
                 # Handed over without being opened, so nobody slips in between.
                 queue.popleft().release()
             else:
-                self._held = False
+                self.is_held = False
 
 
 @frozen

@@ -34,6 +34,8 @@ log = logging.getLogger("recorder.wakeups")
 LOOK_S = 0.0005
 #: (or this, while the commander is busy and reads the queue again anyway)
 BUSY_LOOK_S = 0.005
+#: (and all the time for so long, where what is written isn't ours)
+ALERT_S = 0.002
 #: … until it has changed, and nothing was written since for so long.
 LOOK_ON_S = 0.01
 #: The net under the kernel's word: the data version is looked at this often anyway.
@@ -108,6 +110,8 @@ class OutboxWatch:
     wake: Callable[[], None]
     #: Whether who is woken waits for it. If not, it looks by itself before it waits.
     is_waited_for: Callable[[], bool] = lambda: True
+    #: Whether this process is writing: on SQLite nobody else is then.
+    is_writing: Callable[[], bool] = lambda: False
 
     async def run(self) -> None:
         """Watch for ever."""
@@ -155,6 +159,11 @@ class OutboxWatch:
         """Look again and again, until what was written is committed, and nothing more comes."""
         written_at = seen_at = trio.current_time()
         is_seen = self._look(look)
+        if not is_seen and self.is_waited_for() and not self.is_writing():
+            # Somebody else is in the middle of a COMMIT, and no sleep is as short as that.
+            while not is_seen and trio.current_time() < written_at + ALERT_S:
+                await trio.lowlevel.checkpoint()
+                is_seen = self._look(look)
         while (now := trio.current_time()) < max(written_at, seen_at) + LOOK_ON_S or (
             # Whoever wrote may still be syncing; or has rolled back, and then nothing comes.
             not is_seen and now < written_at + UNTOLD_LOOK_S

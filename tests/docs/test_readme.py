@@ -14,7 +14,7 @@ from sqlalchemy import Connection, text
 from recorder.log.event import EMPTY_HEAD, Draft, Head, Note, noted
 from recorder.outbox.states import Status
 from recorder.projections import PROJECTIONS
-from recorder.storage import outbox
+from recorder.storage import outbox, sending
 from recorder.storage.append import append
 from recorder.storage.engine import Database, in_unit
 from recorder.storage.leases import take
@@ -122,8 +122,8 @@ class Story:
                 now=NOW,
             )
             position = self.write(connection, frame("PLACE_LIMIT_ORDER", {}, 1, origin="sent"))
-            outbox.place(connection, "main", number, position)
-            assert outbox.mark_sent(connection, "main", number, position, NOW)
+            sending.place(connection, "main", number, position)
+            assert sending.mark_sent(connection, "main", number, position, NOW)
 
         in_unit(self.database.writer, unit)
 

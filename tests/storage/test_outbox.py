@@ -17,13 +17,11 @@ from recorder.storage.outbox import (
     claim,
     ensure_control,
     find,
-    mark_in_doubt,
-    mark_sent,
-    place,
     queued,
     read_switch,
     unresolved,
 )
+from recorder.storage.sending import mark_sent, place
 from tests.storage.drafts import NOW, run_sql
 from tests.storage.orders import queue
 
@@ -303,10 +301,19 @@ def test_only_what_may_have_gone_out_comes_into_doubt(owned: Database) -> None:
             c, "main", acknowledged, "sent", "acknowledged", now=NOW, order_id="o-9"
         ),
     )
-    doubtful = in_unit(
-        owned.writer, lambda c: mark_in_doubt(c, "main", reason="killed", now=NOW + MINUTE)
-    )
-    assert doubtful == [sending, sent]
+
+    def doubt(outbox_id: int, status: str) -> bool:
+        return in_unit(
+            owned.writer,
+            lambda c: change_status(
+                c, "main", outbox_id, status, "in_doubt", now=NOW + MINUTE, reason="killed"
+            ),
+        )
+
+    assert doubt(sending, "sending") and doubt(sent, "sent")
+    for outbox_id, status in ((acknowledged, "acknowledged"), (still_queued, "queued")):
+        with pytest.raises(Refused, match="status can not change"):
+            doubt(outbox_id, status)
     assert status_of(owned, still_queued) == "queued"
     assert status_of(owned, acknowledged) == "acknowledged"
     rows = in_unit(owned.reader, lambda c: unresolved(c, "main"))
@@ -352,7 +359,7 @@ def test_a_takeover_waits_for_a_claim_under_way_and_sees_it(postgres: Database) 
     def take_over(connection: Connection) -> list[int]:
         later = NOW + 2 * MINUTE
         take(connection, "main", holder="new", now=later, ttl=MINUTE)
-        return mark_in_doubt(connection, "main", reason="taken over", now=later)
+        return [row.outbox_id for row in unresolved(connection, "main")]
 
     rival = threading.Thread(target=lambda: taken_over.append(in_unit(postgres.writer, take_over)))
 

@@ -8,7 +8,7 @@ import pytest
 
 from recorder.log.event import Note
 from recorder.outbox.states import ATTEMPTS_MAX
-from recorder.storage import outbox
+from recorder.storage import outbox, sending
 from recorder.storage.engine import Database, in_unit
 from recorder.storage.outbox import OutboxRow
 from tests.storage.drafts import run_sql
@@ -45,8 +45,8 @@ def send_again(story: Story) -> None:
     assert claimed
     position = story.frame("SOMETHING", {})
     assert position == heads + 1
-    in_unit(story.database.writer, outbox.place, "main", 1, position)
-    in_unit(story.database.writer, outbox.mark_sent, "main", 1, position, NOW)
+    in_unit(story.database.writer, sending.place, "main", 1, position)
+    in_unit(story.database.writer, sending.mark_sent, "main", 1, position, NOW)
 
 
 def row(story: Story) -> OutboxRow:

@@ -34,7 +34,8 @@ def queue(database: Database, command: str = "PLACE_LIMIT_ORDER", **given: Any) 
 
 
 def claimed(database: Database, outbox_id: int, *, epoch: int = 1, now: datetime = NOW) -> bool:
-    claim = {"outbox_id": outbox_id, "customer_order_id": "r-1", "order_id": None}
+    ids = {"customer_order_id": "r-1", "order_id": None, "sent_position": 6}
+    claim = {"outbox_id": outbox_id, **ids}
     (is_claimed,) = in_unit(
         database.writer,
         lambda c: sending.claim_unlimited(
@@ -67,7 +68,7 @@ def test_strict_order_is_left_to_the_long_way(owned: Database) -> None:
     do(owned, f"UPDATE outbox SET in_order = {'1' if owned.dialect == 'sqlite' else 'true'}")
     assert in_unit(owned.reader, lambda c: sending.read_queue(c, "main", NOW, 9)) is None
     assert claimed(owned, outbox_id)
-    assert in_unit(owned.reader, lambda c: sending.read_queue(c, "main", NOW, 9)) == ([], "on")
+    assert in_unit(owned.reader, lambda c: sending.read_queue(c, "main", NOW, 9)) == ([], "off")
 
 
 def test_a_claimed_command_goes_the_whole_way(owned: Database) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from recorder.errors import StorageUnavailable
 from recorder.log.event import EMPTY_HEAD, Draft, Head, Note, noted
 from recorder.projections.orders import Orders
-from recorder.storage import outbox
+from recorder.storage import outbox, sending
 from recorder.storage.append import append
 from recorder.storage.engine import Database, in_unit
 from recorder.storage.leases import take
@@ -80,13 +80,13 @@ class Story:
                 connection, self.heads, [Draft("main", 1, 1, "c1", "sent", command, "{}")]
             )
             self.heads.update(done.heads)
-            outbox.place(connection, "main", number, done.heads["main"].position)
+            sending.place(connection, "main", number, done.heads["main"].position)
             return number
 
         number = in_unit(self.database.writer, unit)
         if written:
             position = self.heads["main"].position
-            in_unit(self.database.writer, outbox.mark_sent, "main", number, position, NOW)
+            in_unit(self.database.writer, sending.mark_sent, "main", number, position, NOW)
         return number
 
     def fold_orders(self) -> None:

@@ -189,13 +189,13 @@ async def test_a_second_writer_is_fenced_off_by_the_position(bench: Bench) -> No
 
 
 async def test_a_submission_that_decides_on_nothing_leaves_no_event(bench: Bench) -> None:
-    refused = Submission([draft("refused")], lambda connection: None)
+    refused = Submission([draft("refused")], lambda *_: None)
     recorded: list[Sequence[int]] = []
 
     def record(connection: Connection, positions: Sequence[int]) -> None:
         recorded.append(positions)
 
-    permitted = Submission((), lambda connection: [draft("a"), draft("b")], record)
+    permitted = Submission((), lambda *_: [draft("a"), draft("b")], record)
     for entry in (draft("first"), refused, permitted, draft("last")):
         bench.inbox.put(entry)
     await bench.drain()
