@@ -17,11 +17,11 @@ behind.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from attrs import evolve, frozen
+from attrs import define, evolve, field, frozen
 from sqlalchemy import Connection
 
 from recorder.errors import StorageUnavailable
@@ -33,7 +33,8 @@ from recorder.outbox.states import Fact, Status, after_rate_limit, next_status, 
 from recorder.projections.fold import Table
 from recorder.storage.outbox import (
     OutboxRow,
-    change_status,
+    Step,
+    change_statuses,
     find,
     first_position,
     not_placed,
@@ -95,8 +96,10 @@ def settle(
         page = read_page(connection, account, checkpoint, up_to=up_to, limit=limit)
         position = up_to if page.is_last else page.events[-1].position
         events = len(page.events)
+        judging = Judging(connection, account, now, rows)
         for event in page.events:
-            _judge(connection, rows, event, now)
+            judging.judge(event)
+        judging.write()
     move_checkpoint(connection, SETTLING.name, account, checkpoint, position, (), now)
     return Progress(position, events, ())
 
@@ -106,26 +109,50 @@ def _judged(connection: Connection, account: str) -> list[OutboxRow]:
     return unresolved(connection, account) + not_placed(connection, account, OVERTURNABLE_MAX)
 
 
-def _judge(connection: Connection, rows: dict[int, OutboxRow], event: Event, now: datetime) -> None:
-    """Change the rows that this event is about, in the table and in ``rows``."""
-    if event.origin == Origin.NOTED:
-        for row in list(_abandoned(rows, event)):
+@define(eq=False)
+class Judging:
+    """The commands whose fate is open, and what is known of them but not written yet."""
+
+    connection: Connection
+    account: str
+    now: datetime
+    rows: dict[int, OutboxRow]
+    _steps: list[Step] = field(factory=list)
+
+    def judge(self, event: Event) -> None:
+        """Take the steps that this event proves."""
+        if event.origin == Origin.NOTED:
             reason = "the connection ended before an answer came"
-            columns = {"reason": reason}
-            rows[row.outbox_id] = change(
-                connection, row, Fact.LOST_TOUCH, columns, event.position, now
-            )
-    elif event.origin == Origin.RECEIVED:
-        for found in evidence(parse_message(event.type, event.payload)):
-            for row in _open_first(concerned(found, list(rows.values()), event.position)):
-                if is_of_another(connection, found, row):
-                    continue
-                learnt: dict[str, Any] = dict(ids_learnt(found, row))
-                if found.reason:
-                    learnt["reason"] = found.reason
-                rows[row.outbox_id] = change(
-                    connection, row, found.fact, learnt, event.position, now
-                )
+            for row in list(_abandoned(self.rows, event)):
+                self._change(row, Fact.LOST_TOUCH, {"reason": reason}, event.position)
+        elif event.origin == Origin.RECEIVED:
+            for found in evidence(parse_message(event.type, event.payload)):
+                for row in _open_first(concerned(found, list(self.rows.values()), event.position)):
+                    if not self._is_of_another(found, row):
+                        self._learn(found, row, event.position)
+
+    def write(self) -> None:
+        """Write what was not written yet. Raises StorageUnavailable: see `change`."""
+        steps, self._steps = self._steps, []
+        _write(self.connection, self.account, steps, self.now)
+
+    def _is_of_another(self, found: Evidence, row: OutboxRow) -> bool:
+        if not may_be_of_another(found, row):
+            return False
+        # The table is asked, and what this batch has changed belongs into it.
+        self.write()
+        return is_of_another(self.connection, found, row)
+
+    def _learn(self, found: Evidence, row: OutboxRow, position: int) -> None:
+        learnt: dict[str, Any] = dict(ids_learnt(found, row))
+        if found.reason:
+            learnt["reason"] = found.reason
+        self._change(row, found.fact, learnt, position)
+
+    def _change(self, row: OutboxRow, fact: Fact, columns: dict[str, Any], position: int) -> None:
+        steps, changed = steps_to(row, fact, columns, position, self.now)
+        self._steps += steps
+        self.rows[row.outbox_id] = changed
 
 
 def _open_first(concerned: list[OutboxRow]) -> list[OutboxRow]:
@@ -136,16 +163,22 @@ def _open_first(concerned: list[OutboxRow]) -> list[OutboxRow]:
     return [row for row in concerned if row.status != Status.NOT_PLACED] or concerned
 
 
+def may_be_of_another(found: Evidence, row: OutboxRow) -> bool:
+    """Tell whether `is_of_another` has to look."""
+    if found.client_msg_id is not None or row.command not in PLACING_COMMANDS:
+        return False
+    return found.order_id is not None and found.order_id != row.order_id
+
+
 def is_of_another(connection: Connection, found: Evidence, row: OutboxRow) -> bool:
     """Tell whether the order that a name led to is not the one that the row placed.
 
     A name is unique among open orders only, and callers use one again when they try again. An
     order that another command placed, or that was known before this one went out, is not its.
     """
-    if found.client_msg_id is not None or row.command not in PLACING_COMMANDS:
+    if not may_be_of_another(found, row):
         return False
-    if found.order_id is None or found.order_id == row.order_id:
-        return False
+    assert found.order_id is not None
     if any(other.outbox_id != row.outbox_id for other in _placed(connection, row, found.order_id)):
         return True
     own = generated_customer_order_id(row.account, row.outbox_id, row.client_msg_id)
@@ -186,12 +219,21 @@ def change(
     ``position`` is that of the event that proves it. A fact that proves nothing of a row in its
     status changes nothing. Raises StorageUnavailable if the row was changed meanwhile: try again.
     """
+    steps, changed = steps_to(row, fact, columns, position, now)
+    _write(connection, row.account, steps, now)
+    return changed
+
+
+def steps_to(
+    row: OutboxRow, fact: Fact, columns: dict[str, Any], position: int, now: datetime
+) -> tuple[list[Step], OutboxRow]:
+    """Return the steps of `change`, and the row after them."""
     wait_s = after_rate_limit(row.attempts)
     if fact is Fact.RATE_LIMITED and wait_s is None:
         fact = Fact.REFUSED_BY_EXCHANGE
     target = next_status(Status(row.status), fact)
     if target is None:
-        return row
+        return [], row
     # A doubt that is resolved is no reason any more; the transitions keep it.
     columns.setdefault("reason", None)
     if target is Status.QUEUED and wait_s is not None:
@@ -200,17 +242,20 @@ def change(
         columns["acknowledged_position"] = position
     elif target not in (Status.IN_DOUBT, Status.QUEUED):
         columns["resolved_position"] = position
-    status = row.status
+    steps, status = [], row.status
     for step in path(Status(row.status), target):
         last = columns if step is target else {}
-        changed = change_status(
-            connection, row.account, row.outbox_id, status, step, now=now, **last
-        )
-        if not changed:
+        steps.append(Step(row.outbox_id, status, step.value, last))
+        status = step.value
+    return steps, evolve(row, status=status, **columns)
+
+
+def _write(connection: Connection, account: str, steps: Sequence[Step], now: datetime) -> None:
+    changed = change_statuses(connection, account, steps, now=now)
+    for step, was_there in zip(steps, changed, strict=True):
+        if not was_there:
             # Its writing was recorded between our reading and now: the next try sees it.
-            raise StorageUnavailable(f"outbox {row.outbox_id} was changed meanwhile")
-        status = step
-    return evolve(row, status=status, **columns)
+            raise StorageUnavailable(f"outbox {step.outbox_id} was changed meanwhile")
 
 
 def _sent_again(row: OutboxRow, not_before: datetime) -> dict[str, Any]:
