@@ -31,7 +31,7 @@ from recorder.errors import (
     RecorderError,
     StorageFailed,
 )
-from recorder.exchange.token_bucket import TokenBucket
+from recorder.exchange.command_pace import CommandPace
 from recorder.log.event import Note, noted
 from recorder.parts import Account, log_writer, note_start, now, projectors_of, sources_of
 from recorder.storage.engine import Database, open_database
@@ -263,7 +263,7 @@ async def _own(
             owned.lease,
             owned.head,
             owned.last_event_us,
-            TokenBucket(settings.commands_burst, settings.commands_per_s),
+            CommandPace.of(settings.commands_burst, settings.commands_per_s),
             lease_now,
             owned.started_ns,
         )

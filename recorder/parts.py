@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 
 from recorder import __version__
 from recorder.config import ACCOUNT_PATH, AccountSettings, Settings
+from recorder.exchange.command_pace import CommandPace
 from recorder.exchange.commands import WireNames
 from recorder.exchange.rest_requests import signed_headers
 from recorder.exchange.session import Say, SessionSettings
@@ -74,7 +75,7 @@ class Account:
     head: Head
     last_event_us: int | None
     #: How fast commands may go.
-    pace: TokenBucket
+    pace: CommandPace
     #: The time for the lease; None where the database's own clock gives it.
     lease_now: Callable[[], datetime | None]
     #: The monotonic time just before the lease was taken.

@@ -59,9 +59,9 @@ class TokenBucket:
             self._filled_s = now_s
         return self._level
 
-    def wait_s(self, now_s: float, *, keep: float = 0.0) -> float:
-        """Return the seconds until one token is there and ``keep`` more for others; 0 for now."""
-        lacking = 1 + keep - self.level(now_s)
+    def wait_s(self, now_s: float) -> float:
+        """Return the seconds until one token is there; 0 for now."""
+        lacking = 1 - self.level(now_s)
         if lacking <= 0:
             return 0.0
         penalty_s = max(0.0, self._filled_s - now_s)

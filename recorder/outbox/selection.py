@@ -20,6 +20,7 @@ from datetime import datetime
 
 from attrs import frozen
 
+from recorder.exchange.command_pace import KIND
 from recorder.exchange.commands import CANCEL_ORDER, COMMANDS
 from recorder.outbox.limits import EVERY_PAIR, UnreadableError, pairs_of
 
@@ -87,26 +88,14 @@ class Queue:
 
 
 @frozen
-class Allowance:
-    """How many commands may go now: of all kinds, or, with what is kept for them, cancels."""
-
-    others: int
-    cancels: int
-
-    def permits(self, row: QueuedRow, gone: int) -> bool:
-        """Tell whether one more may go behind so many."""
-        return gone < (self.cancels if row.command == CANCEL_ORDER else self.others)
-
-
-@frozen
 class Few:
     """What goes next, in this order, and why no more does."""
 
     rows: tuple[QueuedRow, ...]
     #: Their time is over; they are to be marked.
     expired: tuple[QueuedRow, ...]
-    #: The next one, if it has to wait for the pace.
-    paced: QueuedRow | None
+    #: The kinds of those that have to wait for the pace.
+    paced: frozenset[str]
     #: Where nothing may go: when to look again. None: when something changes.
     until: datetime | None
 
@@ -135,23 +124,27 @@ def choose(
     return Send(ready[0]) if ready else Wait(until)
 
 
-def choose_few(queue: Queue, now: datetime, most: int, allowance: Allowance) -> Few:
+def choose_few(queue: Queue, now: datetime, most: int, allowance: Mapping[str, int]) -> Few:
     """Return what `choose` would choose one after the other, at most so many.
 
-    One that is ``in_order`` is the last: what may follow depends on what becomes of it.
+    ``allowance`` is how many of each kind (`exchange.command_pace`) may go; one that has to wait
+    for that is in nobody else's way. One that is ``in_order`` is the last: what may follow depends
+    on what becomes of it.
     """
     few: list[QueuedRow] = []
-    expired = tuple(row for row in queue.rows if _is_over(row, now))
+    left, paced = dict(allowance), set()
     ready, until = _ready(queue, now)
     for row in ready:
-        if len(few) == most:
-            break
-        if not allowance.permits(row, len(few)):
-            return Few(tuple(few), expired, row, None)
+        kind = KIND[row.command]
+        if left[kind] < 1:
+            paced.add(kind)
+            continue
+        left[kind] -= 1
         few.append(row)
-        if row.in_order:
+        if len(few) == most or row.in_order:
             break
-    return Few(tuple(few), expired, None, until)
+    expired = tuple(row for row in queue.rows if _is_over(row, now))
+    return Few(tuple(few), expired, frozenset(paced), until)
 
 
 def _ready(queue: Queue, now: datetime) -> tuple[list[QueuedRow], datetime | None]:

@@ -8,7 +8,7 @@ handed over. Either way the claim asks the row itself again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 from recorder.errors import Refused
 from recorder.exchange.commands import Encoded, WireNames
 from recorder.outbox.encoding import encode_row
-from recorder.outbox.selection import Allowance, Few, Queue, QueuedRow, choose_few
+from recorder.outbox.selection import Few, Queue, QueuedRow, choose_few
 from recorder.outbox.states import Status
 from recorder.storage import outbox, sending
 from recorder.storage.limits import broken_limit
@@ -38,7 +38,8 @@ class Terms:
     epoch: int
     connection_id: str
     wire_names: WireNames
-    allowance: Allowance
+    #: How many of each kind may go: see `exchange.command_pace`.
+    allowance: Mapping[str, int]
     #: Of a queue of so many rows one goes by itself, of one twice as long two go together, …
     together_part: int
     #: … and never more than so many.
@@ -53,6 +54,7 @@ class Taken:
 
     outbox_id: int
     client_msg_id: str
+    command: str
     text: str
     #: Where its ``sent`` event was going to stand when it was claimed.
     expected_position: int
@@ -193,7 +195,8 @@ class Taking:
 
     def _took(self, row: QueuedRow, encoded: Encoded, position: int) -> None:
         self.gone.add(row.outbox_id)
-        self.taken.append(Taken(row.outbox_id, row.client_msg_id, encoded.text, position))
+        ids = row.outbox_id, row.client_msg_id
+        self.taken.append(Taken(*ids, row.command, encoded.text, position))
 
     def _refuse(self, row: QueuedRow, reason: str) -> bool:
         is_refused = self._end(row, Status.REFUSED, reason)

@@ -10,15 +10,15 @@ permitted by the switch, and if our lease's epoch is still the account's. In the
 the command is held against the account's limits. It is committed together with the ``sent`` event
 before the first byte goes to the socket.
 
-The exchange takes so many commands a second. Each costs a token of the account's pace; the last few
-are kept for cancels. What meets the exchange's rate limit all the same comes back to the queue.
+The exchange takes so many commands of a kind a second; the account's pace keeps below that. What
+meets the exchange's rate limit all the same comes back to the queue.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import trio
@@ -27,10 +27,10 @@ from sqlalchemy import Connection
 
 from recorder.clock import Clock
 from recorder.errors import StorageUnavailable
-from recorder.exchange.commands import CANCEL_ORDER, WireNames
-from recorder.exchange.token_bucket import TokenBucket
+from recorder.exchange.command_pace import CommandPace
+from recorder.exchange.commands import WireNames
 from recorder.log.event import from_us
-from recorder.outbox.selection import Allowance, Queue, QueuedRow, choose_few
+from recorder.outbox.selection import Queue, choose_few
 from recorder.storage import sending
 from recorder.storage.dispatch import Dispatched, Taken, Terms, dispatch, read_queue
 from recorder.tasks.link import Dispatch, Link
@@ -45,8 +45,6 @@ REFUSED_S = 0.05
 #: fall into doubt together if the line breaks, so it is one by one as long as that will do.
 TOGETHER_PART = 16
 TOGETHER_MAX = 8
-#: The part of the pace's burst that only cancels may use.
-KEPT_FOR_CANCELS = 0.25
 #: Where a transaction met what isn't plain (limits, expiry), the next ones are not for so long.
 CARE_S = 5.0
 
@@ -59,7 +57,7 @@ class Commander:
     epoch: int
     wire_names: WireNames
     link: Link
-    pace: TokenBucket
+    pace: CommandPace
     reader: UnitRunner
     clock: Clock
     #: Whether the account is surely ours at this moment. Asked in any thread.
@@ -110,11 +108,11 @@ class Commander:
                     queue = await self.reader.run(read_queue, self.account, self._now())
                     self._is_short = queue.is_short
             if queue is not None:
-                few = choose_few(queue, self._now(), 1, self._allowance())
-                if few.paced is not None:
-                    return self._later(self.pace.wait_s(self._now_s(), keep=self._kept(few.paced)))
+                now_s = self._now_s()
+                few = choose_few(queue, self._now(), 1, self.pace.allowance(now_s))
                 if not few.rows and not few.expired:
-                    return few.until
+                    paced = few.paced
+                    return self._later(self.pace.wait_s(now_s, paced)) if paced else few.until
             done = await self._hand_over(queue)
             queue = done.rest
             if done.lost and not done.taken and not done.needs_care:
@@ -123,7 +121,7 @@ class Commander:
 
     async def _hand_over(self, queue: Queue | None) -> Dispatched:
         """Let the socket's task send what goes next; return what came of it."""
-        round_ = _Round(self, queue, self._allowance())
+        round_ = _Round(self, queue, self.pace.allowance(self._now_s()))
         is_plain = self._now_s() >= self._careful_until_s
         outgoing = Dispatch(round_.take, self._place, self._written, self.may_send, is_plain)
         await self.link.hand_over(outgoing)
@@ -131,7 +129,7 @@ class Commander:
         if not outgoing.is_committed:
             # The connection has ended; what was claimed and what not is in the rows.
             return Dispatched()
-        self.pace.spend(len(done.taken))
+        self.pace.spend(taken.command for taken in done.taken)
         if done.is_long:
             self._is_short = False
         if done.needs_care:
@@ -144,7 +142,7 @@ class Commander:
         self,
         connection: Connection,
         queue: Queue | None,
-        allowance: Allowance,
+        allowance: Mapping[str, int],
         connection_id: str,
         next_position: int,
     ) -> Dispatched:
@@ -175,18 +173,6 @@ class Commander:
         for each, position in zip(taken, positions, strict=True):
             sending.mark_sent(connection, self.account, each.outbox_id, position, self._now())
 
-    def _allowance(self) -> Allowance:
-        level = self.pace.level(self._now_s())
-        kept = self._kept(None)
-        return Allowance(max(0, math.floor(level - kept)), max(0, math.floor(level)))
-
-    def _kept(self, row: QueuedRow | None) -> float:
-        """Return how many tokens this row leaves to others."""
-        if row is not None and row.command == CANCEL_ORDER:
-            return 0.0
-        # A pace of one or two commands has nothing to keep.
-        return max(0.0, min(self.pace.capacity * KEPT_FOR_CANCELS, self.pace.capacity - 1))
-
     def _later(self, wait_s: float) -> datetime:
         return self._now() + timedelta(seconds=wait_s)
 
@@ -203,7 +189,7 @@ class _Round:
 
     commander: Commander
     queue: Queue | None
-    allowance: Allowance
+    allowance: Mapping[str, int]
     done: Dispatched = field(factory=Dispatched)
 
     def take(

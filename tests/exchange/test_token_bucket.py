@@ -96,16 +96,6 @@ def test_a_bucket_that_would_never_give_is_not_made(capacity: float, per_s: floa
         TokenBucket(capacity, per_s)
 
 
-def test_kept_tokens_are_there_for_whoever_need_not_keep_them() -> None:
-    bucket = TokenBucket(4, 10.0)
-    assert bucket.wait_s(0.0, keep=1) == 0.0
-    bucket.spend(3)
-    assert bucket.wait_s(0.0, keep=1) == pytest.approx(0.1)
-    assert bucket.take(0.0) == 0.0
-    assert bucket.wait_s(0.0, keep=1) == pytest.approx(0.2)
-    assert bucket.wait_s(0.2, keep=1) == 0.0
-
-
 def test_what_was_spent_beyond_what_was_there_is_gained_first() -> None:
     bucket = TokenBucket(4, 10.0)
     assert bucket.level(0.0) == 4

@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recorder.exchange.command_pace import KIND
 from recorder.exchange.commands import CANCEL_ORDER, COMMANDS, PLACE_LIMIT_ORDER
-from recorder.outbox.selection import Expire, QueuedRow, Send, Wait, choose
+from recorder.outbox.selection import Expire, Queue, QueuedRow, Send, Wait, choose, choose_few
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 TIMES = st.none() | st.integers(-3, 3).map(lambda minutes: NOW + timedelta(minutes=minutes))
@@ -229,3 +230,36 @@ def test_rows_in_order_go_after_all_that_stood_before_them(
         behind = [later for later in gone[place:] if later.payload == each.payload]
         if each.in_order:
             assert each.outbox_id == min(later.outbox_id for later in behind)
+
+
+# Several at once
+
+ENOUGH = dict.fromkeys(KIND.values(), 100)
+
+
+@given(rows=queues(), switch=SWITCHES, most=st.integers(1, 5))
+def test_several_are_those_that_would_be_chosen_one_by_one(
+    rows: list[QueuedRow], switch: str, most: int
+) -> None:
+    few = choose_few(Queue(tuple(rows), switch, {}), NOW, most, ENOUGH)
+    left, chosen = [row for row in rows if row not in few.expired], []
+    assert choose(rows, switch, True, NOW) == Expire(few.expired) or not few.expired
+    while isinstance(choice := choose(left, switch, True, NOW), Send) and len(chosen) < most:
+        chosen.append(choice.row)
+        left.remove(choice.row)
+    assert list(few.rows) == chosen
+    assert chosen or Wait(few.until) == choose(left, switch, True, NOW)
+
+
+def test_what_has_to_wait_for_its_pace_is_in_nobody_elses_way() -> None:
+    rows = row(1), row(2), row(3, "MODIFY_ORDER"), row(4, CANCEL_ORDER)
+    few = choose_few(Queue(rows, "on", {}), NOW, 9, ENOUGH | {"place": 1, "cancel": 0})
+    assert [each.outbox_id for each in few.rows] == [1, 3]
+    assert few.paced == {"place", "cancel"}
+
+
+def test_one_in_order_is_the_last_of_several() -> None:
+    payload = json.dumps({"pair": "BTCZAR"})
+    rows = row(1), row(2, payload=payload, in_order=True), row(3)
+    few = choose_few(Queue(rows, "on", {"BTCZAR": 2}), NOW, 9, ENOUGH)
+    assert [each.outbox_id for each in few.rows] == [1, 2]
