@@ -242,7 +242,8 @@ def test_several_are_those_that_would_be_chosen_one_by_one(
     rows: list[QueuedRow], switch: str, most: int
 ) -> None:
     few = choose_few(Queue(tuple(rows), switch, {}), NOW, most, ENOUGH)
-    left, chosen = [row for row in rows if row not in few.expired], []
+    left = [row for row in rows if row not in few.expired]
+    chosen: list[QueuedRow] = []
     assert choose(rows, switch, True, NOW) == Expire(few.expired) or not few.expired
     while isinstance(choice := choose(left, switch, True, NOW), Send) and len(chosen) < most:
         chosen.append(choice.row)
