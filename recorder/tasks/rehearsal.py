@@ -29,6 +29,7 @@ from recorder.log.event import Note, from_us
 from recorder.outbox.encoding import encode_row
 from recorder.outbox.limits import Refusal
 from recorder.outbox.selection import Expire, QueuedRow, Send, choose
+from recorder.outbox.states import Status, path
 from recorder.storage import outbox
 from recorder.storage.limits import broken_limit
 from recorder.tasks.units import UnitRunner
@@ -39,6 +40,8 @@ log = logging.getLogger("recorder.rehearsal")
 QUEUE_READ_MAX = 200
 RETRY_S = 0.5
 SENT, REFUSED, EXPIRED = "would be sent", "would be refused", "would expire"
+#: The last status that a command would reach without the exchange's part in it.
+REACHED = {SENT: Status.SENT, REFUSED: Status.REFUSED, EXPIRED: Status.EXPIRED}
 
 
 @define(eq=False)
@@ -103,7 +106,9 @@ class Rehearsal:
     def _tell(self, row: QueuedRow, verdict: str, more: dict[str, object]) -> None:
         self._told.add(row.outbox_id)
         ids = {"outbox_id": row.outbox_id, "client_msg_id": row.client_msg_id}
-        self.note(Note.COMMAND_REHEARSED, {**ids, "verdict": verdict, **more})
+        states = [Status.QUEUED.value, *path(Status.QUEUED, REACHED[verdict])]
+        facts = {**ids, "verdict": verdict, "states": states, **more}
+        self.note(Note.COMMAND_REHEARSED, facts)
         why = f": {more['reason']}" if "reason" in more else ""
         log.info(
             "%s: dry run: outbox %d (%s) %s%s",

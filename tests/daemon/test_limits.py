@@ -215,6 +215,11 @@ async def test_a_dry_run_says_what_would_be_sent_and_sends_nothing(
             large: "would be refused",
             late: "would expire",
         }
+        assert {number: each["states"] for number, each in told.items()} == {
+            fine: ["queued", "sending", "sent"],
+            large: ["queued", "refused"],
+            late: ["queued", "expired"],
+        }
         frame = json.loads(told[fine]["frame"])
         assert frame["type"] == "PLACE_LIMIT_ORDER"
         assert frame["payload"]["price"] == "1000000"
