@@ -33,14 +33,13 @@ from recorder.outbox.states import Fact, Status, after_rate_limit, next_status, 
 from recorder.projections.fold import Table
 from recorder.storage.outbox import (
     OutboxRow,
-    Step,
-    change_statuses,
     find,
     first_position,
     not_placed,
     unresolved,
 )
 from recorder.storage.read import read_page
+from recorder.storage.steps import Step, change_statuses
 from recorder.storage.tables import Progress, move_checkpoint, read_checkpoint
 
 

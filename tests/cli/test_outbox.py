@@ -12,8 +12,9 @@ from recorder.cli.outbox import MEANINGS
 from recorder.log.event import from_us
 from recorder.outbox.states import Status
 from recorder.storage.engine import Database, in_unit
-from recorder.storage.outbox import change_status, claim
+from recorder.storage.outbox import claim
 from recorder.storage.sending import mark_sent
+from recorder.storage.steps import change_status
 from tests.cli.scene import ESCAPES, LIMIT_ORDER, ask, now_us, own, record_scene
 from tests.storage.drafts import frame, run_sql, write
 

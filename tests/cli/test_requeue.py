@@ -14,8 +14,9 @@ from recorder.outbox.states import Fact, Status
 from recorder.storage.append import append, read_head
 from recorder.storage.engine import Database, in_unit
 from recorder.storage.lookups import Look, record
-from recorder.storage.outbox import change_status, claim
+from recorder.storage.outbox import claim
 from recorder.storage.sending import mark_sent
+from recorder.storage.steps import change_status
 from tests.cli.scene import ESCAPES, LIMIT_ORDER, ask, now_us, own
 from tests.storage.drafts import frame, run_sql, write
 

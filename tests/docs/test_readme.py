@@ -19,6 +19,7 @@ from recorder.storage.append import append
 from recorder.storage.engine import Database, in_unit
 from recorder.storage.leases import take
 from recorder.storage.settle import settle
+from recorder.storage.steps import change_status
 from recorder.storage.tables import Memory, project
 
 README = Path(__file__).parents[2] / "README.md"
@@ -160,7 +161,7 @@ def recorded(database: Database) -> Database:
     refused = in_unit(database.writer, outbox.enqueue, "main", "PLACE_LIMIT_ORDER", LIMIT)
     in_unit(
         database.writer,
-        outbox.change_status,
+        change_status,
         "main",
         refused,
         Status.QUEUED,

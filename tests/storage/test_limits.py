@@ -17,7 +17,8 @@ from recorder.storage import schema
 from recorder.storage.engine import Database, in_unit
 from recorder.storage.leases import take
 from recorder.storage.limits import broken_limit, count_open_orders, last_price
-from recorder.storage.outbox import change_status, end_queued, queued
+from recorder.storage.outbox import end_queued, queued
+from recorder.storage.steps import change_status
 from recorder.storage.strict_order import first_unsettled
 from tests.storage.drafts import NOW, run_sql
 from tests.storage.orders import LIMIT, queue

@@ -13,7 +13,6 @@ from recorder.outbox.states import TRANSITIONS, Status
 from recorder.storage.engine import Database, in_unit
 from recorder.storage.leases import release, take
 from recorder.storage.outbox import (
-    change_status,
     claim,
     ensure_control,
     find,
@@ -22,6 +21,7 @@ from recorder.storage.outbox import (
     unresolved,
 )
 from recorder.storage.sending import mark_sent, place
+from recorder.storage.steps import change_status
 from tests.storage.drafts import NOW, run_sql
 from tests.storage.orders import queue
 
