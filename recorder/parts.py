@@ -27,7 +27,7 @@ from recorder.exchange.signing import (
 )
 from recorder.exchange.token_bucket import TokenBucket
 from recorder.log.event import Event, Head, Note, Origin, from_us, noted
-from recorder.outbox.lookups import Patience
+from recorder.outbox.patience import Patience
 from recorder.projections import PROJECTIONS
 from recorder.projections.fold import Projection
 from recorder.storage.engine import Database

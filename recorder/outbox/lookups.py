@@ -7,13 +7,8 @@ told). What it finds is one of `Finding`:
 - ``effect`` and ``refused`` are proof, whenever they are found.
 - ``absent`` (no such order in any state, nor in the list) and ``unchanged`` (the order that was to
   be cancelled or modified stands as before) are what a look-up sees also when the command is only
-  slow. They count if the look-up began the settling time or more after the doubt did, and after a
-  complete snapshot on a connection opened since the loss. `LOOKS` that count, one interval apart
-  and with nothing else between them, make ``not_found``; a frame that comes later overturns it.
+  slow. When they count, `outbox.patience` says.
 - ``unclear`` (an order of that name that may be another) and ``no_answer`` prove nothing.
-
-By time alone nothing is proved: the settling time is measured on the monotonic clock, from when
-this process first saw the doubt. A restart begins it anew.
 
 *Placing*: an order found by the name that the recorder made, or by VALR's id, is the command's. One
 found by a caller's name must also have the pair, side and quantity, and not be older than the
@@ -31,7 +26,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Protocol
 
-from attrs import define, evolve, field, frozen
+from attrs import evolve, field, frozen
 
 from recorder.errors import Refused
 from recorder.exchange.commands import (
@@ -58,14 +53,7 @@ from recorder.exchange.rest import (
 )
 from recorder.exchange.rest_requests import NAME_CHARS_MAX, OrderName
 from recorder.outbox.evidence import CANCELLED, ENDED, status_word
-from recorder.outbox.states import Fact, Status
 
-#: Look-ups in a row that must count before absence does.
-LOOKS = 3
-#: Seconds after a loss before the first look-up: the next snapshot settles most of it by itself.
-FIRST_S = 1.0
-#: The longest wait between two look-ups, where there is trouble or nothing new.
-WAIT_S_MAX = 300.0
 #: How far our clock and the exchange's may be apart; a request signed further off is refused.
 CLOCKS_APART = timedelta(seconds=5)
 #: Characters of what an answer said that are kept with the row.
@@ -375,88 +363,3 @@ def _latest(states: Sequence[RestOrder]) -> RestOrder:
     if len(timed) < len(states):
         return states[0]
     return max(timed, key=lambda each: each[0])[1]
-
-
-# When to ask, and when absence counts
-
-
-@frozen
-class Patience:
-    """How long absence must last before it counts. Seconds."""
-
-    settle_s: float = 60.0
-    every_s: float = 30.0
-
-
-@define(eq=False)
-class Search:
-    """The look-ups of one command in one status. All times are of one monotonic clock.
-
-    What went out and has no answer, or has one and no outcome, is looked up once it is overdue;
-    nothing that isn't found makes a difference there, but what was never answered is in doubt then.
-    """
-
-    patience: Patience
-    status: Status
-    #: When the doubt was first seen.
-    began_s: float
-    #: When to look up next.
-    next_s: float = field(init=False)
-    #: When the look-ups began that count, and what all of them found.
-    _counted: list[float] = field(factory=list, init=False)
-    _seen: Finding | None = field(default=None, init=False)
-    #: Look-ups in a row that brought us no further.
-    _idle: int = field(default=0, init=False)
-
-    def __attrs_post_init__(self) -> None:
-        """Plan the first look-up."""
-        soon = min(FIRST_S, self.patience.every_s)
-        in_doubt = self.status is Status.IN_DOUBT
-        self.next_s = self.began_s + (soon if in_doubt else self.patience.settle_s)
-
-    def add(self, found: Found, began_s: float, now_s: float, has_snapshot: bool) -> Fact | None:
-        """Take in what a look-up found that began and ended then; return what is proved by now.
-
-        ``has_snapshot`` tells whether a snapshot was complete, on a connection opened since the
-        loss, when the look-up began.
-        """
-        fact = self._prove(found.finding, began_s, has_snapshot)
-        counts = self._counted and self._counted[-1] == began_s
-        is_settling = self.status is Status.IN_DOUBT and found.finding in NOTHING_SEEN
-        self._idle = 0 if counts or is_settling else self._idle + 1
-        self.next_s = now_s + wait_s(self.patience.every_s, self._idle)
-        return fact
-
-    def reason(self) -> str:
-        """Return why the command counts as not placed."""
-        over_s = self._counted[-1] - self._counted[0]
-        saw = "no such order" if self._seen is Finding.ABSENT else "the order as it was"
-        return f"{len(self._counted)} look-ups over {over_s:.3g} s found {saw}"
-
-    def _prove(self, finding: Finding, began_s: float, has_snapshot: bool) -> Fact | None:
-        if finding is Finding.EFFECT:
-            return Fact.EFFECT_SEEN
-        if finding is Finding.REFUSED:
-            return Fact.REFUSED_BY_EXCHANGE
-        if finding is Finding.NO_ANSWER:
-            return None
-        if self.status is Status.SENT:
-            return Fact.LOST_TOUCH
-        return self._count(finding, began_s, has_snapshot)
-
-    def _count(self, finding: Finding, began_s: float, has_snapshot: bool) -> Fact | None:
-        if finding is not self._seen or finding not in NOTHING_SEEN:
-            self._counted.clear()
-            self._seen = finding
-        is_settled = has_snapshot and began_s >= self.began_s + self.patience.settle_s
-        is_apart = not self._counted or began_s >= self._counted[-1] + self.patience.every_s
-        if self.status is not Status.IN_DOUBT or finding not in NOTHING_SEEN:
-            return None
-        if is_settled and is_apart:
-            self._counted.append(began_s)
-        return Fact.NOT_FOUND if len(self._counted) >= LOOKS else None
-
-
-def wait_s(every_s: float, idle: int) -> float:
-    """Return the seconds to the next look-up after so many that brought us no further."""
-    return min(every_s * 2.0 ** min(idle, 30), max(WAIT_S_MAX, every_s))

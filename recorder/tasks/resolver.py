@@ -46,14 +46,13 @@ from recorder.outbox.lookups import (
     PROOF,
     Finding,
     Found,
-    Patience,
-    Search,
     Wanted,
     all_told,
     read_open,
     read_states,
     wanted,
 )
+from recorder.outbox.patience import Patience, Search
 from recorder.outbox.states import Fact, Status
 from recorder.storage.lookups import Doubt, Look, doubts, record
 from recorder.storage.settle import PLACING_COMMANDS, is_of_another

@@ -28,21 +28,17 @@ from recorder.exchange.rest import (
 )
 from recorder.outbox.lookups import (
     CLOCKS_APART,
-    LOOKS,
     NOTHING_SEEN,
     PROOF,
-    WAIT_S_MAX,
     Finding,
     Found,
-    Patience,
-    Search,
     Wanted,
     all_told,
     read_open,
     read_states,
-    wait_s,
     wanted,
 )
+from recorder.outbox.patience import LOOKS, WAIT_S_MAX, Patience, Search, wait_s
 from recorder.outbox.states import Fact, Status
 
 SENT_AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
