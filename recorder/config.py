@@ -10,6 +10,7 @@ that is wrong. Credentials come from ``VALR_API_KEY`` and ``VALR_API_SECRET`` or
 from __future__ import annotations
 
 import re
+import shlex
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -84,6 +85,12 @@ class Settings:
     commands_per_s: int
     commands_burst: int
     dry_run: bool
+    checkpoint_file: str
+    checkpoint_log: bool
+    checkpoint_hook: tuple[str, ...]
+    checkpoint_every_s: float
+    checkpoint_key_file: str
+    checkpoint_public_file: str
     wire_names: Mapping[str, str]
 
 
@@ -105,6 +112,15 @@ class Setting:
     def variable(self) -> str:
         """The spelling in the environment."""
         return _CREDENTIAL_VARIABLES.get(self.name) or "RECORDER_" + self.name.upper()
+
+
+#: What no other program is to find in its environment: the last two may hold a password.
+_SECRET_VARIABLES = ("VALR_API_KEY", "VALR_API_SECRET", "RECORDER_DATABASE_URL", "PGPASSWORD")
+
+
+def environment_for_others(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment for a program that we start, without what is ours alone."""
+    return {name: text for name, text in environment.items() if name not in _SECRET_VARIABLES}
 
 
 _CREDENTIAL_VARIABLES = {
@@ -144,6 +160,13 @@ def _auth(text: str) -> str:
     if text not in ("headers", "message"):
         raise ValueError("say headers or message")
     return text
+
+
+def _program(text: str) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(text))
+    except ValueError as error:
+        raise ValueError(f"say a program and its arguments: {error}") from None
 
 
 _ADDRESS_USER = re.compile(r"//[^/@]*@")
@@ -203,6 +226,17 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("standby", "0", _flag, "1 waits until the account's present owner is gone"),
     Setting("settle_s", "60", _seconds, "seconds a command is in doubt before absence counts"),
     Setting("lookup_every_s", "30", _seconds, "seconds between two look-ups of one in doubt"),
+    Setting("checkpoint_file", "", str, "file outside the database that keeps heads of the log"),
+    Setting("checkpoint_log", "1", _flag, "0 keeps the heads out of the recorder's own log"),
+    Setting("checkpoint_hook", "", _program, "program that gets each head on its standard input"),
+    Setting("checkpoint_every_s", "300", _seconds, "seconds between two checkpoints"),
+    Setting("checkpoint_key_file", "", str, "file of the Ed25519 key that signs checkpoints"),
+    Setting(
+        "checkpoint_public_file",
+        "",
+        str,
+        "file of the public keys that verify trusts [default: checkpoint_key_file with .pub]",
+    ),
     Setting("wire_place_limit_order", "PLACE_LIMIT_ORDER", str, "wire name of PLACE_LIMIT_ORDER"),
     Setting(
         "wire_place_market_order", "PLACE_MARKET_ORDER", str, "wire name of PLACE_MARKET_ORDER"

@@ -6,8 +6,8 @@
 Order of starting: schema, leases and heads, log writer, the noted facts of the start, projectors,
 then whatever feeds the log. Order of stopping is the nesting: the sources are cancelled and say
 their last words, the inbox is closed and drained, the projectors catch up with the head, the leases
-are given back. A first SIGTERM or SIGINT stops like that, within ``stop_grace_s``; a second one
-ends the process at once.
+are given back, the last heads leave the database. A first SIGTERM or SIGINT stops like that, within
+``stop_grace_s``; a second one ends the process at once.
 
 Everything that decides gets its clock, dice, network and threads from a `World`, so that a
 simulation can run the same daemon on a mock clock.
@@ -33,7 +33,15 @@ from recorder.errors import (
 )
 from recorder.exchange.command_pace import CommandPace
 from recorder.log.event import Note, noted
-from recorder.parts import Account, log_writer, note_start, now, projectors_of, sources_of
+from recorder.parts import (
+    Account,
+    checkpoint_keeper,
+    log_writer,
+    note_start,
+    now,
+    projectors_of,
+    sources_of,
+)
 from recorder.storage.engine import Database, open_database
 from recorder.storage.leases import release
 from recorder.storage.migrate import bring_to_current
@@ -171,6 +179,7 @@ async def _run_on(
     stop: trio.Event,
     task_status: trio.TaskStatus[Database],
 ) -> None:
+    keeper = checkpoint_keeper(settings, runners, world)
     if await trio.to_thread.run_sync(bring_to_current, database):
         log.info("the empty database %s has its schema now", database.url_shown)
     accounts = await _own(settings, world, database, runners, stop)
@@ -186,6 +195,7 @@ async def _run_on(
         floors.start_soon(_write_until_drained, writer, drained)
         if runners.gate is not None:
             floors.start_soon(WalKeeper(database, runners.gate, lambda: inbox.is_busy).run)
+        floors.start_soon(keeper.run)
         for account in accounts:
             note_start(account, inbox, world)
             for projector in account.projectors:
@@ -199,6 +209,7 @@ async def _run_on(
             sources.cancel_scope.cancel()
         floors.cancel_scope.deadline = trio.current_time() + settings.stop_grace_s
         await _stop_in_order(accounts, inbox, drained, committed, world, runners)
+        await keeper.finish()
         floors.cancel_scope.cancel()
     if inbox.frames:
         raise StorageFailed(

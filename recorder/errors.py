@@ -61,6 +61,10 @@ class LeaseLost(RecorderError):
     """Another process owns the account now. Reaction: stop sending and appending, exit 4."""
 
 
+class CheckpointNotWritten(RecorderError):
+    """A place outside the database did not take a head. Reaction: say it, try again later."""
+
+
 class LogDamaged(RecorderError):
     """The log contradicts itself. Reaction: exit 1; never repaired silently."""
 

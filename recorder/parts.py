@@ -9,13 +9,14 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from attrs import define, field
 from sqlalchemy import Connection
 
 from recorder import __version__
-from recorder.config import ACCOUNT_PATH, AccountSettings, Settings
+from recorder.config import ACCOUNT_PATH, AccountSettings, Settings, environment_for_others
 from recorder.exchange.command_pace import CommandPace
 from recorder.exchange.commands import WireNames
 from recorder.exchange.rest_requests import signed_headers
@@ -26,10 +27,12 @@ from recorder.exchange.signing import (
     redacted_authenticate_frame,
 )
 from recorder.exchange.token_bucket import TokenBucket
+from recorder.log.checkpoint import SigningKey, checkpoint_line
 from recorder.log.event import Event, Head, Note, Origin, from_us, noted
 from recorder.outbox.patience import Patience
 from recorder.projections import PROJECTIONS
 from recorder.projections.fold import Projection
+from recorder.storage.checkpoint_keys import is_readable_by_others, read_signing_key
 from recorder.storage.engine import Database
 from recorder.storage.leases import Lease
 from recorder.storage.settle import SETTLING, WAKING, settle
@@ -42,6 +45,14 @@ from recorder.storage.tables import (
     plan_recent,
     project,
     record_error,
+)
+from recorder.tasks.checkpoints import (
+    CheckpointKeeper,
+    Courier,
+    FilePlace,
+    HookPlace,
+    LogPlace,
+    Place,
 )
 from recorder.tasks.commander import Commander
 from recorder.tasks.committed import Committed, by_account
@@ -119,6 +130,43 @@ def log_writer(
         announce=announce,
         clock=world.clock,
     )
+
+
+def checkpoint_keeper(settings: Settings, runners: Runners, world: World) -> CheckpointKeeper:
+    """Return what takes heads out of the database. Raises ConfigurationError for a bad key."""
+    key = signing_key(settings)
+    if key is None:
+        log.info("checkpoints are written without a signature: checkpoint_key_file isn't set")
+    elif is_readable_by_others(Path(settings.checkpoint_key_file)):
+        named = settings.checkpoint_key_file
+        log.warning("the checkpoint key %s can be read by others: chmod 600 it", named)
+    return CheckpointKeeper(
+        accounts=[account.name for account in settings.accounts],
+        every_s=settings.checkpoint_every_s,
+        reader=runners.reader(),
+        clock=world.clock,
+        write=partial(checkpoint_line, key=key),
+        couriers=[Courier(place) for place in checkpoint_places(settings, world)],
+    )
+
+
+def signing_key(settings: Settings) -> SigningKey | None:
+    """Return the key that signs checkpoints, if there is one. Raises ConfigurationError."""
+    named = settings.checkpoint_key_file
+    return read_signing_key(Path(named)) if named else None
+
+
+def checkpoint_places(settings: Settings, world: World) -> list[Place]:
+    """Return where heads are taken to, by the settings."""
+    places: list[Place] = []
+    if settings.checkpoint_file:
+        places.append(FilePlace(Path(settings.checkpoint_file)))
+    if settings.checkpoint_log:
+        places.append(LogPlace())
+    if settings.checkpoint_hook:
+        others = environment_for_others(world.environment)
+        places.append(HookPlace(settings.checkpoint_hook, others))
+    return places
 
 
 def note_start(account: Account, inbox: Inbox, world: World) -> None:

@@ -1,4 +1,4 @@
-"""What the daemon takes from outside: clock, dice, network, threads.
+"""What the daemon takes from outside: clock, dice, network, threads, environment.
 
 Whoever hands over another `World` runs the same daemon elsewhere: on a mock clock, on streams in
 memory, without threads.
@@ -6,8 +6,9 @@ memory, without threads.
 
 from __future__ import annotations
 
+import os
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 
@@ -73,5 +74,7 @@ class World:
     open_rest: OpenRest = open_rest
     runners: Callable[[Database], Runners] = thread_runners
     holder: str = field(factory=this_holder)
+    #: What programs that we start find in theirs, but for what is secret.
+    environment: Mapping[str, str] = field(factory=lambda: os.environ, repr=False)
     #: For whoever measures: told in the log's thread of the events of each commit.
     on_commit: Callable[[Sequence[Event]], None] = lambda events: None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from recorder.config import SETTINGS, Secret, read_settings
+from recorder.config import SETTINGS, Secret, environment_for_others, read_settings
 from recorder.errors import ConfigurationError
 
 NO_FILE = Path("/dev/null")
@@ -151,3 +151,23 @@ def test_a_password_in_an_address_is_refused_and_not_repeated() -> None:
     with pytest.raises(ConfigurationError, match="leave user and password out") as caught:
         read_settings({"RECORDER_WS_URL": "wss://me:hunter2@example.com"})
     assert "hunter2" not in str(caught.value)
+
+
+def test_a_hook_is_split_into_words_and_given_to_no_shell() -> None:
+    told = {"RECORDER_CHECKPOINT_HOOK": "keep-head --to 'a place' '$(id)'"}
+    settings = read_settings(told, file=NO_FILE)
+    assert settings.checkpoint_hook == ("keep-head", "--to", "a place", "$(id)")
+    assert read_settings({}, file=NO_FILE).checkpoint_hook == ()
+    with pytest.raises(ConfigurationError, match="RECORDER_CHECKPOINT_HOOK"):
+        read_settings({"RECORDER_CHECKPOINT_HOOK": "keep 'head"}, file=NO_FILE)
+
+
+def test_no_other_program_finds_our_secrets_in_its_environment() -> None:
+    environment = {
+        "PATH": "/bin",
+        "VALR_API_KEY": "k",
+        "VALR_API_SECRET": "s",
+        "PGPASSWORD": "p",
+        "RECORDER_DATABASE_URL": "postgresql://u:p@h/d",
+    }
+    assert environment_for_others(environment) == {"PATH": "/bin"}

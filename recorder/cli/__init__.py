@@ -33,6 +33,7 @@ COMMANDS = {
     "enqueue": "queue a command in the outbox",
     "outbox": "show queued commands, or the story of one",
     "verify": "prove that the log is whole",
+    "checkpoint": "take the heads of the log out of the database now, or make a key for that",
     "rebuild": "fold the tables again from the log, or compare",
 }
 

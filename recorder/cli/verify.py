@@ -1,14 +1,16 @@
 """``recorder verify``: prove that the log is whole, or name the first position where it isn't.
 
-A chain of digests can't show that its tail was cut off. Two things can: a head that was noted
-elsewhere (each call prints one to compare with), and tables that stand further than the log.
+A chain of digests can't show that its tail was cut off, or that all of it was chained anew. Two
+things can: checkpoints, which lie outside the database, and tables that stand further than the log.
 """
 
 from __future__ import annotations
 
 from argparse import ArgumentParser
 from functools import partial
+from pathlib import Path
 
+from attrs import field, frozen
 from sqlalchemy import Connection, func, select
 
 from recorder.cli.call import Call
@@ -18,61 +20,161 @@ from recorder.cli.output import Output, count_of, quoted
 from recorder.cli.progress import shown_progress
 from recorder.cli.standing import known_accounts
 from recorder.errors import RecorderError
+from recorder.log.checkpoint import Finding
+from recorder.log.comparison import Comparison
+from recorder.storage.checkpoint_file import (
+    BadLine,
+    KnownCheckpoints,
+    read_checkpoints,
+    rotated_files,
+)
+from recorder.storage.checkpoint_keys import trusted_keys
 from recorder.storage.engine import Database, in_unit
 from recorder.storage.read import head
 from recorder.storage.schema import projections
 from recorder.storage.verify import Damage, Verified, verify_account
 
+SETTINGS = ("checkpoint_file", "checkpoint_key_file", "checkpoint_public_file")
+#: What ``--checkpoints`` says to compare with none.
+NONE = "none"
+
 
 def configure(parser: ArgumentParser) -> None:
     """Add this command's arguments."""
-    add_settings(parser, DATABASE)
+    parser.add_argument(
+        "--checkpoints",
+        action="append",
+        metavar="FILE",
+        help="compare with the checkpoints in this file, again for several; none: with no file"
+        " [default: checkpoint_file, and what it was rotated to]",
+    )
+    add_settings(parser, (*DATABASE, *SETTINGS))
     add_output(parser)
+
+
+@frozen
+class _Known:
+    """What to compare with: checkpoints, or the reason why with none, and whether that is wrong."""
+
+    checkpoints: KnownCheckpoints = field(factory=KnownCheckpoints)
+    why_not: str = ""
+    is_wrong: bool = False
 
 
 def run(call: Call) -> int:
     """Verify one account, or all. What could not be looked at is code 2, and never "sound"."""
+    codes: list[int] = []
     try:
+        # Before the log is read: a running recorder makes new ones.
+        known = _known(call)
+        codes += [_print_bad(call.output, bad) for bad in known.checkpoints.bad.values()]
+        if known.is_wrong:
+            call.output.warn(known.why_not)
+            codes.append(WRONG)
         with call.database() as database:
-            known = in_unit(database.reader, known_accounts)
-            accounts = in_unit(database.reader, call.accounts)
-            codes = [_verify(call.output, database, account, known) for account in accounts]
+            there = in_unit(database.reader, known_accounts)
+            for account in _asked(call, database, there, known):
+                codes.append(_verify(call.output, database, account, there, known))
     except RecorderError as error:
         call.output.warn(f"could not be verified: {error}")
-        return WRONG
+        codes.append(WRONG)
     return DAMAGED if DAMAGED in codes else max(codes)
 
 
-def _verify(output: Output, database: Database, account: str, known: list[str]) -> int:
-    if account not in known:
+def _known(call: Call) -> _Known:
+    """Read what there is to compare with. Raises ConfigurationError for what can't be read."""
+    settings = call.settings()
+    named: list[str] = call.arguments.checkpoints or []
+    if NONE in named:
+        return _Known(why_not="not compared with checkpoints, as was asked for")
+    files = [Path(each) for each in named]
+    if not files and settings.checkpoint_file:
+        files = rotated_files(Path(settings.checkpoint_file))
+        if not files:
+            return _Known(
+                why_not=f"there is no checkpoint file {settings.checkpoint_file}, so nothing was"
+                " compared with it: `recorder checkpoint` writes one now; --checkpoints none"
+                " leaves it out",
+                is_wrong=True,
+            )
+    if not files:
+        return _Known(why_not="no checkpoint to compare with, so a cut tail would not show")
+    trusted = trusted_keys(settings.checkpoint_public_file, settings.checkpoint_key_file)
+    return _Known(read_checkpoints(files, trusted))
+
+
+def _asked(call: Call, database: Database, there: list[str], known: _Known) -> list[str]:
+    """Return the accounts to verify, also one of which only a checkpoint knows."""
+    if call.named_account() is None and (found := {*there, *known.checkpoints.comparisons}):
+        return sorted(found)
+    return in_unit(database.reader, call.accounts)
+
+
+def _verify(
+    output: Output, database: Database, account: str, there: list[str], known: _Known
+) -> int:
+    comparison = known.checkpoints.comparisons.get(account)
+    if account not in there and comparison is None:
         output.warn(f"there is nothing to verify: the database knows no account {quoted(account)}")
         return WRONG
     # Before the log: while it is read, a running recorder moves on.
     farthest = in_unit(database.reader, _farthest_checkpoint, account)
     total = in_unit(database.reader, _last_position, account)
     with shown_progress(output.err, f"verifying {account}", total) as on_progress:
-        found = in_unit(
-            database.reader, partial(verify_account, account=account, on_progress=on_progress)
+        walk = partial(
+            verify_account, account=account, on_progress=on_progress, comparison=comparison
         )
+        found = in_unit(database.reader, walk)
     if isinstance(found, Verified) and found.events < farthest:
-        found = Damage(found.events + 1, f"missing: tables were folded up to position {farthest}")
+        what = f"missing: tables were folded up to position {farthest}"
+        found = Damage(found.events + 1, what, Finding.CUT_TAIL)
     if isinstance(found, Damage):
-        output.say(
-            {
-                "account": account,
-                "result": "damaged",
-                "position": found.position,
-                "what": found.what,
-            },
-            f"account {quoted(account)}: DAMAGED at position {found.position}: {found.what}",
-        )
-        return DAMAGED
-    _print_sound(output, account, found)
-    return OK
+        return _print_damage(output, account, found)
+    return _print_sound(output, account, found, comparison, known)
 
 
-def _print_sound(output: Output, account: str, found: Verified) -> None:
-    digest = found.head.digest.hex()
+def _print_damage(output: Output, account: str, found: Damage) -> int:
+    output.say(
+        {
+            "account": account,
+            "result": "damaged",
+            "finding": found.finding,
+            "position": found.position,
+            "what": found.what,
+        },
+        f"account {quoted(account)}: DAMAGED at position {found.position}"
+        f" ({found.finding}): {found.what}",
+    )
+    return DAMAGED
+
+
+def _print_bad(output: Output, bad: BadLine) -> int:
+    """Print what is wrong with the checkpoints themselves."""
+    more = f" (and {count_of(bad.more, 'line', 'lines')} like it)" if bad.more else ""
+    output.say(
+        {
+            "account": bad.why.account,
+            "result": "damaged",
+            "finding": bad.why.finding,
+            "position": bad.why.position,
+            "what": bad.why.what + more,
+            "file": str(bad.file),
+            "line": bad.number,
+        },
+        f"checkpoints DAMAGED ({bad.why.finding}): line {bad.number} of {bad.file}"
+        f" {bad.why.what}{more}",
+    )
+    return DAMAGED
+
+
+def _print_sound(
+    output: Output, account: str, found: Verified, comparison: Comparison | None, known: _Known
+) -> int:
+    digest, checkpoints = found.head.digest.hex(), known.checkpoints
+    not_compared = known.why_not
+    if not not_compared and comparison is None:
+        not_compared = "no checkpoint of this account to compare with"
+    signatures = "checked" if checkpoints.are_signatures_checked else "unchecked"
     output.say(
         {
             "account": account,
@@ -80,10 +182,27 @@ def _print_sound(output: Output, account: str, found: Verified) -> None:
             "events": found.events,
             "position": found.head.position,
             "digest": digest,
+            "checkpoints": comparison.agreeing if comparison else None,
+            "checkpoint_position": comparison.agreed if comparison else None,
+            "signatures": signatures if comparison else None,
+            "not_compared": not_compared or None,
         },
         f"account {quoted(account)}: sound, {count_of(found.events, 'event', 'events')};"
-        f" head {found.head.position} {digest}",
+        f" head {found.head.position} {digest}; {not_compared or _agreement(comparison, known)}",
     )
+    # A comparison that was wanted and could not be made is no success.
+    return WRONG if not_compared and not known.why_not else OK
+
+
+def _agreement(comparison: Comparison | None, known: _Known) -> str:
+    assert comparison is not None
+    agreeing = count_of(comparison.agreeing, "checkpoint agrees", "checkpoints agree")
+    said = f"{agreeing}, the last at position {comparison.agreed}"
+    if not known.checkpoints.are_signatures_checked:
+        said += "; signatures were not checked, for no public key is named"
+    if torn := known.checkpoints.torn:
+        said += f"; {count_of(torn, 'line', 'lines')} cut short, as by a crash, left out"
+    return said
 
 
 def _last_position(connection: Connection, account: str) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from attrs import frozen
 
 from recorder.exchange.frames import frame_type
+from recorder.log.checkpoint import Finding
 from recorder.log.digest import digest_event
 from recorder.log.event import Encoding, Event, Head, Origin
 
@@ -18,10 +19,11 @@ _ENCODINGS = frozenset(Encoding)
 
 @frozen
 class Damage:
-    """The first position at which the log contradicts itself, and how."""
+    """The first position at which the log contradicts itself or a checkpoint, and how."""
 
     position: int
     what: str
+    finding: Finding = Finding.ALTERED
 
 
 def check_event(head: Head, event: Event) -> Head | Damage:

@@ -90,6 +90,9 @@ def translated_errors() -> Iterator[None]:
         yield
     except ForeignError as error:
         raise translated(error) from error
+    except UnicodeDecodeError as error:
+        # SQLite quotes what it can't make sense of, and the driver expects its words to be UTF-8.
+        raise StorageFailed(f"{_ASK['damaged']} (it holds bytes that are no text)") from error
 
 
 @contextmanager

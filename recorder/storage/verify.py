@@ -23,6 +23,7 @@ from sqlalchemy import (
 )
 
 from recorder.log.chain import Damage, check_event
+from recorder.log.comparison import NEVER, Comparison
 from recorder.log.event import EMPTY_HEAD, Event, Head
 from recorder.storage.read import PAGE_BYTES, PAGE_ROWS, bounded
 from recorder.storage.schema import events
@@ -42,22 +43,34 @@ class Verified:
 
 
 def verify_account(
-    connection: Connection, account: str, on_progress: Callable[[int], object]
+    connection: Connection,
+    account: str,
+    on_progress: Callable[[int], object],
+    comparison: Comparison | None = None,
 ) -> Verified | Damage:
     """Check every event of the account from position 1; ``on_progress`` is told positions.
 
-    Memory stays bounded however long the log is. Raises only what the database itself raises.
+    With a ``comparison``, its checkpoints as well: they must have been read before this transaction
+    began, since a running recorder makes new ones. Of several damages the first is returned. Memory
+    stays bounded however long the log is. Raises only what the database itself raises.
     """
-    head = EMPTY_HEAD
+    head, received_us, awaited = EMPTY_HEAD, None, NEVER
+    if comparison is not None:
+        comparison.begin()
+        awaited = comparison.awaited
     while page := _page(connection, account, head.position):
         for row in page:
             event = _event(account, head.position + 1, row)
             checked = event if isinstance(event, Damage) else check_event(head, event)
             if isinstance(checked, Damage):
-                return checked
-            head = checked
+                return (comparison and comparison.so_far()) or checked
+            assert isinstance(event, Event)
+            head, received_us = checked, event.received_us
+            if head.position == awaited and comparison is not None:
+                awaited = comparison.see(head, received_us)
         on_progress(head.position)
-    return Verified(head.position, head)
+    contradicted = comparison.end(head, received_us) if comparison is not None else None
+    return contradicted or Verified(head.position, head)
 
 
 def _page(connection: Connection, account: str, after: int) -> list[Row[*tuple[Any, ...]]]:

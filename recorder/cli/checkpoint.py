@@ -1,0 +1,94 @@
+"""``recorder checkpoint``: take the heads of the log out of the database now.
+
+It only reads the database, so it may run beside a recorder. ``keygen`` makes the key that signs.
+"""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser
+from functools import partial
+from pathlib import Path
+
+import trio
+from sqlalchemy import Connection
+
+from recorder.cli.call import Call
+from recorder.cli.exits import OK, WRONG
+from recorder.cli.flags import DATABASE, add_output, add_settings
+from recorder.cli.output import quoted
+from recorder.errors import CheckpointNotWritten, ConfigurationError
+from recorder.log.checkpoint import Checkpoint, checkpoint_line
+from recorder.log.event import EMPTY_HEAD, Head
+from recorder.parts import checkpoint_places, signing_key
+from recorder.storage.checkpoint_keys import is_readable_by_others, make_keys, public_file_of
+from recorder.storage.engine import in_unit
+from recorder.storage.read import head
+from recorder.tasks.checkpoints import LogPlace, Place
+from recorder.world import World
+
+SETTINGS = ("checkpoint_file", "checkpoint_hook", "checkpoint_key_file")
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Add this command's arguments."""
+    parser.add_argument(
+        "action", nargs="?", choices=["keygen"], help="keygen: make a key that signs checkpoints"
+    )
+    add_settings(parser, (*DATABASE, *SETTINGS))
+    add_output(parser)
+
+
+def run(call: Call) -> int:
+    """Take out the heads of one account, or of all; or make a key."""
+    if call.arguments.action == "keygen":
+        return _keygen(call)
+    settings = call.settings()
+    key = signing_key(settings)
+    if key is None:
+        call.output.remark("without a signature: checkpoint_key_file isn't set")
+    elif is_readable_by_others(Path(settings.checkpoint_key_file)):
+        call.output.warn(f"{settings.checkpoint_key_file} can be read by others: chmod 600 it")
+    # What this prints takes the place of the recorder's log.
+    world = World(environment=call.environment)
+    places = [each for each in checkpoint_places(settings, world) if each != LogPlace()]
+    with call.database() as database:
+        heads = in_unit(database.reader, _heads, call)
+    codes = [OK if heads else WRONG]
+    for account, found in heads.items():
+        line = checkpoint_line(Checkpoint(account, found, call.clock.wall_us()), key)
+        said = f"account {quoted(account)}: position {found.position} {found.digest.hex()}"
+        call.output.say(json.loads(line), said)
+        codes += [_take(call, place, line) for place in places]
+    if not heads:
+        call.output.warn("there is no head to take out: no account has an event yet")
+    return max(codes)
+
+
+def _heads(connection: Connection, call: Call) -> dict[str, Head]:
+    heads = {account: head(connection, account) for account in call.accounts(connection)}
+    return {account: found for account, found in heads.items() if found != EMPTY_HEAD}
+
+
+def _take(call: Call, place: Place, line: str) -> int:
+    try:
+        trio.run(partial(place.take, line))
+    except CheckpointNotWritten as error:
+        call.output.warn(f"{place.name} did not take the checkpoint: {error}")
+        return WRONG
+    call.output.remark(f"written to {place.name}")
+    return OK
+
+
+def _keygen(call: Call) -> int:
+    name = call.settings().checkpoint_key_file
+    if not name:
+        raise ConfigurationError("say where the key is to be: --checkpoint-key-file FILE")
+    file = Path(name)
+    public = make_keys(file).public.hex()
+    call.output.say(
+        {"key_file": name, "public_file": str(public_file_of(file)), "public_key": public},
+        f"{file} holds the key, for its owner alone; {public_file_of(file)} its public half:\n"
+        f"{public}\nKeep the public half where whoever owns this machine can't change it.",
+    )
+    return OK
