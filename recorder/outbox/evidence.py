@@ -9,10 +9,13 @@ ids its row is found, of which commands it speaks, and what it proves:
 - *placing*: its ``…_WS_RESPONSE`` proves that it was received. Done: ORDER_PROCESSED with success,
   any status but Failed, the list of open orders, a fill. Not done: an error in the answer,
   ORDER_PROCESSED without success, status Failed, FAILED_ORDER.
-- *cancelling*: received: CANCEL_ORDER_WS_RESPONSE. Done: status Cancelled. Not done: an error,
-  FAILED_CANCEL_ORDER, or the order ended in another way first.
-- *modifying*: received: MODIFY_ORDER_WS_RESPONSE. Done or not done: MODIFY_ORDER_OUTCOME; done:
-  status Order Modified. The end of the order proves nothing: the change may have come before it.
+- *cancelling*: received: CANCEL_ORDER_WS_RESPONSE. Done: status Cancelled. Not done: an error, the
+  order ended in another way first, or FAILED_CANCEL_ORDER. The last names the order alone, so it
+  says nothing of a cancel in doubt: that one may have done what this one failed to do again.
+- *modifying*: received: MODIFY_ORDER_WS_RESPONSE. Done or not done: MODIFY_ORDER_OUTCOME, which
+  names the change; done: status Order Modified, if it shows what was asked for. Others may change
+  the same order, so what doesn't name the change says nothing of one in doubt. The end of the order
+  proves nothing: the change may have come before it.
 - *a batch*: received: its answer, if any request in it was taken. Done: an effect of any order that
   it placed. Not done: an error, every request refused. It is judged as a whole; what became of each
   order is in ``orders``.
@@ -25,7 +28,9 @@ found by that alone, and one that doesn't by the caller's id only if no other ro
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any, Protocol, TypeVar
 
 from attrs import evolve, frozen
@@ -63,6 +68,7 @@ _ANY = frozenset(COMMANDS)
 _BATCH = frozenset({PLACE_BATCH_ORDERS})
 _CANCEL = frozenset({CANCEL_ORDER})
 _MODIFY = frozenset({MODIFY_ORDER})
+_DOUBTFUL = frozenset({Status.IN_DOUBT.value, Status.NOT_PLACED.value})
 #: An effect of an order is one of the batch that placed it; its failure is not the batch's.
 _PLACING_ALSO_BY_BATCH = PLACING | _BATCH
 
@@ -81,6 +87,10 @@ class Evidence:
     customer_order_id: str | None = None
     modify_request_id: str | None = None
     reason: str = ""
+    #: It says nothing of commands in doubt: it may be about another's.
+    only_under_way: bool = False
+    #: What the order shows now, by the payload's names; a change must have asked for just that.
+    shows: Mapping[str, Decimal | None] | None = None
 
 
 class Row(Protocol):
@@ -88,6 +98,8 @@ class Row(Protocol):
 
     @property
     def command(self) -> str: ...
+    @property
+    def payload(self) -> str: ...
     @property
     def status(self) -> str: ...
     @property
@@ -120,6 +132,10 @@ def concerned(found: Evidence, rows: Iterable[AnyRow], position: int) -> list[An
     final, and rows sent after that position, are not concerned.
     """
     able = [row for row in rows if row.command in found.commands and _is_open(row, position)]
+    if found.only_under_way:
+        able = [row for row in able if row.status not in _DOUBTFUL]
+    if found.shows is not None:
+        able = [row for row in able if _asked_for(row, found.shows)]
     if found.client_msg_id is not None:
         named = [
             row
@@ -129,10 +145,7 @@ def concerned(found: Evidence, rows: Iterable[AnyRow], position: int) -> list[An
         # Two, if a caller has named a command as another one's second sending is named.
         return _only(named)
     if found.modify_request_id is not None:
-        named = [row for row in able if row.modify_request_id == found.modify_request_id]
-        # Somebody else may change the same order: only a change whose answer we lost may be meant.
-        lost = [row for row in able if not row.modify_request_id and row.status == Status.IN_DOUBT]
-        return named or _only(_by_order(found, lost) + _by_name(found, lost))
+        return [row for row in able if row.modify_request_id == found.modify_request_id]
     certain, possible = _by_order(found, able), _by_name(found, able)
     if found.commands == _CANCEL:
         return certain + possible
@@ -150,6 +163,13 @@ def _is_open(row: Row, position: int) -> bool:
     if row.status in TERMINAL or row.status == Status.QUEUED:
         return False
     return row.sent_position is None or row.sent_position < position
+
+
+def _asked_for(row: Row, shows: Mapping[str, Decimal | None]) -> bool:
+    """Tell whether an order that shows this is as the row's change would have it."""
+    asked = json.loads(row.payload)
+    wishes = {name: asked[name] for name in shows if asked.get(name) is not None}
+    return bool(wishes) and all(shows[name] == Decimal(wishes[name]) for name in wishes)
 
 
 def _by_order(found: Evidence, rows: Iterable[AnyRow]) -> list[AnyRow]:
@@ -262,7 +282,12 @@ def _status(message: OrderStatusUpdate) -> Iterable[Evidence]:
         ended = Evidence(Fact.REFUSED_BY_EXCHANGE, _CANCEL, None, order_id, name)
         found.append(_refused(ended, f"the order ended first: {message.status}"))
     elif word == "ordermodified":
-        found.append(Evidence(Fact.EFFECT_SEEN, _MODIFY, None, order_id, name))
+        shows = {
+            "newPrice": message.price,
+            "newTotalQuantity": message.original_quantity,
+            "newRemainingQuantity": message.remaining_quantity,
+        }
+        found.append(Evidence(Fact.EFFECT_SEEN, _MODIFY, None, order_id, name, shows=shows))
     return found
 
 
@@ -292,7 +317,7 @@ def _failed_cancel(message: FailedCancelOrder) -> Iterable[Evidence]:
     ids = Evidence(
         Fact.REFUSED_BY_EXCHANGE, _CANCEL, None, message.order_id, message.customer_order_id
     )
-    return [_refused(ids, message.message)]
+    return [evolve(_refused(ids, message.message), only_under_way=True)]
 
 
 def _modified(message: ModifyOrderOutcome) -> Iterable[Evidence]:
@@ -303,6 +328,7 @@ def _modified(message: ModifyOrderOutcome) -> Iterable[Evidence]:
         message.order_id,
         message.customer_order_id,
         message.modify_request_id,
+        only_under_way=message.modify_request_id is None,
     )
     return [found if message.success else _refused(found, message.reason)]
 

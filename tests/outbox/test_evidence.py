@@ -36,6 +36,7 @@ class OutboxRow:
 
     command: str
     status: str = "sent"
+    payload: str = '{"newPrice": "1000.0"}'
     client_msg_id: str = "m-1"
     order_id: str | None = None
     customer_order_id: str | None = None
@@ -360,15 +361,32 @@ def test_an_outcome_of_somebody_elses_change_is_not_taken_for_an_unanswered_one(
     unanswered = evolve(MODIFIES, modify_request_id=None)
     assert judge([unanswered], "MODIFY_ORDER_OUTCOME", data) == {}
     lost = evolve(unanswered, status="in_doubt")
-    assert judge([lost], "MODIFY_ORDER_OUTCOME", data) == ACCEPTED
-    assert judge([lost, evolve(lost, client_msg_id="m-2")], "MODIFY_ORDER_OUTCOME", data) == {}
+    assert judge([lost], "MODIFY_ORDER_OUTCOME", data) == {}
+    del data["modifyRequestId"]
+    assert judge([lost], "MODIFY_ORDER_OUTCOME", data) == {}
+    assert judge([unanswered], "MODIFY_ORDER_OUTCOME", data) == ACCEPTED
 
 
-def test_order_modified_accepts_the_only_change_under_way() -> None:
+def test_order_modified_accepts_the_only_change_that_asked_for_what_it_shows() -> None:
     update = status_update("Order Modified")
-    assert judge([MODIFIES], "ORDER_STATUS_UPDATE", update) == ACCEPTED
-    second = evolve(MODIFIES, client_msg_id="m-2", modify_request_id=OTHER)
-    assert judge([MODIFIES, second], "ORDER_STATUS_UPDATE", update) == {}
+    price = update["originalPrice"]
+    fitting = evolve(MODIFIES, payload=json.dumps({"newPrice": price, "newTotalQuantity": None}))
+    assert judge([fitting], "ORDER_STATUS_UPDATE", update) == ACCEPTED
+    assert judge([evolve(fitting, status="in_doubt")], "ORDER_STATUS_UPDATE", update) == ACCEPTED
+    other = evolve(MODIFIES, payload='{"newPrice": "2"}')
+    assert judge([other], "ORDER_STATUS_UPDATE", update) == {}
+    assert judge([other, fitting], "ORDER_STATUS_UPDATE", update) == {1: ("accepted", "")}
+    second = evolve(fitting, client_msg_id="m-2", modify_request_id=OTHER)
+    assert judge([fitting, second], "ORDER_STATUS_UPDATE", update) == {}
+
+
+def test_a_cancel_that_failed_says_nothing_of_one_that_is_in_doubt() -> None:
+    data = {"orderId": ORDER, "message": "An error occurred while cancelling your order."}
+    lost = evolve(CANCELS, status="in_doubt")
+    again = evolve(CANCELS, client_msg_id="m-2")
+    proved = judge([lost, again], "FAILED_CANCEL_ORDER", data)
+    assert {place: status for place, (status, _) in proved.items()} == {1: "rejected"}
+    assert judge([lost], "FAILED_CANCEL_ORDER", data) == {}
 
 
 @pytest.mark.parametrize("word", ["Filled", "Cancelled", "Failed", "Expired"])
