@@ -53,6 +53,8 @@ CALL_EVERY_S = 0.06
 FAULT_SHARE = 0.15
 #: So many stories of wrong rows are told.
 WRONG_MAX = 10
+#: So much of what the recorders warned of is shown.
+WARNED_CHARS = 8_000
 DROP_SHARE = 0.1
 
 COLUMNS = "outbox_id, client_msg_id, command, payload, status, customer_order_id, order_id"
@@ -310,9 +312,12 @@ def show(done: Drill, seed: int) -> None:
         query = "SELECT position, received_at, origin, type, payload FROM events"
         for event in done.books.ask(f"{query} ORDER BY position DESC LIMIT 40")[::-1]:
             print(f"  {' '.join(map(str, event))[:300]}")
-        print("The last recorder said")
+        print("The projections stand at")
+        for row in done.books.ask("SELECT projection, position, error FROM projections"):
+            print(f"  {row}")
+        print("The recorders warned")
         said = (done.folder / "recorder.err").read_text(encoding="utf-8").splitlines()
-        print("\n".join(f"  {line}" for line in said[-40:]))
+        print("\n".join(f"  {line}" for line in said if " INFO " not in line)[-WARNED_CHARS:])
 
 
 def main() -> int:
