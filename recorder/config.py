@@ -82,6 +82,8 @@ class Settings:
     standby: bool
     settle_s: float
     lookup_every_s: float
+    backfill: bool
+    backfill_after_s: float
     commands_per_s: int
     commands_burst: int
     dry_run: bool
@@ -237,6 +239,8 @@ SETTINGS: tuple[Setting, ...] = (
         str,
         "file of the public keys that verify trusts [default: checkpoint_key_file with .pub]",
     ),
+    Setting("backfill", "1", _flag, "0 fetches nothing by itself after a gap"),
+    Setting("backfill_after_s", "3", _seconds, "seconds after a gap until what it hid is fetched"),
     Setting("wire_place_limit_order", "PLACE_LIMIT_ORDER", str, "wire name of PLACE_LIMIT_ORDER"),
     Setting(
         "wire_place_market_order", "PLACE_MARKET_ORDER", str, "wire name of PLACE_MARKET_ORDER"

@@ -46,6 +46,7 @@ from recorder.storage.tables import (
     project,
     record_error,
 )
+from recorder.tasks.backfill import Backfiller
 from recorder.tasks.checkpoints import (
     CheckpointKeeper,
     Courier,
@@ -64,7 +65,7 @@ from recorder.tasks.log_writer import LogWriter
 from recorder.tasks.projector import Fold, Projector
 from recorder.tasks.rehearsal import Rehearsal
 from recorder.tasks.resolver import Resolver
-from recorder.tasks.rest import Headers
+from recorder.tasks.rest import Headers, OpenClient
 from recorder.tasks.wakeups import OutboxWatch
 from recorder.world import Runners, World
 
@@ -261,7 +262,9 @@ def sources_of(
         account.lease_started_ns,
     )
     parts: list[Callable[[], Awaitable[None]]] = [holder.run, keeper.run]
-    parts.append(_resolver(account, settings, world, runners, inbox).run)
+    open_client = _rest_client(account, settings, world)
+    parts.append(_resolver(account, settings, world, runners, inbox, open_client).run)
+    parts.append(_backfiller(account, settings, world, runners, inbox, open_client).run)
     wire_names = WireNames(settings.wire_names)
     if settings.dry_run:
         rehearsal = Rehearsal(
@@ -304,22 +307,51 @@ def _outbox_watch(commander: Commander, database: Database, runners: Runners) ->
     )
 
 
+def _rest_client(account: Account, settings: Settings, world: World) -> OpenClient:
+    """Return what opens the account's REST client. All its clients share one rate."""
+    bucket = TokenBucket(REST_AT_ONCE, REST_PER_S)
+    sign = partial(sign_request, account.settings)
+    return partial(world.open_rest, settings.rest_url, sign, world.clock, bucket)
+
+
+def _backfiller(
+    account: Account,
+    settings: Settings,
+    world: World,
+    runners: Runners,
+    inbox: Inbox,
+    open_client: OpenClient,
+) -> Backfiller:
+    """Return what fetches over REST what was missed."""
+    return Backfiller(
+        account=account.settings.name,
+        inbox=inbox,
+        reader=runners.reader(),
+        clock=world.clock,
+        open_client=open_client,
+        head=account.head.position,
+        after_s=settings.backfill_after_s,
+        is_on=settings.backfill,
+    )
+
+
 def _resolver(
-    account: Account, settings: Settings, world: World, runners: Runners, inbox: Inbox
+    account: Account,
+    settings: Settings,
+    world: World,
+    runners: Runners,
+    inbox: Inbox,
+    open_client: OpenClient,
 ) -> Resolver:
     """Return what looks commands in doubt up; a key that may only view is enough for it."""
-    own = account.settings
-    bucket = TokenBucket(REST_AT_ONCE, REST_PER_S)
     return Resolver(
-        account=own.name,
+        account=account.settings.name,
         patience=Patience(settings.settle_s, settings.lookup_every_s),
         inbox=inbox,
         reader=runners.reader(),
         writer=runners.writer,
         clock=world.clock,
-        open_client=partial(
-            world.open_rest, settings.rest_url, partial(sign_request, own), world.clock, bucket
-        ),
+        open_client=open_client,
     )
 
 

@@ -268,6 +268,8 @@ _READERS: Mapping[Kind, Callable[[RestRequest, str], Outcome]] = {
     Kind.BALANCES: _read_rows,
     Kind.TRADES: _read_rows,
     Kind.TRANSACTIONS: _read_rows,
+    Kind.DEPOSITS: _read_rows,
+    Kind.WITHDRAWALS: _read_rows,
     Kind.TIME: _read_time,
 }
 
@@ -310,10 +312,15 @@ def _as_named(request: RestRequest, orders: tuple[RestOrder, ...]) -> tuple[Rest
 
 
 def _rows(text: str) -> Iterable[Fields]:
+    return [_object(row, f"[{place}].") for place, row in enumerate(decode_rows(text))]
+
+
+def decode_rows(text: str) -> list[object]:
+    """Return the elements of a list, whatever they are. Raises FieldError."""
     rows = _decode(text)
     if not isinstance(rows, list):
         raise FieldError("no JSON array")
-    return [_object(row, f"[{place}].") for place, row in enumerate(rows)]
+    return rows
 
 
 def _object(value: object, path: str) -> Fields:

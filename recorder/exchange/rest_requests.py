@@ -33,6 +33,8 @@ class Kind(Enum):
     BALANCES = "balances"
     TRADES = "trades"
     TRANSACTIONS = "transactions"
+    DEPOSITS = "deposits"
+    WITHDRAWALS = "withdrawals"
     TIME = "time"
 
 
@@ -96,7 +98,7 @@ def order_detail_request(name: OrderName) -> RestRequest:
 def order_history_request(
     *,
     start: datetime,
-    end: datetime,
+    end: datetime | None = None,
     skip: int = 0,
     limit: int = PAGE_ROWS_MAX,
     statuses: Collection[str] = (),
@@ -104,8 +106,8 @@ def order_history_request(
 ) -> RestRequest:
     """Ask for a page of orders by their last change, newest first, cancels without a fill included.
 
-    Both ends of the window belong to it. Pages are counted by ``skip``, so ``end`` has to stay the
-    same for all of them, or rows move from page to page.
+    Both ends of the window belong to it. An order that changes moves to the front, so pages that
+    are counted by ``skip`` can miss one: `recorder.exchange.paging` goes on by time.
     """
     return _get(
         Kind.ORDER_HISTORY,
@@ -113,7 +115,7 @@ def order_history_request(
         skip=_whole("skip", skip, 0),
         limit=_limit(limit),
         startTime=_stamp(start),
-        endTime=_stamp(end),
+        endTime=_stamp(end) if end else "",
         statuses=",".join(statuses),
         currencyPair=",".join(pairs),
         showZeroVolumeCancels="TRUE",
@@ -173,6 +175,22 @@ def transaction_history_request(
     )
 
 
+def deposit_history_request(
+    *, start: datetime, end: datetime | None = None, skip: int = 0, limit: int = PAGE_ROWS_MAX
+) -> RestRequest:
+    """Ask for a page of deposits, newest first."""
+    path = "/v1/wallet/crypto/deposit/history"
+    return _transfers(Kind.DEPOSITS, path, start, end, skip, limit)
+
+
+def withdraw_history_request(
+    *, start: datetime, end: datetime | None = None, skip: int = 0, limit: int = PAGE_ROWS_MAX
+) -> RestRequest:
+    """Ask for a page of withdrawals, newest first."""
+    path = "/v1/wallet/crypto/withdraw/history"
+    return _transfers(Kind.WITHDRAWALS, path, start, end, skip, limit)
+
+
 def server_time_request() -> RestRequest:
     """Ask for the exchange's time. No key is needed."""
     return _get(Kind.TIME, "/v1/public/time")
@@ -197,6 +215,19 @@ def signed_headers(
     if sub_account_id:
         headers.append(("X-VALR-SUB-ACCOUNT-ID", sub_account_id))
     return headers
+
+
+def _transfers(
+    kind: Kind, path: str, start: datetime, end: datetime | None, skip: int, limit: int
+) -> RestRequest:
+    return _get(
+        kind,
+        path,
+        skip=_whole("skip", skip, 0),
+        limit=_limit(limit),
+        startTime=_stamp(start),
+        endTime=_stamp(end) if end else "",
+    )
 
 
 def _get(kind: Kind, path: str, **query: str) -> RestRequest:

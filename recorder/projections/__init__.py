@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from recorder.projections.backfills import Backfills
 from recorder.projections.balances import Balances
 from recorder.projections.connections import Connections
 from recorder.projections.fold import Projection
@@ -19,6 +20,7 @@ PROJECTIONS: tuple[Projection, ...] = (
     Ledger(),
     Transfers(),
     Connections(),
+    Backfills(),
 )
 
 

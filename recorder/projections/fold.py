@@ -19,7 +19,7 @@ raises `Unfoldable`; none of its changes is taken, and the next event is folded 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from attrs import define, field, frozen
 
@@ -29,6 +29,16 @@ from recorder.log.event import Event
 Key = tuple[Any, ...]
 #: Column name → Decimal, aware datetime, str, int, bool or None. Never a float; no ``account``.
 Row = Mapping[str, Any]
+
+
+class Alike(NamedTuple):
+    """Asks for every row whose ``column`` has this value: for rows whose key isn't known.
+
+    It stands among the keys that a fold asks for. The rows found are held under their own keys.
+    """
+
+    column: str
+    value: Any
 
 
 class Unfoldable(ValueError):
@@ -69,14 +79,16 @@ class Remove:
 
 @frozen
 class Add:
-    """Add a row to a ``once`` table; without effect if its key stands already.
+    """Add a row; without effect if its key stands already.
 
-    A key with None in it never equals another: such rows are always added.
+    A key with None in it never equals another: such rows are always added. A row that later folds
+    may look at is ``kept`` for them; those of ``once`` tables never are.
     """
 
     table: str
     key: Key
     values: Row
+    kept: bool = False
 
 
 Change = Put | Remove | Add
@@ -129,8 +141,10 @@ class Rows:
         return self.tables.get(table, {})
 
     def take(self, change: Change) -> None:
-        """Apply one change. ``Add`` rows are not kept: no fold reads a ``once`` table."""
+        """Apply one change. Of rows that are added, only those that say so are kept."""
         if isinstance(change, Put):
             self.tables.setdefault(change.table, {})[change.key] = change.values
         elif isinstance(change, Remove):
             self.tables.get(change.table, {}).pop(change.key, None)
+        elif change.kept:
+            self.tables.setdefault(change.table, {}).setdefault(change.key, change.values)

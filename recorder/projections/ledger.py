@@ -1,52 +1,85 @@
-"""The transaction history, row by row. A row told twice, with the same id, is one row."""
+"""The transaction history, row by row, from the stream and from REST; see `joining`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from recorder.exchange.histories import Fetched, HistoryPage
 from recorder.exchange.messages import Message, NewAccountHistoryRecord
 from recorder.log.event import Event
-from recorder.projections.fold import Add, Change, Key, Rows, Table
-from recorder.projections.reading import is_received, unfoldable
+from recorder.projections.fold import Change, Key, Row, Rows, Table
+from recorder.projections.joining import Joining
+from recorder.projections.reading import is_fetched, is_received, unfoldable
 
-LEDGER = Table("ledger", ("transaction_id",), once=True)
+LEDGER = Table("ledger", ("natural_id",))
+_MOVED = (
+    "debit_currency",
+    "debit_value",
+    "credit_currency",
+    "credit_value",
+    "fee_currency",
+    "fee_value",
+)
+_JOINING = Joining("ledger", "transaction_id", "event_at", ("type", "event_at"), alike=_MOVED)
 
 
 class Ledger:
-    """The fold of NEW_ACCOUNT_HISTORY_RECORD."""
+    """The fold of NEW_ACCOUNT_HISTORY_RECORD and of the transaction history."""
 
     name = "ledger"
-    version = 1
-    types = frozenset({"NEW_ACCOUNT_HISTORY_RECORD"})
+    version = 2
+    types = frozenset({"NEW_ACCOUNT_HISTORY_RECORD", Fetched.TRANSACTIONS.value})
     tables = (LEDGER,)
 
     def keys(self, message: Message) -> Iterable[tuple[str, Key]]:
-        """The fold looks at no row."""
+        """Return what the transaction, or the page, may have to be joined with."""
+        if isinstance(message, NewAccountHistoryRecord):
+            return _JOINING.asked_of_frame(message.transaction_id, message.event_at)
+        if isinstance(message, HistoryPage):
+            return _JOINING.asked_of_page(
+                (row.transaction_id, row.event_at) for _, row in _records(message)
+            )
         return ()
 
     def fold(self, rows: Rows, event: Event, message: Message) -> Sequence[Change]:
-        """Return the transaction as a row."""
-        if not is_received(event):
-            return ()
-        if not isinstance(message, NewAccountHistoryRecord):
-            raise unfoldable(message)
-        row = {
-            "position": event.position,
-            "transaction_id": message.transaction_id,
-            "type": message.transaction_type,
-            "description": message.description,
-            "debit_currency": message.debit_currency,
-            "debit_value": message.debit_value,
-            "credit_currency": message.credit_currency,
-            "credit_value": message.credit_value,
-            "fee_currency": message.fee_currency,
-            "fee_value": message.fee_value,
-            "order_id": message.order_id,
-            "pair": message.pair,
-            "cost_per_coin": message.cost_per_coin,
-            "cost_per_coin_symbol": message.cost_per_coin_symbol,
-            "additional": message.additional,
-            "event_at": message.event_at,
-            "received_at": event.received_at,
-        }
-        return (Add("ledger", (message.transaction_id,), row),)
+        """Return the transaction as a row; of a page those that are new."""
+        if is_received(event):
+            if not isinstance(message, NewAccountHistoryRecord):
+                raise unfoldable(message)
+            return _JOINING.of_frame(rows, _row(event, 0, message))
+        if is_fetched(event) and event.type == Fetched.TRANSACTIONS:
+            if not isinstance(message, HistoryPage):
+                raise unfoldable(message)
+            told = [_row(event, place, record) for place, record in _records(message)]
+            return _JOINING.of_page(rows, told)
+        return ()
+
+
+def _records(page: HistoryPage) -> Iterable[tuple[int, NewAccountHistoryRecord]]:
+    """Return the rows that can be joined: a history's rows have ids."""
+    for place, row in page.rows:
+        if isinstance(row, NewAccountHistoryRecord) and row.transaction_id is not None:
+            yield place, row
+
+
+def _row(event: Event, item: int, record: NewAccountHistoryRecord) -> Row:
+    return {
+        "position": event.position,
+        "item": item,
+        "transaction_id": record.transaction_id,
+        "type": record.transaction_type,
+        "description": record.description,
+        "debit_currency": record.debit_currency,
+        "debit_value": record.debit_value,
+        "credit_currency": record.credit_currency,
+        "credit_value": record.credit_value,
+        "fee_currency": record.fee_currency,
+        "fee_value": record.fee_value,
+        "order_id": record.order_id,
+        "pair": record.pair,
+        "cost_per_coin": record.cost_per_coin,
+        "cost_per_coin_symbol": record.cost_per_coin_symbol,
+        "additional": record.additional,
+        "event_at": record.event_at,
+        "received_at": event.received_at,
+    }

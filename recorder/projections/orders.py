@@ -18,46 +18,51 @@ undone:
 An execution counts once: each leaves less of the order than the one before, a repeated frame
 doesn't. Where less was counted than was executed, an execution was missed: then nobody knows the
 average price and the fee, and both are null.
+
+A page of the order history tells the latest state of each order, with what all its fills came to.
+It is a statement like any other, and late where the stream has told of something newer. Where it
+speaks of the very state that stands, it fills in what was missed: its totals take the place of what
+was counted. Telling it again changes nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Sequence
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import Any
 
-from attrs import field, frozen
-
+from recorder.exchange.histories import Fetched, HistoryPage
 from recorder.exchange.messages import (
     CommandResponse,
     FailedCancelOrder,
     FailedOrder,
-    InstantOrderCompleted,
     Message,
     ModifyOrderOutcome,
     NewAccountTrade,
-    OpenOrder,
     OpenOrdersUpdate,
-    OrderProcessed,
-    OrderStatusUpdate,
 )
+from recorder.exchange.rest import RestOrder
 from recorder.log.event import Event
 from recorder.projections.fold import Add, Change, Key, Put, Row, Rows, Table
-from recorder.projections.open_orders import order_terms
+from recorder.projections.joining import BACKFILL, STREAM
+from recorder.projections.order_statements import (
+    Execution,
+    Statement,
+    Totals,
+    listed_statement,
+    rest_statement,
+    statement_of,
+)
 from recorder.projections.order_states import (
     END_UNKNOWN,
     FAILED,
-    FILLED,
     OPEN,
     PARTIALLY_FILLED,
     RANKS,
-    RECEIVED,
     UNKNOWN,
     is_live,
-    state_of,
 )
-from recorder.projections.reading import is_received, unfoldable
+from recorder.projections.reading import is_fetched, is_received, unfoldable
 
 ORDERS = Table("orders", ("order_id",), resident="live")
 HISTORY = Table("order_history", ("order_id", "position"), once=True)
@@ -97,39 +102,6 @@ _OURS = (
 _TELLING = ("state", "status", "price", "stop_price", "original_quantity", "remaining_quantity")
 
 
-@frozen
-class Execution:
-    """What one statement says was executed in it."""
-
-    price: Decimal | None
-    quantity: Decimal | None
-    fee: Decimal | None
-
-
-@frozen
-class Statement:
-    """What one frame says of one order. ``terms`` are columns; None among them is "not said"."""
-
-    order_id: str
-    state: str
-    terms: Mapping[str, Any]
-    execution: Execution | None = None
-    reason: str | None = None
-    listed: bool | None = None
-
-    @property
-    def updated_at(self) -> datetime | None:
-        """When it became so, if the exchange says."""
-        moment: datetime | None = self.terms.get("updated_at")
-        return moment
-
-    said: Mapping[str, Any] = field(init=False)
-
-    @said.default
-    def _said(self) -> Mapping[str, Any]:
-        return {name: value for name, value in self.terms.items() if value is not None}
-
-
 class Orders:
     """The fold of everything that speaks of orders."""
 
@@ -147,6 +119,7 @@ class Orders:
             "MODIFY_ORDER_OUTCOME",
             "INSTANT_ORDER_COMPLETED",
             "NEW_ACCOUNT_TRADE",
+            Fetched.ORDER_HISTORY.value,
         }
     )
     tables = (ORDERS, HISTORY)
@@ -155,11 +128,15 @@ class Orders:
         """Return the orders that the message names."""
         if isinstance(message, OpenOrdersUpdate):
             return [("orders", (order.order_id,)) for order in message.orders]
+        if isinstance(message, HistoryPage):
+            return [("orders", (order.order_id,)) for order in _rest_orders(message)]
         order_id = getattr(message, "order_id", None)
         return [("orders", (order_id,))] if order_id else []
 
     def fold(self, rows: Rows, event: Event, message: Message) -> Sequence[Change]:
         """Return what the message changes in the orders that it names, or leaves out."""
+        if is_fetched(event):
+            return _fold_page(rows, event, message)
         if not is_received(event):
             return ()
         match message:
@@ -169,7 +146,7 @@ class Orders:
                 return _attempt(rows, event, message)
             case NewAccountTrade():
                 return _filled(rows, event, message)
-        statement = _statement(message)
+        statement = statement_of(message)
         if statement is not None:
             return _state(rows.get("orders", (statement.order_id,)), event, statement)
         if isinstance(message, (CommandResponse, FailedOrder)):
@@ -177,84 +154,74 @@ class Orders:
         raise unfoldable(message)
 
 
-# Reading: from messages to statements
-
-
-def _statement(message: Message) -> Statement | None:
-    match message:
-        case OrderStatusUpdate():
-            return _status_statement(message)
-        case OrderProcessed():
-            state = OPEN if message.success else FAILED
-            name = {"customer_order_id": message.customer_order_id}
-            return Statement(message.order_id, state, name, reason=message.failure_reason)
-        case CommandResponse(order_id=str(order_id), error=None):
-            return Statement(order_id, RECEIVED, {"customer_order_id": message.customer_order_id})
-        case FailedOrder(order_id=str(order_id)):
-            name = {"customer_order_id": message.customer_order_id}
-            return Statement(order_id, FAILED, name, reason=message.message)
-        case InstantOrderCompleted():
-            return _instant_statement(message)
-    return None
-
-
-def _status_statement(message: OrderStatusUpdate) -> Statement:
-    terms = {
-        "customer_order_id": message.customer_order_id,
-        "pair": message.pair,
-        "side": message.side,
-        "type": message.order_type,
-        "time_in_force": message.time_in_force,
-        "allow_margin": message.allow_margin,
-        "price": message.price,
-        "stop_price": message.stop_price,
-        "original_quantity": message.original_quantity,
-        "remaining_quantity": message.remaining_quantity,
-        "status": message.status,
-        "created_at": message.created_at,
-        "updated_at": message.updated_at,
-    }
-    execution = None
-    if message.executed_quantity:
-        execution = Execution(
-            message.executed_price, message.executed_quantity, message.executed_fee
-        )
-    state = state_of(message.status)
-    return Statement(message.order_id, state, terms, execution, message.failed_reason)
-
-
-def _instant_statement(message: InstantOrderCompleted) -> Statement:
-    terms = {
-        "type": "simple",
-        "status": message.status or ("Instant Order Completed" if message.success else None),
-        "updated_at": message.executed_at,
-        "fee": message.fee_amount,
-        "fee_currency": message.fee_currency,
-    }
-    state = FILLED if message.success else FAILED
-    return Statement(message.order_id, state, terms, reason=message.failed_reason)
-
-
-def _listed_statement(order: OpenOrder) -> Statement:
-    state = state_of(order.status) if order.status else OPEN
-    return Statement(order.order_id, state, order_terms(order), listed=True)
-
-
-# Folding: from statements to changes
-
-
 def _fold_list(rows: Rows, event: Event, message: OpenOrdersUpdate) -> Sequence[Change]:
     changes: list[Change] = []
     listed = {order.order_id: order for order in message.orders}
     for order in listed.values():
         old = rows.get("orders", (order.order_id,))
-        changes += _state(old, event, _listed_statement(order))
+        changes += _state(old, event, listed_statement(order))
     for key, old in rows.all("orders").items():
         elsewhere = old["connection_id"] != event.connection_id
         if old["live"] and key[0] not in listed and (old["listed"] or elsewhere):
             ended = Statement(key[0], END_UNKNOWN, {}, listed=False)
             changes += _state(old, event, ended)
     return changes
+
+
+def _rest_orders(page: HistoryPage) -> Iterable[RestOrder]:
+    return (row for _, row in page.rows if isinstance(row, RestOrder))
+
+
+def _fold_page(rows: Rows, event: Event, message: Message) -> Sequence[Change]:
+    if event.type != Fetched.ORDER_HISTORY:
+        return ()
+    if not isinstance(message, HistoryPage):
+        raise unfoldable(message)
+    changes: list[Change] = []
+    seen = set()
+    for order in _rest_orders(message):
+        # One that the page tells twice has changed while it was made; the newer one leads.
+        if order.order_id not in seen:
+            seen.add(order.order_id)
+            changes += _fetched(rows, event, rest_statement(order))
+    return changes
+
+
+def _fetched(rows: Rows, event: Event, statement: Statement) -> Sequence[Change]:
+    """Return what a fetched state changes: all of it if it is news, else what it fills in."""
+    old = rows.get("orders", (statement.order_id,))
+    if old is None or (_applies(old, statement) and not _is_stale(old, statement)):
+        return _state(old, event, statement)
+    row = dict(old)
+    if _is_about(old, statement):
+        row |= {name: value for name, value in statement.said.items() if old[name] is None}
+    elif statement.totals is None or statement.totals.quantity != old["executed_quantity"]:
+        return ()
+    # Older or not: nothing was executed that these totals don't have.
+    if statement.totals is not None:
+        _take_totals(row, statement.totals, old["remaining_quantity"])
+    _settle_quantities(row)
+    if row == old:
+        return ()
+    return (Put("orders", (statement.order_id,), {**row, "last_position": event.position}),)
+
+
+def _is_stale(old: Row, statement: Statement) -> bool:
+    """Tell an answer made before the list that no longer names the order: it revives nothing."""
+    told, stands = statement.updated_at, old["updated_at"]
+    is_newer = told is not None and stands is not None and told > stands
+    return old["state"] == END_UNKNOWN and is_live(statement.state) and not is_newer
+
+
+def _is_about(old: Row, statement: Statement) -> bool:
+    """Tell whether the statement is about the very state that stands."""
+    told = statement.terms
+    return (
+        statement.updated_at is not None
+        and statement.updated_at == old["updated_at"]
+        and RANKS[statement.state] == RANKS[old["state"]]
+        and old["remaining_quantity"] in (None, told["remaining_quantity"])
+    )
 
 
 def _state(old: Row | None, event: Event, statement: Statement) -> Sequence[Change]:
@@ -273,9 +240,11 @@ def _state(old: Row | None, event: Event, statement: Statement) -> Sequence[Chan
     row["live"] = is_live(row["state"])
     if statement.listed is not None or not row["live"]:
         row["listed"] = bool(statement.listed and row["live"])
-    if old is not None and row == old and old["connection_id"] == event.connection_id:
+    is_same_line = is_fetched(event) or (old or {}).get("connection_id") == event.connection_id
+    if old is not None and row == old and is_same_line:
         return ()
-    row["connection_id"] = event.connection_id
+    if not is_fetched(event):
+        row["connection_id"] = event.connection_id
     row["last_position"] = event.position
     put = Put("orders", (statement.order_id,), row)
     if is_new or counted or any(row[name] != (old or {}).get(name) for name in _TELLING):
@@ -325,6 +294,8 @@ def _count(row: dict[str, Any], statement: Statement) -> bool:
     remaining = statement.terms.get("remaining_quantity")
     if _is_modified(statement):
         row["counted_remaining"] = None
+    if statement.totals is not None:
+        return _take_totals(row, statement.totals, remaining)
     if done is None or done.quantity is None:
         return False
     before = row["counted_remaining"]
@@ -339,6 +310,20 @@ def _count(row: dict[str, Any], statement: Statement) -> bool:
         row["executed_value"] = _EXACT.add(row["executed_value"] or Decimal(0), value)
     if done.fee is not None:
         row["counted_fee"] = _EXACT.add(row["counted_fee"] or Decimal(0), done.fee)
+    return True
+
+
+def _take_totals(row: dict[str, Any], totals: Totals, remaining: Decimal | None) -> bool:
+    """Let the totals stand for what was counted; they are of all executions so far."""
+    told = {
+        "counted_quantity": totals.quantity,
+        "counted_remaining": remaining,
+        "executed_value": totals.value,
+        "counted_fee": row["counted_fee"] if totals.fee is None else totals.fee,
+    }
+    if all(row[name] == value for name, value in told.items()):
+        return False
+    row |= told
     return True
 
 
@@ -407,6 +392,7 @@ def _blank(order_id: str, event: Event) -> dict[str, Any]:
         "connection_id": event.connection_id,
         "first_position": event.position,
         "last_position": event.position,
+        "source": BACKFILL if is_fetched(event) else STREAM,
     }
 
 

@@ -12,6 +12,7 @@ from datetime import datetime
 from attrs import frozen
 
 from recorder.exchange.fields import FieldError, Fields, decode_object
+from recorder.exchange.histories import read_history
 from recorder.exchange.messages import Message, Unrecognised
 from recorder.exchange.parsing import parse_message
 from recorder.log.event import Event, Origin
@@ -33,6 +34,8 @@ def read_message(event: Event) -> Message:
         return _read_note(event)
     if event.origin == Origin.RECEIVED:
         return parse_message(event.type, event.payload)
+    if event.origin == Origin.FETCHED:
+        return read_history(event.type, event.payload)
     return Unrecognised(event.type, f"{event.origin} events are not folded")
 
 
@@ -44,6 +47,11 @@ def is_note(event: Event, *notes: str) -> bool:
 def is_received(event: Event) -> bool:
     """Tell whether the event is a frame from the exchange."""
     return event.origin == Origin.RECEIVED
+
+
+def is_fetched(event: Event) -> bool:
+    """Tell whether the event is an answer that was asked for over REST."""
+    return event.origin == Origin.FETCHED
 
 
 def unfoldable(message: Message) -> Unfoldable:

@@ -1,47 +1,73 @@
-"""Fills. One that is told twice, with the same id, is one fill; one without an id always counts."""
+"""Fills, as the stream told them and as the trade history tells them; see `joining`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from recorder.exchange.histories import Fetched, HistoryPage
 from recorder.exchange.messages import Message, NewAccountTrade
 from recorder.log.event import Event
-from recorder.projections.fold import Add, Change, Key, Rows, Table
-from recorder.projections.reading import is_received, unfoldable
+from recorder.projections.fold import Change, Key, Row, Rows, Table
+from recorder.projections.joining import Joining
+from recorder.projections.reading import is_fetched, is_received, unfoldable
 
-TRADES = Table("trades", ("trade_id",), once=True)
+TRADES = Table("trades", ("natural_id",))
+_JOINING = Joining(
+    "trades", "trade_id", "traded_at", ("pair", "side", "price", "quantity", "traded_at")
+)
 
 
 class Trades:
-    """The fold of NEW_ACCOUNT_TRADE."""
+    """The fold of NEW_ACCOUNT_TRADE and of the trade history."""
 
     name = "trades"
-    version = 1
-    types = frozenset({"NEW_ACCOUNT_TRADE"})
+    version = 2
+    types = frozenset({"NEW_ACCOUNT_TRADE", Fetched.TRADES.value})
     tables = (TRADES,)
 
     def keys(self, message: Message) -> Iterable[tuple[str, Key]]:
-        """The fold looks at no row."""
+        """Return what the fill, or the page, may have to be joined with."""
+        if isinstance(message, NewAccountTrade):
+            return _JOINING.asked_of_frame(message.trade_id, message.traded_at)
+        if isinstance(message, HistoryPage):
+            told = ((fill.trade_id, fill.traded_at) for _, fill in _fills(message))
+            return _JOINING.asked_of_page(told)
         return ()
 
     def fold(self, rows: Rows, event: Event, message: Message) -> Sequence[Change]:
-        """Return the fill as a row."""
-        if not is_received(event):
-            return ()
-        if not isinstance(message, NewAccountTrade):
-            raise unfoldable(message)
-        row = {
-            "position": event.position,
-            "trade_id": message.trade_id,
-            "order_id": message.order_id,
-            "customer_order_id": message.customer_order_id,
-            "pair": message.pair,
-            "side": message.side,
-            "price": message.price,
-            "quantity": message.quantity,
-            "fee": message.fee,
-            "fee_currency": message.fee_currency,
-            "traded_at": message.traded_at,
-            "received_at": event.received_at,
-        }
-        return (Add("trades", (message.trade_id,), row),)
+        """Return the fill as a row; of a page those that are new."""
+        if is_received(event):
+            if not isinstance(message, NewAccountTrade):
+                raise unfoldable(message)
+            return _JOINING.of_frame(rows, _row(event, 0, message))
+        if is_fetched(event) and event.type == Fetched.TRADES:
+            if not isinstance(message, HistoryPage):
+                raise unfoldable(message)
+            told = [_row(event, place, fill) for place, fill in _fills(message)]
+            return _JOINING.of_page(rows, told)
+        return ()
+
+
+def _fills(page: HistoryPage) -> Iterable[tuple[int, NewAccountTrade]]:
+    """Return the rows that can be joined: a history's rows have ids."""
+    for place, row in page.rows:
+        if isinstance(row, NewAccountTrade) and row.trade_id is not None:
+            yield place, row
+
+
+def _row(event: Event, item: int, fill: NewAccountTrade) -> Row:
+    return {
+        "position": event.position,
+        "item": item,
+        "trade_id": fill.trade_id,
+        "order_id": fill.order_id,
+        "customer_order_id": fill.customer_order_id,
+        "pair": fill.pair,
+        "side": fill.side,
+        "price": fill.price,
+        "quantity": fill.quantity,
+        "fee": fill.fee,
+        "fee_currency": fill.fee_currency,
+        "traded_at": fill.traded_at,
+        "received_at": event.received_at,
+    }

@@ -8,13 +8,14 @@ and `control` its HTTP paths.
 """
 
 from recorder.simulator.config import Flood, SimulatorConfig, Step
-from recorder.simulator.faults import COMMAND_FAULTS, GARBAGE, Faults, script_from
+from recorder.simulator.faults import COMMAND_FAULTS, GARBAGE, REST_FAULTS, Faults, script_from
 from recorder.simulator.hub import Simulator
 from recorder.simulator.server import serve
 
 __all__ = [
     "COMMAND_FAULTS",
     "GARBAGE",
+    "REST_FAULTS",
     "Faults",
     "Flood",
     "Simulator",

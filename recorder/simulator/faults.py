@@ -25,6 +25,17 @@ COMMAND_FAULTS = (
     "answer_without_order",
 )
 
+#: What may become of one REST answer, in the order in which they are set:
+#: - limited: 429 with Retry-After
+#: - error: 500
+#: - html: 200 with a page of HTML
+#: - cut_json: the first half of the right answer
+#: - cut: the line is cut without an answer
+#: - shuffled: the right rows, in any order
+#: - odd_row: with a row that nobody can read
+#: - none: the right answer
+REST_FAULTS = ("limited", "error", "html", "cut_json", "cut", "shuffled", "odd_row", "none")
+
 #: Frames that no reader expects, by name.
 GARBAGE: Mapping[str, str | bytes] = {
     "no_json": "this is no JSON {",
@@ -50,6 +61,13 @@ _ALLOWED: Mapping[str, tuple[float, float]] = {
     "rest_status": (400, 511),
     "delay_s": (0, 3600),
     "clock_ahead_s": (-1e9, 1e9),
+    "rest_delay_s": (0, 3600),
+    "rest_rows_max": (1, 1000),
+}
+#: Faults that queue up, and what they may be.
+_QUEUES: Mapping[str, tuple[str, ...]] = {
+    "next_commands": COMMAND_FAULTS,
+    "next_rest": REST_FAULTS,
 }
 #: Seconds between two steps of a script made from a seed, at most.
 PAUSE_S_MAX = 5.0
@@ -70,6 +88,12 @@ class Faults:
     clock_ahead_s: float = 0.0
     rest_status: int = 0  # of every REST answer; 0: the right one
     rest_is_html: bool = False
+    rest_delay_s: float = 0.0  # every REST answer comes so much later
+    rest_rows_max: int = 0  # of a page of a history; 0: as many as are asked for
+    without_ids: bool = (
+        False  # fills and transactions are told without ids, as in VALR's old frames
+    )
+    next_rest: deque[str] = field(factory=deque)
     next_commands: deque[str] = field(factory=deque)
 
     def change(self, settings: Mapping[str, Any]) -> None:
@@ -79,6 +103,7 @@ class Faults:
         if unknown := set(settings) - known:
             raise ValueError(f"no fault {', '.join(sorted(unknown))}; there are {sorted(known)}")
         self.next_commands.extend(changed.pop("next_commands", ()))
+        self.next_rest.extend(changed.pop("next_rest", ()))
         for name, value in changed.items():
             setattr(self, name, value)
 
@@ -86,10 +111,14 @@ class Faults:
         """Return what is to become of the command that has just come; empty for nothing odd."""
         return self.next_commands.popleft() if self.next_commands else ""
 
+    def take_rest_fault(self) -> str:
+        """Return what is to become of the answer that is to be given; empty for nothing odd."""
+        return self.next_rest.popleft() if self.next_rest else ""
+
     def _read(self, name: str, value: Any) -> Any:
-        if name == "next_commands":
-            if not isinstance(value, list) or not all(each in COMMAND_FAULTS for each in value):
-                raise ValueError(f"next_commands is a list of {', '.join(COMMAND_FAULTS)}")
+        if name in _QUEUES:
+            if not isinstance(value, list) or not all(each in _QUEUES[name] for each in value):
+                raise ValueError(f"{name} is a list of {', '.join(_QUEUES[name])}")
             return value
         allowed = _ALLOWED.get(name)
         if allowed is None:

@@ -173,6 +173,18 @@ def trade(done: Trade) -> Frame:
     }
 
 
+def without_ids(frame: Frame) -> Frame:
+    """Return a frame in VALR's old shape, in which fills and transactions have no ids."""
+    if frame["type"] == "NEW_ACCOUNT_TRADE":
+        dropped = {"id", "orderId", "customerOrderId", "fee", "feeCurrency"}
+    elif frame["type"] == "NEW_ACCOUNT_HISTORY_RECORD":
+        dropped = {"id"}
+    else:
+        return frame
+    members = {name: value for name, value in frame["data"].items() if name not in dropped}
+    return {**frame, "data": members}
+
+
 def history(row: Transaction) -> Frame:
     """Return NEW_ACCOUNT_HISTORY_RECORD. Currencies are objects here, and codes over REST."""
     members = transaction(row)

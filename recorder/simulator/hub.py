@@ -15,7 +15,7 @@ from attrs import define, field
 from recorder.simulator.config import SimulatorConfig
 from recorder.simulator.engine import Exchange
 from recorder.simulator.faults import Faults
-from recorder.simulator.frames import Frame, encode
+from recorder.simulator.frames import Frame, encode, without_ids
 from recorder.simulator.peer import Peer
 from recorder.simulator.transfers import CONFIRMATIONS
 
@@ -42,12 +42,15 @@ class Simulator:
     #: How many upgrades were accepted, and how many clients were turned away.
     connections: int = 0
     refused: int = 0
+    #: For faults: the exchange's own dice decide what happens in it, whatever goes wrong beside.
+    dice: random.Random = field(init=False)
     _upgrades_at: list[float] = field(factory=list)
 
     def __attrs_post_init__(self) -> None:
         """Open the exchange."""
         dice = random.Random(self.config.seed)
         self.exchange = Exchange(self.config, self.now, dice)
+        self.dice = random.Random(self.config.seed)
 
     @property
     def ws_url(self) -> str:
@@ -81,6 +84,8 @@ class Simulator:
 
     def say(self, frames: Iterable[Frame]) -> None:
         """Post frames to every authenticated connection, together, without waiting."""
+        if self.faults.without_ids:
+            frames = map(without_ids, frames)
         texts = [(frame["type"], encode(frame)) for frame in frames]
         for peer in self.peers:
             if peer.is_authenticated:

@@ -20,6 +20,7 @@ from recorder.simulator.hub import Simulator
 from recorder.simulator.life import live_a_little
 from recorder.simulator.peer import GONE, Peer
 from recorder.simulator.rest import answer as answer_rest
+from recorder.simulator.rest_faults import spoiled
 from recorder.simulator.session import PATH, converse, credentials_refusal
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -76,7 +77,8 @@ async def _serve_stream(simulator: Simulator, stream: trio.SocketStream) -> None
             if asked.is_upgrade:
                 await _serve_upgrade(simulator, http, asked)
                 break
-            if not await http.answer(await _answer(simulator, asked)):
+            answer = await _answer(simulator, asked)
+            if answer is None or not await http.answer(answer):
                 break
     except GONE:
         pass
@@ -85,7 +87,8 @@ async def _serve_stream(simulator: Simulator, stream: trio.SocketStream) -> None
         await trio.aclose_forcefully(stream)
 
 
-async def _answer(simulator: Simulator, asked: Asked) -> Answer:
+async def _answer(simulator: Simulator, asked: Asked) -> Answer | None:
+    """Return the answer; None where the line is to be cut instead."""
     if asked.path.startswith(PREFIX):
         if asked.verb != "POST":
             return Answer(405, {"message": "use POST"})
@@ -97,7 +100,10 @@ async def _answer(simulator: Simulator, asked: Asked) -> Answer:
         return Answer(faults.rest_status or 400, b"<html>Bad Request</html>", "text/html")
     if faults.rest_status:
         return Answer(faults.rest_status, {"message": "simulated"})
-    return answer_rest(simulator.exchange, asked, simulator.now())
+    # Made now, and on its way for so long.
+    answer = answer_rest(simulator.exchange, asked, simulator.now())
+    await trio.sleep(faults.rest_delay_s)
+    return spoiled(faults, asked, answer, simulator.dice)
 
 
 async def _serve_upgrade(simulator: Simulator, http: HttpStream, asked: Asked) -> None:

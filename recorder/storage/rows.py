@@ -15,7 +15,7 @@ from attrs import define, field
 from sqlalchemy import ColumnElement, Connection, delete, select, true, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 
-from recorder.projections.fold import Add, Change, Key, Projection, Put, Row, Table
+from recorder.projections.fold import Add, Alike, Change, Key, Projection, Put, Row, Table
 from recorder.storage.prepared import Prepared, columns_of, prepare
 from recorder.storage.schema import metadata
 
@@ -43,12 +43,20 @@ def load_resident(
 def load_keys(
     connection: Connection, tables: Tables, table: Table, account: str, keys: Collection[Key]
 ) -> dict[Key, Row]:
-    """Return the rows with these keys, as far as they stand."""
+    """Return the rows with these keys, and those alike, as far as they stand."""
     target = tables[table.name]
     found: dict[Key, Row] = {}
-    for some in _pieces(list(keys)):
+    for some in _pieces([key for key in keys if not isinstance(key, Alike)]):
         wanted = select(target).where(target.c.account == account, _one_of(target, table, some))
         found.update(_keyed(connection, wanted, table))
+    alike = [key for key in keys if isinstance(key, Alike)]
+    for column in dict.fromkeys(each.column for each in alike):
+        values = [each.value for each in alike if each.column == column]
+        for start in range(0, len(values), KEYS_MAX):
+            some_values = values[start : start + KEYS_MAX]
+            is_alike = target.c[column].in_(some_values)
+            wanted = select(target).where(target.c.account == account, is_alike)
+            found.update(_keyed(connection, wanted, table))
     return found
 
 
@@ -82,8 +90,9 @@ class Changes:
         for table in projection.tables:
             last = self._last.get(table.name, {})
             put = [row for row in last.values() if row is not None]
-            _put(connection, tables, table, account, put)
+            # First what goes: another row may come to its place.
             _remove(connection, tables, table, account, [key for key in last if last[key] is None])
+            _put(connection, tables, table, account, put)
             _add(connection, tables, table, account, self._added.get(table.name, []))
 
 
@@ -95,7 +104,7 @@ def _put(
     assert not table.once, f"{table.name} only grows; a row of it can't be set"
     target = tables[table.name]
     whole = [_whole(target, account, row) for row in rows]
-    _prepared(connection, target, table).write(connection, whole)
+    _prepared(connection, target, table, once=False).write(connection, whole)
 
 
 def _add(
@@ -103,10 +112,9 @@ def _add(
 ) -> None:
     if not rows:
         return
-    assert table.once, f"{table.name} doesn't only grow; its rows are set"
     target = tables[table.name]
     whole = [_whole(target, account, row) for row in rows]
-    _prepared(connection, target, table).write(connection, whole)
+    _prepared(connection, target, table, once=True).write(connection, whole)
 
 
 def _remove(
@@ -118,13 +126,15 @@ def _remove(
         connection.execute(gone)
 
 
-def _prepared(connection: Connection, target: sqlalchemy.Table, table: Table) -> Prepared:
+def _prepared(
+    connection: Connection, target: sqlalchemy.Table, table: Table, *, once: bool
+) -> Prepared:
     """Return the statement that writes rows of this table, compiled when first asked for."""
-    wanted = (connection.dialect.name, target, table)
+    wanted = (connection.dialect.name, target, table, once)
     if wanted not in _PREPARED:
         identity = ("account", *table.key)
         statement = _insert(connection, target)
-        if table.once:
+        if once:
             write = statement.on_conflict_do_nothing(index_elements=identity)
         else:
             others = {c.name: c for c in statement.excluded if c.name not in identity}
@@ -134,7 +144,7 @@ def _prepared(connection: Connection, target: sqlalchemy.Table, table: Table) ->
 
 
 #: One per dialect and table; temporary copies of tables are few, and live as long as the process.
-_PREPARED: dict[tuple[str, sqlalchemy.Table, Table], Prepared] = {}
+_PREPARED: dict[tuple[str, sqlalchemy.Table, Table, bool], Prepared] = {}
 
 
 def _insert(connection: Connection, target: sqlalchemy.Table) -> sqlite.Insert | postgresql.Insert:

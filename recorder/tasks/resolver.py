@@ -14,9 +14,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import trio
 from attrs import define, field, frozen
@@ -57,7 +56,7 @@ from recorder.outbox.states import Fact, Status
 from recorder.storage.lookups import Doubt, Look, doubts, record
 from recorder.storage.settle import PLACING_COMMANDS, is_of_another
 from recorder.tasks.inbox import Inbox, Submission
-from recorder.tasks.rest import RestAnswer, RestUnavailable
+from recorder.tasks.rest import Asks, OpenClient, RestAnswer, RestUnavailable
 from recorder.tasks.units import UnitRunner
 
 log = logging.getLogger("recorder.resolver")
@@ -68,15 +67,6 @@ POLL_S = 2.0
 READ_HERE_BYTES_MAX = 200_000
 #: So many commands change in one transaction of the log.
 LINES_MAX = 50
-
-
-class Asks(Protocol):
-    """What is wanted of a `RestClient`."""
-
-    async def get(self, request: RestRequest) -> RestAnswer: ...
-
-
-OpenClient = Callable[[], AbstractAsyncContextManager[Asks]]
 
 
 @frozen

@@ -16,7 +16,8 @@ from __future__ import annotations
 import logging
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Protocol
 
 import httpx
 import trio
@@ -82,6 +83,18 @@ class RestAnswer:
     def read(self) -> Outcome:
         """Return what the answer says."""
         return read_answer(self.request, self.status, self.text, self.headers)
+
+
+class Asks(Protocol):
+    """What is wanted of a `RestClient`."""
+
+    async def get(self, request: RestRequest) -> RestAnswer:
+        """Send the request once and return its answer. Raises RestUnavailable."""
+        ...
+
+
+#: Opens an account's client for as long as it is needed.
+OpenClient = Callable[[], AbstractAsyncContextManager[Asks]]
 
 
 @frozen

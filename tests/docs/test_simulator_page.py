@@ -8,7 +8,14 @@ import pytest
 import trio
 from attrs import fields
 
-from recorder.simulator import COMMAND_FAULTS, GARBAGE, Faults, Simulator, SimulatorConfig
+from recorder.simulator import (
+    COMMAND_FAULTS,
+    GARBAGE,
+    REST_FAULTS,
+    Faults,
+    Simulator,
+    SimulatorConfig,
+)
 from recorder.simulator.control import control
 from recorder.simulator.server import system_time
 
@@ -16,7 +23,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "simulator.md").read_text(encoding=
 FAULTS = [fault.name for fault in fields(Faults)]
 
 
-@pytest.mark.parametrize("name", [*FAULTS, *COMMAND_FAULTS])
+@pytest.mark.parametrize("name", [*FAULTS, *COMMAND_FAULTS, *REST_FAULTS])
 def test_a_fault_has_a_row_in_the_page(name: str) -> None:
     assert f"\n| `{name}` |" in PAGE
 

@@ -51,7 +51,7 @@ def fold(projection: Projection, batch: Sequence[Event]) -> tuple[Tables, list[i
             continue
         for change in changes:
             rows.take(change)
-            if isinstance(change, Add):
+            if isinstance(change, Add) and not change.kept:
                 key = change.key if None not in change.key else (*change.key, event.position)
                 added.setdefault(change.table, {}).setdefault(key, dict(change.values))
     tables = {name: {k: dict(v) for k, v in held.items()} for name, held in rows.tables.items()}
@@ -270,10 +270,10 @@ def test_a_fill_with_an_id_is_one_fill_and_one_without_always_counts() -> None:
     known = frame("NEW_ACCOUNT_TRADE", {"id": "t", "price": "114,953", "quantity": "1"})
     unknown = frame("NEW_ACCOUNT_TRADE", {"price": "1", "quantity": "1"})
     tables, _ = fold(named("trades"), events([known, known, unknown, unknown]))
-    assert [row["price"] for row in tables["trades"].values()] == [
-        Decimal(114953),
-        Decimal(1),
-        Decimal(1),
+    assert [(row["price"], row["joined"]) for row in tables["trades"].values()] == [
+        (Decimal(114953), "id"),
+        (Decimal(1), "undecided"),
+        (Decimal(1), "undecided"),
     ]
 
 

@@ -6,6 +6,7 @@ import errno
 import json
 from decimal import Decimal
 
+import httpx
 import pytest
 import trio
 from trio_websocket import ConnectionRejected
@@ -200,6 +201,42 @@ async def test_rest_may_fail_with_a_status_or_a_page() -> None:
         here.simulator.faults.change({"rest_status": 0, "rest_is_html": True})
         page = await here.get("/v1/orders/open")
         assert (page.status_code, page.headers["content-type"]) == (400, "text/html")
+
+
+async def test_each_rest_answer_takes_the_next_of_its_faults() -> None:
+    path = "/v1/wallet/crypto/deposit/history"
+    async with scene() as here:
+        for _ in range(3):
+            await here.simulator.deposit("ETH", Decimal(1))
+        right = (await here.get(path)).json()
+        queued = ["limited", "error", "html", "cut_json", "cut", "odd_row", "none"]
+        here.simulator.faults.change({"next_rest": queued})
+        limited = await here.get(path)
+        assert (limited.status_code, limited.headers["retry-after"]) == (429, "1")
+        assert (await here.get(path)).status_code == 500
+        assert (await here.get(path)).text.startswith("<html>")
+        cut = await here.get(path)
+        assert cut.status_code == 200
+        with pytest.raises(ValueError, match=r"Unterminated|Expecting"):
+            cut.json()
+        with pytest.raises(httpx.RemoteProtocolError):
+            await here.get(path)
+        assert (await here.get(path)).json()[:3] == right
+        assert (await here.get(path)).json() == right
+        here.simulator.faults.change({"rest_rows_max": 2, "next_rest": ["shuffled"]})
+        assert len((await here.get(path)).json()) == 2
+        with pytest.raises(ValueError, match="next_rest"):
+            here.simulator.faults.change({"next_rest": ["anything"]})
+
+
+async def test_frames_of_the_old_shape_have_no_ids_and_the_histories_still_do() -> None:
+    async with scene() as here, here.account() as client:
+        here.simulator.faults.change({"without_ids": True})
+        await here.simulator.reward("USDC", Decimal(1))
+        told = (await client.until("NEW_ACCOUNT_HISTORY_RECORD"))[-1]
+        assert "id" not in told["data"]
+        rows = (await here.get("/v1/account/transactionhistory")).json()
+        assert rows[0]["id"]
 
 
 @pytest.mark.parametrize(

@@ -73,8 +73,8 @@ def test_an_account_without_a_checkpoint_shows_no_difference(database: Database)
             "UPDATE open_orders SET price = '2' WHERE order_id = 'b'",
             ("open_orders", ("b",), "different"),
         ),
-        ("UPDATE trades SET trade_id = 'x' WHERE position = 5", ("trades", (5,), "different")),
-        ("DELETE FROM trades WHERE position = 5", ("trades", (5,), "missing")),
+        ("UPDATE trades SET trade_id = 'x' WHERE position = 5", ("trades", (5, 0), "different")),
+        ("DELETE FROM trades WHERE position = 5", ("trades", (5, 0), "missing")),
         (
             "INSERT INTO open_orders (account, order_id, position) VALUES ('main', 'z', 9)",
             ("open_orders", ("z",), "extra"),

@@ -42,7 +42,8 @@ class Toy:
         if event.type == "BAD":
             raise Unfoldable(f"bad on purpose {said.get('why', '')}")
         if event.type == "TELL":
-            told = {"position": event.position, "trade_id": said["id"]}
+            told = {"position": event.position, "item": 0, "trade_id": said["id"]}
+            told |= {"source": "stream", "joined": "id"}
             return [Add("trades", (said["id"],), told | {"received_at": event.received_at})]
         key = (said["name"],)
         if event.type == "DROP":

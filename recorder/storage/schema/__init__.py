@@ -7,6 +7,7 @@ table by account.
 
 from __future__ import annotations
 
+from recorder.storage.schema.backfill import backfill_lists, backfill_runs, backfills
 from recorder.storage.schema.base import metadata
 from recorder.storage.schema.commands import (
     controls,
@@ -29,6 +30,9 @@ from recorder.storage.schema.state import (
 )
 
 __all__ = [
+    "backfill_lists",
+    "backfill_runs",
+    "backfills",
     "balance_history",
     "balances",
     "connections",

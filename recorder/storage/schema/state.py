@@ -8,6 +8,27 @@ from recorder.storage.columns import Amount, Flag, UtcTime
 from recorder.storage.schema.base import Long, table
 
 
+def _item() -> Column[object]:
+    """Return the place within an answer that held several rows; 0 for a frame."""
+    return Column("item", Integer, nullable=False, server_default=text("0"), autoincrement=False)
+
+
+def _source() -> Column[object]:
+    """Return who told of it first: ``stream`` or ``backfill``."""
+    return Column("source", Text, nullable=False, server_default=text("'stream'"))
+
+
+def _joining() -> list[Column[object]]:
+    return [
+        _item(),
+        # The exchange's id, or "@" and the position of a frame that had none.
+        Column("natural_id", Text),
+        _source(),
+        # How it is told from equal ones: id, counted, alone, or undecided (see docs/backfill.md).
+        Column("joined", Text, nullable=False, server_default=text("'id'")),
+    ]
+
+
 def _balance_amounts() -> list[Column[object]]:
     return [
         Column("available", Amount),
@@ -101,6 +122,7 @@ orders = table(
     Column("connection_id", Text),
     Column("first_position", Long, nullable=False),
     Column("last_position", Long, nullable=False),
+    _source(),
     key=("order_id",),
 )
 Index(
@@ -155,8 +177,11 @@ trades = table(
     Column("fee_currency", Text),
     Column("traded_at", UtcTime),
     Column("received_at", UtcTime, nullable=False),
-    key=("position",),
+    *_joining(),
+    key=("position", "item"),
 )
+Index("trades_natural_id", trades.c.account, trades.c.natural_id, unique=True)
+Index("trades_traded_at", trades.c.account, trades.c.traded_at)
 Index("trades_trade_id", trades.c.account, trades.c.trade_id, unique=True)
 Index("trades_order_id", trades.c.account, trades.c.order_id)
 Index("trades_pair", trades.c.account, trades.c.pair, trades.c.position)
@@ -181,8 +206,11 @@ ledger = table(
     Column("additional", Text),
     Column("event_at", UtcTime),
     Column("received_at", UtcTime, nullable=False),
-    key=("position",),
+    *_joining(),
+    key=("position", "item"),
 )
+Index("ledger_natural_id", ledger.c.account, ledger.c.natural_id, unique=True)
+Index("ledger_event_at", ledger.c.account, ledger.c.event_at)
 Index("ledger_transaction_id", ledger.c.account, ledger.c.transaction_id, unique=True)
 
 transfers = table(
@@ -203,6 +231,11 @@ transfers = table(
     Column("created_at", UtcTime),
     Column("last_position", Long, nullable=False),
     Column("received_at", UtcTime, nullable=False),
-    key=("position",),
+    _item(),
+    _source(),
+    # A deposit's, where a frame told it.
+    Column("index_in_transaction", Long),
+    key=("position", "item"),
 )
+Index("transfers_transaction_hash", transfers.c.account, transfers.c.transaction_hash)
 Index("transfers_transfer_id", transfers.c.account, transfers.c.transfer_id, unique=True)

@@ -1,0 +1,109 @@
+"""``recorder backfill``: asks the running recorder to fetch a period again over REST.
+
+The asking is one INSERT into `backfills`; the recorder that owns the account takes it, because only
+it may append to the log.
+"""
+
+from __future__ import annotations
+
+import time
+from argparse import ArgumentParser
+
+from sqlalchemy import Connection
+
+from recorder.cli.call import Call
+from recorder.cli.exits import OK, WRONG
+from recorder.cli.flags import DATABASE, add_output, add_settings, moment
+from recorder.cli.output import quoted
+from recorder.cli.standing import read_standing
+from recorder.errors import ConfigurationError
+from recorder.projections.backfills import COMPLETE
+from recorder.storage.backfill import Asked, ask, asked_for
+from recorder.storage.engine import Database, in_unit
+
+#: Between two looks how far it is.
+LOOK_S = 0.25
+_ENDS = ("complete", "incomplete")
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Add this command's arguments."""
+    parser.add_argument(
+        "--from", type=moment, required=True, metavar="TIME", dest="since", help="from then on"
+    )
+    parser.add_argument(
+        "--to", type=moment, metavar="TIME", dest="until", help="up to then [default: now]"
+    )
+    parser.add_argument(
+        "--wait",
+        action="store_true",
+        help="wait until it is fetched and folded, and say how it went",
+    )
+    add_settings(parser, DATABASE)
+    add_output(parser)
+
+
+def run(call: Call) -> int:
+    """Ask for the period; the request is durable then. Exit code 2 if nobody is there to fetch."""
+    asked, account = call.arguments, call.one_account()
+    until = asked.until or call.now()
+    if asked.since >= until:
+        raise ConfigurationError("the period is empty: --from has to be before --to, or now")
+    with call.database() as database:
+        standing = in_unit(database.reader, read_standing, account)
+        if not standing.is_running(call.now()):
+            raise ConfigurationError(
+                f"no recorder is running for account {quoted(account)}: start one with"
+                " `recorder run`, then ask again (nothing was asked for)"
+            )
+        backfill_id = in_unit(
+            database.writer, ask, account, asked.since, until, "recorder backfill"
+        )
+        if not asked.wait:
+            told = {"account": account, "backfill_id": backfill_id, "state": "asked"}
+            say = f"asked for as {backfill_id}; the table backfills tells what becomes of it"
+            call.output.say(told, say)
+            return OK
+        done = _wait(call, database, account, backfill_id)
+    call.output.say(_facts(account, done), _sentence(done))
+    return OK if done.state == COMPLETE else WRONG
+
+
+def _wait(call: Call, database: Database, account: str, backfill_id: str) -> Asked:
+    """Return what became of it. Raises ConfigurationError if the recorder goes away meanwhile."""
+    while True:
+        done, is_running = in_unit(database.reader, _look, call, account, backfill_id)
+        if done.state in _ENDS:
+            return done
+        if not is_running:
+            raise ConfigurationError(
+                f"the recorder stopped meanwhile; the next one goes on with {backfill_id}"
+            )
+        time.sleep(LOOK_S)
+
+
+def _look(connection: Connection, call: Call, account: str, backfill_id: str) -> tuple[Asked, bool]:
+    done = asked_for(connection, account, backfill_id)
+    assert done is not None, "no row of backfills is ever deleted"
+    return done, read_standing(connection, account).is_running(call.now())
+
+
+def _facts(account: str, done: Asked) -> dict[str, object]:
+    return {
+        "account": account,
+        "backfill_id": done.backfill_id,
+        "state": done.state,
+        "from_at": done.from_at,
+        "until_at": done.until_at,
+        "run_id": done.run_id,
+        "pages": done.pages,
+        "rows": done.rows,
+        "reason": done.reason,
+    }
+
+
+def _sentence(done: Asked) -> str:
+    read = f"{done.pages} pages with {done.rows} rows were read"
+    if done.state == COMPLETE:
+        return f"{read} and folded: nothing is missing that the exchange's histories tell"
+    return f"{read}, but not all: {done.reason}"

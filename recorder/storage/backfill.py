@@ -1,0 +1,242 @@
+"""What is to be fetched, how far that is, and what it left open."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from attrs import field, frozen
+from sqlalchemy import Connection, and_, exists, func, insert, or_, select, update
+
+from recorder.projections.backfills import COMPLETE, INCOMPLETE, RUNNING
+from recorder.projections.joining import ALONE, UNDECIDED
+from recorder.storage.schema import (
+    backfill_lists,
+    backfill_runs,
+    backfills,
+    events,
+    fold_failures,
+    gaps,
+    ledger,
+    orders,
+    projections,
+    trades,
+)
+
+ASKED = "asked"
+#: What folds fetched pages, and what folds the notes about them.
+FOLDS = ("backfills", "ledger", "orders", "trades", "transfers")
+
+
+@frozen
+class Period:
+    """What is to be fetched: for a gap, for a person, or to be gone on with.
+
+    ``run_id`` is None before it began. ``lists`` has (state, where it is read on, reason) of each
+    list that has begun.
+    """
+
+    since: datetime
+    until: datetime
+    gap_id: int | None = None
+    backfill_id: str | None = None
+    run_id: int | None = None
+    lists: Mapping[str, tuple[str, str | None, str | None]] = field(factory=dict)
+
+
+@frozen
+class Asked:
+    """A row of `backfills`."""
+
+    backfill_id: str
+    from_at: datetime
+    until_at: datetime
+    state: str
+    reason: str | None
+    run_id: int | None
+    pages: int
+    rows: int
+
+
+def fold_position(connection: Connection, account: str, names: Sequence[str] = FOLDS) -> int:
+    """Return the position up to which all of these folds stand."""
+    ours = (projections.c.account == account, projections.c.projection.in_(names))
+    asked = select(func.count(), func.min(projections.c.position)).where(*ours)
+    count, position = connection.execute(asked).one()
+    return int(position) if count == len(names) else 0
+
+
+def unfinished(connection: Connection, account: str) -> Period | None:
+    """Return the oldest run that has begun and not ended."""
+    run = backfill_runs.c
+    asked = select(backfill_runs).where(run.account == account, run.is_open).order_by(run.run_id)
+    row = connection.execute(asked.limit(1)).one_or_none()
+    if row is None:
+        return None
+    return Period(
+        row.from_at,
+        row.until_at,
+        row.gap_id,
+        row.backfill_id,
+        row.run_id,
+        lists_of(connection, account, row.run_id),
+    )
+
+
+def lists_of(
+    connection: Connection, account: str, run_id: int
+) -> dict[str, tuple[str, str | None, str | None]]:
+    """Return (state, where it is read on, reason) of each list of a run that has begun."""
+    of = backfill_lists.c
+    asked = select(of.list, of.state, of.next, of.reason, of.unread).where(
+        of.account == account, of.run_id == run_id
+    )
+    told = {}
+    for row in connection.execute(asked):
+        reason = f"{row.unread} rows could not be read" if row.unread else row.reason
+        told[row.list] = (row.state, row.next, reason)
+    return told
+
+
+def next_gap(connection: Connection, account: str) -> Period | None:
+    """Return the newest gap that is closed and that no run was for: it matters most now."""
+    run = exists().where(
+        backfill_runs.c.account == account, backfill_runs.c.gap_id == gaps.c.gap_id
+    )
+    # The first gap has no beginning; what is known of the account begins with its first start.
+    noted = and_(events.c.account == gaps.c.account, events.c.position == gaps.c.gap_id)
+    asked = (
+        select(gaps.c.gap_id, gaps.c.from_at, events.c.received_at, gaps.c.until_at)
+        .join(events, noted)
+        .where(gaps.c.account == account, gaps.c.state == "closed", ~run)
+        .order_by(gaps.c.gap_id.desc())
+        .limit(1)
+    )
+    row = connection.execute(asked).one_or_none()
+    if row is None:
+        return None
+    gap_id, from_at, noted_at, until_at = row
+    return Period(min(from_at or noted_at, until_at), until_at, gap_id=gap_id)
+
+
+def next_asked(connection: Connection, account: str) -> Period | None:
+    """Return a period that a person asked for and that nobody has begun, the oldest first."""
+    of = backfills.c
+    asked = (
+        select(backfills)
+        .where(of.account == account, of.state == ASKED)
+        .order_by(of.requested_at, of.backfill_id)
+        .limit(1)
+    )
+    row = connection.execute(asked).one_or_none()
+    return None if row is None else Period(row.from_at, row.until_at, backfill_id=row.backfill_id)
+
+
+def ask(
+    connection: Connection, account: str, from_at: datetime, until_at: datetime, by: str
+) -> str:
+    """Ask for a period; return the id of the request."""
+    told = {"account": account, "from_at": from_at, "until_at": until_at, "requested_by": by}
+    done = connection.execute(insert(backfills).values(told).returning(backfills.c.backfill_id))
+    return str(done.scalar_one())
+
+
+def asked_for(connection: Connection, account: str, backfill_id: str) -> Asked | None:
+    """Return what became of a request, with what its run has fetched so far."""
+    run = and_(
+        backfill_runs.c.account == backfills.c.account, backfill_runs.c.run_id == backfills.c.run_id
+    )
+    wanted = (
+        select(backfills, backfill_runs.c.pages, backfill_runs.c.rows)
+        .outerjoin(backfill_runs, run)
+        .where(backfills.c.account == account, backfills.c.backfill_id == backfill_id)
+    )
+    row = connection.execute(wanted).mappings().one_or_none()
+    if row is None:
+        return None
+    return Asked(
+        row["backfill_id"],
+        row["from_at"],
+        row["until_at"],
+        row["state"],
+        row["reason"],
+        row["run_id"],
+        row["pages"] or 0,
+        row["rows"] or 0,
+    )
+
+
+def mark_begun(
+    connection: Connection,
+    positions: Sequence[int],
+    *,
+    account: str,
+    backfill_id: str,
+    now: datetime,
+) -> None:
+    """Note on a request that its run begins with the first of these events."""
+    told = {"state": RUNNING, "run_id": positions[0], "updated_at": now}
+    _mark(connection, account, backfill_id, told)
+
+
+def mark_ended(
+    connection: Connection,
+    _: Sequence[int],
+    *,
+    account: str,
+    backfill_id: str,
+    reason: str | None,
+    now: datetime,
+) -> None:
+    """Note on a request how its run ended."""
+    state = COMPLETE if reason is None else INCOMPLETE
+    _mark(connection, account, backfill_id, {"state": state, "reason": reason, "updated_at": now})
+
+
+def _mark(connection: Connection, account: str, backfill_id: str, told: dict[str, Any]) -> None:
+    row = (backfills.c.account == account) & (backfills.c.backfill_id == backfill_id)
+    connection.execute(update(backfills).where(row).values(told))
+
+
+def uncounted(connection: Connection, account: str, since: datetime) -> int:
+    """Return of how many orders changed since then nobody knows what their fills came to."""
+    of = orders.c
+    executed = func.coalesce(of.executed_quantity, Decimal(0))
+    counted = func.coalesce(of.counted_quantity, Decimal(0))
+    missed = and_(executed != Decimal(0), counted != executed)
+    asked = select(func.count()).where(of.account == account, of.updated_at >= since, missed)
+    return int(connection.execute(asked).scalar_one())
+
+
+def doubts_of(
+    connection: Connection, account: str, run_id: int, until: int, period: Period
+) -> list[str]:
+    """Return what a run's answers, which are events up to ``until``, leave open in its period."""
+    found = []
+    failed = select(func.count()).where(
+        fold_failures.c.account == account,
+        fold_failures.c.projection.in_(FOLDS),
+        events.c.account == account,
+        events.c.position == fold_failures.c.position,
+        events.c.position.between(run_id, until),
+        events.c.origin == "fetched",
+    )
+    if count := connection.execute(failed).scalar_one():
+        found.append(f"{count} answers could not be folded")
+    for table, at, what in (
+        (trades, trades.c.traded_at, "fills"),
+        (ledger, ledger.c.event_at, "transactions"),
+    ):
+        moment = func.coalesce(at, table.c.received_at)
+        inside = moment.between(period.since, period.until)
+        marks = or_(table.c.joined == ALONE, table.c.joined == UNDECIDED)
+        asked = select(func.count()).where(table.c.account == account, inside, marks)
+        if count := connection.execute(asked).scalar_one():
+            found.append(
+                f"the stream told {count} {what} without an id that the history doesn't confirm"
+            )
+    if count := uncounted(connection, account, period.since):
+        found.append(f"what the fills of {count} orders came to is not known")
+    return found

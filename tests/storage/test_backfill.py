@@ -1,0 +1,113 @@
+"""What is to be fetched, and how far it is, on both databases."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from recorder.log.event import Note, noted
+from recorder.storage.backfill import ask, asked_for, next_asked, next_gap, unfinished
+from recorder.storage.engine import Database, in_unit
+from recorder.storage.migrate import downgrade, migrate
+from tests.cli.scene import fold
+from tests.storage.drafts import NOW_US, run_sql, write
+
+SINCE = datetime(2026, 3, 1, 10, 0, tzinfo=UTC)
+UNTIL = SINCE + timedelta(hours=1)
+
+
+def test_a_closed_gap_that_nobody_fetched_is_next(database: Database) -> None:
+    complete = {"complete": True, "balances": True, "open_orders": True}
+    write(
+        database,
+        noted("main", NOW_US, Note.RECORDER_STARTED, {"epoch": 1, "last_event_at": None}),
+        noted("main", NOW_US + 5, Note.SNAPSHOT_COMPLETE, complete, connection_id="c"),
+        noted("main", NOW_US + 9, Note.RECORDER_STOPPED, {}),
+    )
+    fold(database)
+    gap = in_unit(database.reader, next_gap, "main")
+    assert gap is not None
+    # The first gap has no beginning: it is read from the first start on.
+    assert (gap.gap_id, gap.until - gap.since) == (1, timedelta(microseconds=5))
+    facts = {"gap_id": 1, "from": SINCE.isoformat(), "until": UNTIL.isoformat()}
+    write(database, noted("main", NOW_US, Note.BACKFILL_STARTED, facts))
+    fold(database)
+    # The second is still open.
+    assert in_unit(database.reader, next_gap, "main") is None
+
+
+def test_a_run_is_gone_on_with_where_its_last_page_says(database: Database) -> None:
+    facts = {"gap_id": None, "from": SINCE.isoformat(), "until": UNTIL.isoformat()}
+    told = {"run": 1, "list": "trades", "request": "/v1", "status": 200}
+    write(
+        database,
+        noted("main", NOW_US, Note.BACKFILL_STARTED, facts),
+        noted("main", NOW_US, Note.BACKFILL_PAGE, told | {"page": True, "rows": 3, "next": "x"}),
+        noted("main", NOW_US, Note.BACKFILL_PAGE, told | {"page": False, "reason": "HTTP 500"}),
+    )
+    fold(database)
+    run = in_unit(database.reader, unfinished, "main")
+    assert run is not None
+    assert (run.run_id, run.since, run.until) == (1, SINCE, UNTIL)
+    assert run.lists == {"trades": ("running", "x", "HTTP 500")}
+    write(
+        database,
+        noted("main", NOW_US, Note.BACKFILL_PAGE, told | {"page": True, "rows": 0, "next": None}),
+        noted("main", NOW_US, Note.BACKFILL_FINISHED, {"run": 1, "complete": True}),
+    )
+    fold(database)
+    assert in_unit(database.reader, unfinished, "main") is None
+    asked = "SELECT state, pages, answers, rows FROM backfill_runs"
+    assert run_sql(database, asked) == [("complete", 2, 3, 3)]
+    assert run_sql(database, "SELECT state, reason FROM backfill_lists") == [("complete", None)]
+
+
+def test_a_period_is_asked_for_with_a_plain_insert(database: Database) -> None:
+    run_sql(
+        database,
+        "INSERT INTO backfills (account, from_at, until_at) VALUES"
+        " ('main', '2026-03-01 10\\:00\\:00', '2026-03-01 11\\:00\\:00')"
+        if database.dialect == "sqlite"
+        else "INSERT INTO backfills (account, from_at, until_at) VALUES"
+        " ('main', '2026-03-01 10\\:00\\:00+00', '2026-03-01 11\\:00\\:00+00')",
+    )
+    period = in_unit(database.reader, next_asked, "main")
+    assert period is not None
+    assert (period.since, period.until) == (SINCE, UNTIL)
+    assert in_unit(database.reader, next_asked, "other") is None
+    again = in_unit(database.writer, ask, "main", SINCE, UNTIL, "me")
+    row = in_unit(database.reader, asked_for, "main", again)
+    assert row is not None
+    assert (row.state, row.pages) == ("asked", 0)
+
+
+@pytest.mark.parametrize(
+    "wrong", ["'2026-03-01T10:00:00Z'", "'yesterday'", "'2026-03-02 00:00:00'"]
+)
+def test_sqlite_takes_no_period_that_is_none(sqlite: Database, wrong: str) -> None:
+    written = wrong.replace(":", "\\:")
+    with pytest.raises(Exception, match="CHECK"):
+        run_sql(
+            sqlite,
+            "INSERT INTO backfills (account, from_at, until_at)"
+            f" VALUES ('main', {written}, '2026-03-01 11\\:00\\:00')",
+        )
+
+
+def test_rows_survive_the_migration_and_the_way_back(database: Database) -> None:
+    downgrade(database, "0008")
+    run_sql(
+        database,
+        "INSERT INTO trades (account, position, trade_id, price, received_at)"
+        " VALUES ('main', 7, 't', '1.50', '2026-03-01 10\\:00\\:00')",
+        "INSERT INTO projections (account, projection, position, version, updated_at)"
+        " VALUES ('main', 'trades', 7, 1, '2026-03-01 10\\:00\\:00')",
+    )
+    migrate(database)
+    asked = "SELECT position, item, trade_id, source, joined FROM trades"
+    assert run_sql(database, asked) == [(7, 0, "t", "stream", "id")]
+    downgrade(database, "0008")
+    # The recorder of before folds them again.
+    assert run_sql(database, "SELECT position FROM projections") == [(0,)]
+    migrate(database)
