@@ -125,6 +125,20 @@ def evidence(message: Message) -> tuple[Evidence, ...]:
     return () if read is None else tuple(read(message))
 
 
+def ids_of(row: Row) -> set[str]:
+    """Return all ids by which evidence may find the row; they are told apart by `concerned`."""
+    sending = wire_msg_id(row.client_msg_id, row.attempts)
+    ids = (sending, row.order_id, row.customer_order_id, row.modify_request_id)
+    return {each for each in ids if each}
+
+
+def ids_in(found: Evidence) -> set[str]:
+    """Return the ids that a row must have one of for the evidence to be about it."""
+    name = found.customer_order_id
+    ids = (found.client_msg_id, found.order_id, name, found.modify_request_id)
+    return {each for each in (*ids, batch_of_leg(name) if name else None) if each}
+
+
 def concerned(found: Evidence, rows: Iterable[AnyRow], position: int) -> list[AnyRow]:
     """Return those of ``rows`` that the evidence at ``position`` of the log is about.
 

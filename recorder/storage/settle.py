@@ -17,6 +17,7 @@ behind.
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -28,7 +29,14 @@ from recorder.errors import StorageUnavailable
 from recorder.exchange.commands import PLACE_BATCH_ORDERS, PLACING, generated_customer_order_id
 from recorder.exchange.parsing import parse_message
 from recorder.log.event import Event, Note, Origin
-from recorder.outbox.evidence import Evidence, concerned, evidence, ids_learnt
+from recorder.outbox.evidence import (
+    Evidence,
+    concerned,
+    evidence,
+    ids_in,
+    ids_learnt,
+    ids_of,
+)
 from recorder.outbox.states import Fact, Status, after_rate_limit, next_status, path
 from recorder.projections.fold import Table
 from recorder.storage.outbox import (
@@ -116,7 +124,14 @@ class Judging:
     account: str
     now: datetime
     rows: dict[int, OutboxRow]
+    #: Which rows have which id; one that a row had is no harm.
+    _having: defaultdict[str, set[int]] = field(factory=lambda: defaultdict(set))
     _steps: list[Step] = field(factory=list)
+
+    def __attrs_post_init__(self) -> None:
+        """Index the rows: a list of all open orders must not be held against each of them."""
+        for row in self.rows.values():
+            self._index(row)
 
     def judge(self, event: Event) -> None:
         """Take the steps that this event proves."""
@@ -126,7 +141,7 @@ class Judging:
                 self._change(row, Fact.LOST_TOUCH, {"reason": reason}, event.position)
         elif event.origin == Origin.RECEIVED:
             for found in evidence(parse_message(event.type, event.payload)):
-                for row in _open_first(concerned(found, list(self.rows.values()), event.position)):
+                for row in _open_first(concerned(found, self._sharing(found), event.position)):
                     if not self._is_of_another(found, row):
                         self._learn(found, row, event.position)
 
@@ -152,6 +167,17 @@ class Judging:
         steps, changed = steps_to(row, fact, columns, position, self.now)
         self._steps += steps
         self.rows[row.outbox_id] = changed
+        self._index(changed)
+
+    def _index(self, row: OutboxRow) -> None:
+        for each in ids_of(row):
+            self._having[each].add(row.outbox_id)
+
+    def _sharing(self, found: Evidence) -> list[OutboxRow]:
+        """Return the rows that share an id with the evidence, oldest first."""
+        having = self._having
+        sharing = {row for each in ids_in(found) if each in having for row in having[each]}
+        return [self.rows[outbox_id] for outbox_id in sorted(sharing)]
 
 
 def _open_first(concerned: list[OutboxRow]) -> list[OutboxRow]:
