@@ -29,6 +29,8 @@ COMMANDS = {
     "status": "say whether recording is going on, and how far everything is",
     "balances": "show the balances of an account",
     "orders": "show orders, or the history of one",
+    "positions": "show the futures positions, or the history of one",
+    "conditionals": "show take-profit and stop-loss orders, or the history of one",
     "events": "show the log, or follow it",
     "enqueue": "queue a command in the outbox",
     "outbox": "show queued commands, or the story of one",

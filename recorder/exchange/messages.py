@@ -330,6 +330,7 @@ class AddConditionalOrder(Message):
     stop_loss_trigger_price: Decimal | None
     stop_loss_place_price: Decimal | None
     allow_margin: bool | None
+    linked_order_id: str | None
     created_at: datetime | None
     updated_at: datetime | None
 

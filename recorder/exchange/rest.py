@@ -106,7 +106,7 @@ class NoSuchOrder(Answered):
 
 @frozen
 class RowsFound(Answered):
-    """Balances, trades or transactions, each with its members."""
+    """Balances, trades, transactions, positions and the like, each with its members."""
 
     rows: tuple[Fields, ...]
 
@@ -270,6 +270,10 @@ _READERS: Mapping[Kind, Callable[[RestRequest, str], Outcome]] = {
     Kind.TRANSACTIONS: _read_rows,
     Kind.DEPOSITS: _read_rows,
     Kind.WITHDRAWALS: _read_rows,
+    Kind.OPEN_POSITIONS: _read_rows,
+    Kind.CLOSED_POSITIONS_SUMMARY: _read_rows,
+    Kind.CONDITIONALS: _read_rows,
+    Kind.CONDITIONAL_HISTORY: _read_rows,
     Kind.TIME: _read_time,
 }
 

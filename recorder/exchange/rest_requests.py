@@ -35,6 +35,10 @@ class Kind(Enum):
     TRANSACTIONS = "transactions"
     DEPOSITS = "deposits"
     WITHDRAWALS = "withdrawals"
+    OPEN_POSITIONS = "open positions"
+    CLOSED_POSITIONS_SUMMARY = "closed positions"
+    CONDITIONALS = "conditional orders"
+    CONDITIONAL_HISTORY = "conditional order history"
     TIME = "time"
 
 
@@ -189,6 +193,32 @@ def withdraw_history_request(
     """Ask for a page of withdrawals, newest first."""
     path = "/v1/wallet/crypto/withdraw/history"
     return _transfers(Kind.WITHDRAWALS, path, start, end, skip, limit)
+
+
+def open_positions_request() -> RestRequest:
+    """Ask for the positions that are held: the first page, which is all unless it is full."""
+    return _get(Kind.OPEN_POSITIONS, "/v1/positions/open", limit=_limit(PAGE_ROWS_MAX))
+
+
+def closed_positions_request(*, skip: int = 0) -> RestRequest:
+    """Ask for a page of what closed positions came to."""
+    return _get(
+        Kind.CLOSED_POSITIONS_SUMMARY,
+        "/v1/positions/closed/summary",
+        skip=_whole("skip", skip, 0),
+        limit=_limit(PAGE_ROWS_MAX),
+    )
+
+
+def conditionals_request() -> RestRequest:
+    """Ask for the conditional orders that wait. No page or filter of it is documented."""
+    return _get(Kind.CONDITIONALS, "/v1/orders/conditionals")
+
+
+def conditional_history_request(pair: str) -> RestRequest:
+    """Ask for a pair's conditional orders in any state."""
+    path = f"/v1/orders/conditionals/{_segment(pair)}/history"
+    return RestRequest("GET", path, Kind.CONDITIONAL_HISTORY)
 
 
 def server_time_request() -> RestRequest:

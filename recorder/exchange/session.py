@@ -20,16 +20,16 @@ held against the exchange (``pause``, ``resume``, ``paused``), and neither is a 
 late: then the frames that prove life may be waiting unread.
 
 **Snapshot.** VALR marks neither the end of the snapshot nor its size. It is taken for complete when
-the list of open orders has come, no currency was newly named for ``snapshot_quiet_s``, and after
-that a PONG has answered a PING of ours with still no new currency: frames come in order, so what
-was queued before that PING was answered has been read. After ``snapshot_timeout_s`` the verdict is
-given as it stands. The note says what may be concluded:
+the list of open orders has come, no currency or position was newly named for ``snapshot_quiet_s``,
+and after that a PONG has answered a PING of ours with still no new one: frames come in order, so
+what was queued before that PING was answered has been read. After ``snapshot_timeout_s`` the
+verdict is given as it stands. The note says what may be concluded:
 
 - ``balances``: a currency that was not named is not held. Never true before the list of open
   orders has come, and where none was named at all: an exchange that states no balance has not
   stated that all are zero.
 - ``open_orders``: the full list was stated.
-- ``complete``: the list came and the naming of currencies had ended.
+- ``complete``: the list came and the naming had ended; a position that was not named is not held.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ LATE_S = 1.0
 _REFUSALS = frozenset({"ERROR", "UNAUTHORIZED", "AUTH_FAILED"})
 _NOT_UNDERSTOOD = frozenset({"UNSUPPORTED", "ERROR"})
 _NOTHING: Sequence[Action] = ()
-_SNAPSHOT_TYPES = frozenset({"BALANCE_UPDATE", "OPEN_ORDERS_UPDATE"})
+_SNAPSHOT_TYPES = frozenset({"BALANCE_UPDATE", "OPEN_ORDERS_UPDATE", "OPEN_POSITION_UPDATE"})
 
 
 class State(StrEnum):
@@ -132,6 +132,7 @@ class Session:
     _unanswered_s: float | None = field(default=None, init=False)
 
     _currencies: set[str] = field(factory=set, init=False)
+    _positions: set[str] = field(factory=set, init=False)
     _listed: bool = field(default=False, init=False)
     _named_s: float = field(default=0.0, init=False)
     #: The number of the PING said since the last new currency, whose PONG proves the end.
@@ -328,9 +329,14 @@ class Session:
         if frame_type == "OPEN_ORDERS_UPDATE":
             self._listed = self._listed or _is_full_list(_frame_content(text))
             return
-        currency = _named_currency(text)
-        if currency is not None and currency not in self._currencies:
-            self._currencies.add(currency)
+        if frame_type == "OPEN_POSITION_UPDATE":
+            self._name(_named_position(text), self._positions)
+        else:
+            self._name(_named_currency(text), self._currencies)
+
+    def _name(self, name: str | None, named: set[str]) -> None:
+        if name is not None and name not in named:
+            named.add(name)
             self._named_s = self._now_s
             self._proof = None
 
@@ -354,7 +360,7 @@ class Session:
             "open_orders": self._listed,
             "currencies": len(self._currencies),
         }
-        self._currencies = set()
+        self._currencies, self._positions = set(), set()
         return Fact("SNAPSHOT_COMPLETE", facts)
 
     def _enter(self, state: State) -> None:
@@ -402,6 +408,15 @@ def _named_currency(text: str) -> str | None:
     if isinstance(currency, _Currency):
         return currency.shortName or currency.symbol
     return currency or None
+
+
+def _named_position(text: str) -> str | None:
+    """Return the id of the position that a frame is about, or its pair."""
+    content = _frame_content(text)
+    if not isinstance(content, dict):
+        return None
+    name = content.get("positionId") or content.get("pair")
+    return name if isinstance(name, str) else None
 
 
 def _is_full_list(content: object) -> bool:

@@ -6,6 +6,7 @@ from recorder.projections.backfills import Backfills
 from recorder.projections.balances import Balances
 from recorder.projections.connections import Connections
 from recorder.projections.fold import Projection
+from recorder.projections.futures import Futures
 from recorder.projections.ledger import Ledger
 from recorder.projections.open_orders import OpenOrders
 from recorder.projections.orders import Orders
@@ -21,6 +22,7 @@ PROJECTIONS: tuple[Projection, ...] = (
     Transfers(),
     Connections(),
     Backfills(),
+    Futures(),
 )
 
 

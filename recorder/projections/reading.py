@@ -12,11 +12,14 @@ from datetime import datetime
 from attrs import frozen
 
 from recorder.exchange.fields import FieldError, Fields, decode_object
+from recorder.exchange.futures_lists import FuturesList, read_futures_list
 from recorder.exchange.histories import read_history
 from recorder.exchange.messages import Message, Unrecognised
 from recorder.exchange.parsing import parse_message
 from recorder.log.event import Event, Origin
 from recorder.projections.fold import Unfoldable
+
+_FUTURES_LISTS = frozenset(each.value for each in FuturesList)
 
 
 @frozen
@@ -34,6 +37,8 @@ def read_message(event: Event) -> Message:
         return _read_note(event)
     if event.origin == Origin.RECEIVED:
         return parse_message(event.type, event.payload)
+    if event.origin == Origin.FETCHED and event.type in _FUTURES_LISTS:
+        return read_futures_list(event.type, event.payload)
     if event.origin == Origin.FETCHED:
         return read_history(event.type, event.payload)
     return Unrecognised(event.type, f"{event.origin} events are not folded")

@@ -12,6 +12,9 @@ Each takes a JSON object, whose members are the arguments of the function named 
     deposit    currency, amount, needed
     withdraw   currency, amount
     reward     currency, amount
+    trade_future        pair, side, quantity, price
+    add_conditional     pair, quantity, take_profit, stop_loss
+    remove_conditional  order_id, reason
 
 Amounts are decimal strings.
 """
@@ -34,11 +37,12 @@ from recorder.simulator.requests import read_amount
 PREFIX = "/simulator/"
 #: A close frame has room for no more.
 REASON_BYTES_MAX = 123
-_AMOUNTS = ("amount", "quantity", "price")
+_AMOUNTS = ("amount", "quantity", "price", "take_profit", "stop_loss")
 _WORDS: Mapping[str, Collection[str]] = {
     "how": ("close", "cut", "reset", "silent"),
     "kind": GARBAGE,
     "currency": CURRENCIES,
+    "side": ("buy", "sell"),
 }
 #: Least and most. A frame of 200 MB is larger than any client takes.
 _NUMBERS = {
@@ -132,4 +136,7 @@ _CONTROLS: Mapping[str, Callable[..., Awaitable[None]]] = {
     "deposit": Simulator.deposit,
     "withdraw": Simulator.withdraw,
     "reward": Simulator.reward,
+    "trade_future": Simulator.trade_future,
+    "add_conditional": Simulator.add_conditional,
+    "remove_conditional": Simulator.remove_conditional,
 }

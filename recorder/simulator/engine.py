@@ -21,6 +21,7 @@ from recorder.simulator.account import Account
 from recorder.simulator.books import Books
 from recorder.simulator.config import SimulatorConfig
 from recorder.simulator.frames import Frame
+from recorder.simulator.futures import Futures
 from recorder.simulator.ids import Ids
 from recorder.simulator.market import Market
 from recorder.simulator.orders import Order
@@ -57,6 +58,7 @@ class Exchange:
     account: Account = field(init=False)
     trading: Trading = field(init=False)
     transfers: Transfers = field(init=False)
+    futures: Futures = field(init=False)
     #: How often each clientMsgId arrived: what proves that nothing was sent twice.
     received: Counter[str] = field(factory=Counter, init=False)
     _second: int = field(default=0, init=False)
@@ -70,13 +72,15 @@ class Exchange:
         self.account = Account(clock, dice, market, books, Ids(clock, dice))
         self.trading = Trading(self.account, config.maker_fee, config.taker_fee)
         self.transfers = Transfers(self.account)
+        self.futures = Futures(self.account)
 
     # What a connection gets
 
     def snapshot(self) -> list[Frame]:
-        """Return what follows AUTHENTICATED: each held currency, then all open orders."""
+        """Return what follows AUTHENTICATED: held currencies, open positions, all open orders."""
         held = [code for code, each in self.account.books.balances.items() if each.total]
-        return [*map(self.account.balance, held), frames.open_orders(self.open_orders())]
+        orders = frames.open_orders(self.open_orders())
+        return [*map(self.account.balance, held), *self.futures.snapshot(), orders]
 
     def open_orders(self) -> list[Order]:
         """Return the live orders, oldest first."""

@@ -132,6 +132,29 @@ class Simulator:
         """Pay a reward."""
         await self._happened(self.exchange.reward(currency, amount))
 
+    async def trade_future(
+        self, pair: str, side: str, quantity: Decimal, price: Decimal | None = None
+    ) -> None:
+        """Buy or sell a perpetual. Raises ValueError if that can't be."""
+        self.exchange.futures.trade(pair, side, quantity, price)
+        await self._happened(self.exchange.account.take())
+
+    async def add_conditional(
+        self,
+        pair: str,
+        quantity: Decimal,
+        take_profit: Decimal | None = None,
+        stop_loss: Decimal | None = None,
+    ) -> None:
+        """Place a conditional order. Raises ValueError if that can't be."""
+        self.exchange.futures.add_conditional(pair, quantity, take_profit, stop_loss)
+        await self._happened(self.exchange.account.take())
+
+    async def remove_conditional(self, order_id: str, reason: str = "CANCELLED_BY_USER") -> None:
+        """Take a conditional order away. Raises ValueError if there is none."""
+        self.exchange.futures.remove_conditional(order_id, reason)
+        await self._happened(self.exchange.account.take())
+
     async def drop(self, how: How = "close", code: int = 1000, reason: str = "") -> None:
         """End every connection: ``close`` with a code, ``cut`` without one, ``reset`` by TCP.
 

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
-from recorder.simulator import views
+from recorder.simulator import futures_views, views
 from recorder.simulator.auth import Claim, refusal
 from recorder.simulator.engine import Exchange
 from recorder.simulator.http import Answer, Asked
@@ -104,6 +104,11 @@ PRIVATE = _routes(
         "/v1/orders/*/customerorderid/*": lambda exchange, _, names: _status(
             _by_name(exchange, names), names
         ),
+        "/v1/orders/conditionals": futures_views.conditionals,
+        "/v1/orders/conditionals/*/history": futures_views.conditional_history,
+        "/v1/positions/open": futures_views.open_positions,
+        "/v1/positions/closed": futures_views.closed_positions,
+        "/v1/positions/closed/summary": futures_views.closed_summary,
         "/v1/wallet/crypto/deposit/history": views.deposit_history,
         "/v1/wallet/crypto/withdraw/history": views.withdraw_history,
     }

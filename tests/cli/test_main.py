@@ -109,7 +109,11 @@ def test_wrong_usage_is_code_2_and_says_what_was_wrong(argv: tuple[str, ...]) ->
 
 
 @pytest.mark.parametrize(
-    "command", ["status", "balances", "orders", "events", "outbox", "verify", "rebuild --check"]
+    "command",
+    [
+        *("status", "balances", "orders", "positions", "conditionals", "events", "outbox"),
+        *("verify", "rebuild --check"),
+    ],
 )
 def test_a_database_that_does_not_exist_is_not_made_by_asking(command: str, tmp_path: Path) -> None:
     path = tmp_path / "none.db"

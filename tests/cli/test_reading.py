@@ -189,7 +189,9 @@ def test_a_table_of_balances_says_as_of_when_it_stands(
     assert "1 currency with nothing left out" in answer.out
 
 
-@pytest.mark.parametrize("command", ["balances", "orders", "events", "outbox"])
+@pytest.mark.parametrize(
+    "command", ["balances", "orders", "positions", "conditionals", "events", "outbox"]
+)
 def test_an_empty_table_says_what_that_means(command: str, database_url: str) -> None:
     answer = ask(database_url, command, "--table")
 

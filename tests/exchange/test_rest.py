@@ -35,7 +35,11 @@ from recorder.exchange.rest_requests import (
     OrderName,
     RestRequest,
     balances_request,
+    closed_positions_request,
+    conditional_history_request,
+    conditionals_request,
     open_orders_request,
+    open_positions_request,
     order_detail_request,
     order_history_request,
     order_status_request,
@@ -65,6 +69,10 @@ KINDS = {
     "GET_v1_account_tradehistory": Kind.TRADES,
     "GET_v1_account_transactionhistory": Kind.TRANSACTIONS,
     "GET_v1_account_api_keys": Kind.BALANCES,
+    "GET_v1_orders_conditionals": Kind.CONDITIONALS,
+    "GET_v1_orders_conditionals_currencyPair_history": Kind.CONDITIONAL_HISTORY,
+    "GET_v1_positions_open": Kind.OPEN_POSITIONS,
+    "GET_v1_positions_closed_summary": Kind.CLOSED_POSITIONS_SUMMARY,
     "GET_v1_public_time": Kind.TIME,
 }
 
@@ -96,6 +104,13 @@ def orders_in(text: str) -> list[dict[str, str]]:
     ("request_", "path"),
     [
         (open_orders_request(), "/v1/orders/open"),
+        (open_positions_request(), "/v1/positions/open?limit=100"),
+        (closed_positions_request(skip=100), "/v1/positions/closed/summary?skip=100&limit=100"),
+        (conditionals_request(), "/v1/orders/conditionals"),
+        (
+            conditional_history_request("BTCUSDTPERP"),
+            "/v1/orders/conditionals/BTCUSDTPERP/history",
+        ),
         (
             order_status_request("BTCZAR", OrderName.order_id("0198-a")),
             "/v1/orders/BTCZAR/orderid/0198-a",
@@ -218,7 +233,9 @@ def test_every_example_is_read_and_kept_whole(name: str) -> None:
     assert example(name) not in repr(outcome)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if "GET_v1_orders" in name])
+@pytest.mark.parametrize(
+    "name", [name for name in NAMES if "GET_v1_orders" in name and "conditional" not in name]
+)
 def test_orders_are_found_with_their_id_status_and_exact_amounts(name: str) -> None:
     outcome = read_example(name)
     if isinstance(outcome, NoSuchOrder):

@@ -335,6 +335,19 @@ def test_a_currency_named_again_is_no_news_for_the_snapshot() -> None:
     assert snapshot(told)["balances"] is True
 
 
+def test_a_new_position_after_the_ping_starts_the_proof_anew_and_an_old_one_does_not() -> None:
+    def position(name: str) -> str:
+        return json.dumps({"type": "OPEN_POSITION_UPDATE", "data": {"positionId": name}})
+
+    told = Told().authenticated().frame(NO_ORDERS).frame(balance("BTC")).frame(position("p"))
+    told.frame(position("p"), at=0.9).until(1.0)
+    told.frame(position("q"), at=1.1).frame(PONG, at=1.2)
+    assert told.session.state is State.SNAPSHOT
+    told.frame(PONG, at=2.2)
+    assert told.pings() == [1.0, 2.1]
+    assert snapshot(told)["complete"] is True
+
+
 def test_currencies_that_never_stop_make_no_complete_snapshot() -> None:
     told = Told().authenticated().frame(NO_ORDERS)
     for place in range(40):

@@ -16,6 +16,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 
 from recorder.errors import SchemaMismatch
+from recorder.projections.futures import Futures
 from recorder.storage.engine import Database, in_unit, open_database
 from recorder.storage.migrate import (
     EXPECTED,
@@ -27,6 +28,8 @@ from recorder.storage.migrate import (
     migrations_path,
 )
 from recorder.storage.schema import metadata
+from recorder.storage.tables import Memory, plan
+from tests.projections.test_futures import closing, position
 from tests.storage.drafts import frame, run_sql, write
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -112,7 +115,7 @@ def test_going_back_and_forth_keeps_the_log(database: Database) -> None:
         "UPDATE outbox SET status = 'sending'",
         "UPDATE outbox SET status = 'queued', attempts = 1",
     )
-    for revision in ("0007", "0006", "0005", "0004", "0003", "0002", "0001"):
+    for revision in ("0009", "0008", "0007", "0006", "0005", "0004", "0003", "0002", "0001"):
         downgrade(database, revision)
         assert revision_of(database) == revision
     migrate(database)
@@ -124,6 +127,20 @@ def test_going_back_and_forth_keeps_the_log(database: Database) -> None:
         ("third",),
     ]
     assert len(events) == 2
+
+
+def test_futures_are_folded_from_the_beginning_of_a_log_and_beside_it(database: Database) -> None:
+    drafts = [position("1", "01"), closing()]
+    write(database, *drafts)
+    downgrade(database, "0008")
+    values = "'main', 'balances', 2, 1, '2026-01-01 00:00:00.000000Z'"
+    columns = "account, projection, position, version, updated_at"
+    run_sql(database, f"INSERT INTO projections ({columns}) VALUES ({values})".replace(":", r"\:"))
+    migrate(database)
+    # A plan is what needs no transaction that writes.
+    planned = in_unit(database.reader, plan, Futures(), Memory(), "main", up_to=2, limit=100)
+    assert planned is not None
+    assert (planned.checkpoint, planned.position, planned.events) == (0, 2, 2)
 
 
 def test_going_back_to_base_leaves_nothing_of_ours(database: Database) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from recorder.simulator.engine import Exchange
 from recorder.simulator.frames import encode
+from recorder.simulator.futures import PERPETUALS
 from recorder.simulator.life import live_a_little
 from recorder.simulator.market import PAIRS
 from tests.simulator.scene import Frame, HandClock, command, new_exchange
@@ -55,12 +57,19 @@ def changes(draw: st.DrawFn) -> Frame:
 
 CANCELS = st.builds(lambda n: {"customerOrderId": f"c{n}", "pair": "BTCZAR"}, st.integers(0, 3))
 AMOUNTS = st.decimals(min_value="0.00000001", max_value=1000, places=8)
+FUTURES = st.tuples(
+    st.sampled_from(sorted(PERPETUALS)),
+    st.sampled_from(["buy", "sell"]),
+    st.decimals(min_value="0.0001", max_value=3000, places=4),
+    st.decimals(min_value=10, max_value=30, places=2),
+)
 STEPS = st.one_of(
     st.tuples(st.just("PLACE_LIMIT_ORDER"), limit_orders()),
     st.tuples(st.just("PLACE_MARKET_ORDER"), market_orders()),
     st.tuples(st.just("MODIFY_ORDER"), changes()),
     st.tuples(st.just("CANCEL_LIMIT_ORDER"), CANCELS),
     st.tuples(st.sampled_from(["deposit", "withdraw", "reward"]), AMOUNTS),
+    st.tuples(st.just("future"), FUTURES),
     st.tuples(st.just("tick"), st.none()),
     st.tuples(st.just("live"), st.none()),
 )
@@ -69,6 +78,10 @@ STEPS = st.one_of(
 def take(exchange: Exchange, what: str, content: Any) -> list[Frame]:
     if what == "tick":
         return exchange.tick()
+    if what == "future":
+        with suppress(ValueError):
+            exchange.futures.trade(*content)
+        return exchange.account.take()
     if what == "live":
         return live_a_little(exchange)
     if isinstance(content, Decimal):
@@ -129,7 +142,8 @@ def test_who_applies_the_frames_knows_what_the_exchange_knows(
         elif frame["type"] == "OPEN_ORDERS_UPDATE":
             orders = frame["data"]
 
-    *balances, told = exchange.snapshot()
+    *rest, told = exchange.snapshot()
+    balances = [frame for frame in rest if frame["type"] == "BALANCE_UPDATE"]
     for frame in balances:
         there = frame["data"]
         here = seen[there["currency"]["shortName"]]

@@ -49,7 +49,11 @@ def test_the_enqueuer_can_do_nothing_else(postgres: Database, statement: str) ->
 
 
 @pytest.mark.parametrize(
-    "table", ["events", "event_json", "balances", "outbox", "outbox_lookups", "leases"]
+    "table",
+    [
+        *("events", "event_json", "balances", "outbox", "outbox_lookups", "leases"),
+        *("positions", "position_history", "conditional_orders", "conditional_order_history"),
+    ],
 )
 def test_the_reader_reads_everything_and_writes_nothing(postgres: Database, table: str) -> None:
     reader = as_role("recorder_reader")

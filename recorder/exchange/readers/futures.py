@@ -81,6 +81,7 @@ def add_conditional(type_: str, frame: Fields) -> Message:
         stop_loss_trigger_price=data.amount("stopLossTriggerPrice"),
         stop_loss_place_price=data.amount("stopLossPlacePrice"),
         allow_margin=data.flag("allowMargin"),
+        linked_order_id=data.text("linkedOrderId"),
         created_at=data.time("createdAt"),
         updated_at=data.time("updatedAt"),
     )

@@ -17,6 +17,12 @@ from recorder.storage.schema.commands import (
     outbox_lookups,
     outbox_transitions,
 )
+from recorder.storage.schema.futures import (
+    conditional_order_history,
+    conditional_orders,
+    position_history,
+    positions,
+)
 from recorder.storage.schema.log import connections, events, fold_failures, gaps, projections
 from recorder.storage.schema.state import (
     balance_history,
@@ -35,6 +41,8 @@ __all__ = [
     "backfills",
     "balance_history",
     "balances",
+    "conditional_order_history",
+    "conditional_orders",
     "connections",
     "controls",
     "events",
@@ -50,6 +58,8 @@ __all__ = [
     "outbox",
     "outbox_lookups",
     "outbox_transitions",
+    "position_history",
+    "positions",
     "projections",
     "trades",
     "transfers",
