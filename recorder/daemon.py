@@ -180,7 +180,7 @@ async def _run_on(
     task_status: trio.TaskStatus[Database],
 ) -> None:
     keeper = checkpoint_keeper(settings, runners, world)
-    if await trio.to_thread.run_sync(bring_to_current, database):
+    if await runners.aside(partial(bring_to_current, database)):
         log.info("the empty database %s has its schema now", database.url_shown)
     accounts = await _own(settings, world, database, runners, stop)
     if not accounts:
@@ -264,6 +264,8 @@ async def _own(
         partial(now, world),
         runners.writer,
         standby=settings.standby,
+        is_dead=world.is_dead,
+        is_alive=world.is_alive,
     )
     taken = await claimant.take([account.name for account in settings.accounts], stop)
     if taken is None:

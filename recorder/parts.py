@@ -66,7 +66,7 @@ from recorder.tasks.projector import Fold, Projector
 from recorder.tasks.rehearsal import Rehearsal
 from recorder.tasks.resolver import Resolver
 from recorder.tasks.rest import Headers, OpenClient
-from recorder.tasks.wakeups import OutboxWatch
+from recorder.tasks.wakeups import ALWAYS_URGENT, Urgency
 from recorder.world import Runners, World
 
 log = logging.getLogger("recorder.daemon")
@@ -274,7 +274,10 @@ def sources_of(
             world.clock,
             lambda kind, facts: inbox.put(noted(name, world.clock.wall_us(), kind, facts)),
         )
-        parts += [rehearsal.run, OutboxWatch(name, database, rehearsal.wake).run]
+        parts += [
+            rehearsal.run,
+            partial(world.watch, name, database, rehearsal.wake, ALWAYS_URGENT),
+        ]
     elif account.settings.trading:
         commander = Commander(
             account=name,
@@ -287,21 +290,16 @@ def sources_of(
             may_send=keeper.is_trusted,
         )
         keeper.on_trusted = commander.wake
-        parts += [
-            commander.run,
-            _outbox_watch(commander, database, runners).run,
-        ]
+        watch = partial(world.watch, name, database, commander.wake)
+        parts += [commander.run, partial(watch, _urgency(commander, runners))]
     else:
         log.info("%s: trading is off by configuration: what is queued waits", name)
     return parts
 
 
-def _outbox_watch(commander: Commander, database: Database, runners: Runners) -> OutboxWatch:
+def _urgency(commander: Commander, runners: Runners) -> Urgency:
     gate = runners.gate
-    return OutboxWatch(
-        commander.account,
-        database,
-        commander.wake,
+    return Urgency(
         is_waited_for=lambda: commander.is_idle,
         is_writing=lambda: gate is not None and gate.is_held,
     )
@@ -352,6 +350,7 @@ def _resolver(
         writer=runners.writer,
         clock=world.clock,
         open_client=open_client,
+        aside=runners.aside,
     )
 
 

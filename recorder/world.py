@@ -19,10 +19,19 @@ from recorder.exchange.token_bucket import TokenBucket
 from recorder.log.event import Event
 from recorder.storage.engine import Database, Kept
 from recorder.tasks.exchange_time import ask_exchange_time_us
-from recorder.tasks.lease import this_holder
+from recorder.tasks.lease import is_alive_here, is_dead, this_holder
 from recorder.tasks.rest import Introduce, RestClient, open_rest
 from recorder.tasks.socket import OpenStream, open_network_stream
-from recorder.tasks.units import ThreadRunner, UnitRunner, WriteGate
+from recorder.tasks.units import (
+    Aside,
+    InlineRunner,
+    ThreadRunner,
+    UnitRunner,
+    WriteGate,
+    in_place,
+    in_thread,
+)
+from recorder.tasks.wakeups import WatchOutbox, watch_outbox
 
 
 @frozen
@@ -37,6 +46,8 @@ class Runners:
     gate: WriteGate | None = None
     #: The connections that are closed at the end.
     kept: tuple[Kept, ...] = ()
+    #: What takes long and is no unit of one of these.
+    aside: Aside = in_thread
 
     def close(self) -> None:
         """Close what is kept open."""
@@ -59,6 +70,17 @@ def thread_runners(database: Database) -> Runners:
     )
 
 
+def inline_runners(database: Database) -> Runners:
+    """Return runners that start no thread: for simulations on a mock clock."""
+    return Runners(
+        log=InlineRunner(database.writer),
+        writer=InlineRunner(database.writer),
+        projector=partial(InlineRunner, database.projector),
+        reader=partial(InlineRunner, database.reader),
+        aside=in_place,
+    )
+
+
 #: (address, introduce, clock, bucket) → the account's client while it is needed.
 OpenRest = Callable[[str, Introduce, Clock, TokenBucket], AbstractAsyncContextManager[RestClient]]
 
@@ -73,8 +95,12 @@ class World:
     ask_exchange_time_us: Callable[[str], Awaitable[int | None]] = ask_exchange_time_us
     open_rest: OpenRest = open_rest
     runners: Callable[[Database], Runners] = thread_runners
+    watch: WatchOutbox = watch_outbox
     holder: str = field(factory=this_holder)
     #: What programs that we start find in theirs, but for what is secret.
     environment: Mapping[str, str] = field(factory=lambda: os.environ, repr=False)
+    #: Whether another holder is provably gone, and whether it provably lives.
+    is_dead: Callable[[str], bool] = is_dead
+    is_alive: Callable[[str], bool] = is_alive_here
     #: For whoever measures: told in the log's thread of the events of each commit.
     on_commit: Callable[[Sequence[Event]], None] = lambda events: None

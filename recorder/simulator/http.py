@@ -53,7 +53,7 @@ class Answer:
 class HttpStream:
     """One TCP connection's requests, one after the other."""
 
-    def __init__(self, stream: trio.SocketStream) -> None:
+    def __init__(self, stream: trio.abc.Stream) -> None:
         self.stream = stream
         self._connection = h11.Connection(h11.SERVER)
 
@@ -102,7 +102,7 @@ class HttpStream:
 
     async def _next_event(self) -> object:
         while (event := self._connection.next_event()) is h11.NEED_DATA:
-            self._connection.receive_data(await self.stream.receive_some(RECEIVE_BYTES))
+            self._connection.receive_data(bytes(await self.stream.receive_some(RECEIVE_BYTES)))
         return event
 
 

@@ -47,7 +47,7 @@ _Posted = tuple[float, Event]
 class Peer:
     """An open WebSocket to one client. ``number`` counts connections from 1."""
 
-    stream: trio.SocketStream
+    stream: trio.abc.Stream
     number: int
     faults: Faults
     #: Told each text frame that was handed to the kernel.
@@ -104,7 +104,7 @@ class Peer:
 
         The socket is closed by the task that serves it, at its next step.
         """
-        if reset:
+        if reset and isinstance(self.stream, trio.SocketStream):
             linger = struct.pack("ii", 1, 0)
             self.stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self._scope.cancel()

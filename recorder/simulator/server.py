@@ -47,7 +47,7 @@ async def serve(
         listeners = await nursery.start(
             partial(
                 trio.serve_tcp,
-                partial(_serve_stream, simulator),
+                partial(serve_stream, simulator),
                 config.port,
                 host=config.host,
             )
@@ -69,15 +69,15 @@ async def _keep_ticking(simulator: Simulator) -> None:
             simulator.say(live_a_little(exchange))
 
 
-async def _serve_stream(simulator: Simulator, stream: trio.SocketStream) -> None:
-    """Serve one TCP connection to its end."""
+async def serve_stream(simulator: Simulator, stream: trio.abc.Stream) -> None:
+    """Serve one connection to its end: of TCP, or of streams in memory on a mock clock."""
     http = HttpStream(stream)
     try:
         while (asked := await http.receive()) is not None:
             if asked.is_upgrade:
                 await _serve_upgrade(simulator, http, asked)
                 break
-            answer = await _answer(simulator, asked)
+            answer = await answer_request(simulator, asked)
             if answer is None or not await http.answer(answer):
                 break
     except GONE:
@@ -87,8 +87,8 @@ async def _serve_stream(simulator: Simulator, stream: trio.SocketStream) -> None
         await trio.aclose_forcefully(stream)
 
 
-async def _answer(simulator: Simulator, asked: Asked) -> Answer | None:
-    """Return the answer; None where the line is to be cut instead."""
+async def answer_request(simulator: Simulator, asked: Asked) -> Answer | None:
+    """Return the answer to whatever is no upgrade; None where the line is to be cut instead."""
     if asked.path.startswith(PREFIX):
         if asked.verb != "POST":
             return Answer(405, {"message": "use POST"})

@@ -67,11 +67,14 @@ PLACING_COMMANDS = PLACING | {PLACE_BATCH_ORDERS}
 OVERTURNABLE_MAX = 1_000
 
 _ENDS = frozenset({Note.CONNECTION_CLOSED.value, Note.CONNECTION_REFUSED.value})
+_UNANSWERED = "the connection ended before an answer came"
+#: The line broke in the middle of it, or the lease was no longer trusted when its turn came.
+_NOT_SENT = "it was claimed, and then not sent, or not as a whole"
 #: Types that wake whoever settles at once. A batch's answer has no published name; it and whatever
 #: else may prove something is read with the next of these, or a second later.
 WAKING = (
     _ENDS
-    | {Note.RECORDER_STARTED.value}
+    | {Note.RECORDER_STARTED.value, Note.SEND_FAILED.value}
     | {
         "PLACE_LIMIT_WS_RESPONSE",
         "PLACE_MARKET_WS_RESPONSE",
@@ -136,7 +139,7 @@ class Judging:
     def judge(self, event: Event) -> None:
         """Take the steps that this event proves."""
         if event.origin == Origin.NOTED:
-            reason = "the connection ended before an answer came"
+            reason = _NOT_SENT if event.type == Note.SEND_FAILED else _UNANSWERED
             for row in list(_abandoned(self.rows, event)):
                 self._change(row, Fact.LOST_TOUCH, {"reason": reason}, event.position)
         elif event.origin == Origin.RECEIVED:
@@ -219,7 +222,7 @@ def _placed(connection: Connection, row: OutboxRow, order_id: str) -> list[Outbo
 
 
 def _abandoned(rows: dict[int, OutboxRow], event: Event) -> Iterator[OutboxRow]:
-    """Yield the rows that went out over what the noted event says has ended."""
+    """Yield the rows that went out over what the noted event says has ended, or didn't go out."""
     for row in rows.values():
         if row.sent_position is not None and row.sent_position > event.position:
             continue
@@ -229,6 +232,13 @@ def _abandoned(rows: dict[int, OutboxRow], event: Event) -> Iterator[OutboxRow]:
             epoch = json.loads(event.payload)["data"]["epoch"]
             if row.epoch is not None and row.epoch < epoch:
                 yield row
+        elif event.type == Note.SEND_FAILED and row.outbox_id == _named(event):
+            yield row
+
+
+def _named(event: Event) -> object:
+    """Return the command that a note of ours is about."""
+    return json.loads(event.payload)["data"]["outbox_id"]
 
 
 def change(

@@ -45,6 +45,8 @@ RENEWALS_PER_TTL = 4
 TRUSTED_PART = 0.8
 #: After a renewal that failed the next try comes so soon, or with the next turn if that is sooner.
 RETRY_S = 1.0
+#: Less than this is not waited for: a clock may stand still between two looks at it.
+LOOK_S = 0.01
 
 
 @define(eq=False)
@@ -131,7 +133,7 @@ class LeaseKeeper:
             if left_s <= 0 and not is_said:
                 log.error(text, self.account, self._why)
             is_said = left_s <= 0
-            await trio.sleep(RETRY_S if is_said else left_s)
+            await trio.sleep(RETRY_S if is_said else max(left_s, LOOK_S))
 
 
 def this_holder() -> str:

@@ -57,7 +57,7 @@ from recorder.storage.lookups import Doubt, Look, doubts, record
 from recorder.storage.settle import PLACING_COMMANDS, is_of_another
 from recorder.tasks.inbox import Inbox, Submission
 from recorder.tasks.rest import Asks, OpenClient, RestAnswer, RestUnavailable
-from recorder.tasks.units import UnitRunner
+from recorder.tasks.units import Aside, UnitRunner, in_thread
 
 log = logging.getLogger("recorder.resolver")
 
@@ -104,6 +104,8 @@ class Resolver:
     writer: UnitRunner
     clock: Clock
     open_client: OpenClient
+    #: How a long answer is read.
+    aside: Aside = in_thread
     _searches: dict[int, Search] = field(factory=dict)
 
     async def run(self) -> None:
@@ -225,7 +227,7 @@ class Resolver:
             log.warning("%s: %s", self.account, error)
             return _Came(request, None, None, str(error))
         if len(answer.body) > READ_HERE_BYTES_MAX:
-            return _Came(request, answer, await trio.to_thread.run_sync(answer.read))
+            return _Came(request, answer, await self.aside(answer.read))
         return _Came(request, answer, answer.read())
 
     async def _own(self, doubt: Doubt, want: Wanted, found: Found) -> Found:

@@ -85,10 +85,13 @@ class Claimant:
     runner: UnitRunner
     #: Wait for as long as it takes. Without it, for one life of a lease.
     standby: bool = False
+    #: Whether a holder is provably gone, and whether it provably lives.
+    is_dead: Callable[[str], bool] = is_dead
+    is_alive: Callable[[str], bool] = is_alive_here
 
     async def take(self, accounts: Sequence[str], stop: trio.Event) -> dict[str, Owned] | None:
         """Take all accounts; None if ``stop`` was set before that. Raises LeaseHeld."""
-        contender = Contender(self.clock)
+        contender = Contender(self.clock, self.is_alive)
         give_up_at = trio.current_time() + self.ttl_s + 1
         said = ""
         while not stop.is_set():
@@ -157,7 +160,7 @@ def _take_account(
         holder=claimant.holder,
         now=claimant.lease_now(),
         ttl=timedelta(seconds=claimant.ttl_s),
-        dead=is_dead,
+        dead=claimant.is_dead,
         over=contender.is_over,
     )
     ensure_control(connection, account, claimant.now())

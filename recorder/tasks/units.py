@@ -187,6 +187,25 @@ class ThreadRunner:
             return in_unit(self.engine, unit, *args)
 
 
+class Aside(Protocol):
+    """Does work that would hold the event loop up, and that is no unit of work, elsewhere."""
+
+    async def __call__(self, work: Callable[[], T]) -> T:
+        """Return what ``work()`` returns; raise what it raises."""
+        ...
+
+
+async def in_thread(work: Callable[[], T]) -> T:
+    """Do it in a worker thread."""
+    return await trio.to_thread.run_sync(work)
+
+
+async def in_place(work: Callable[[], T]) -> T:
+    """Do it on the spot: for simulations on a mock clock, where a thread would stop time."""
+    await trio.lowlevel.checkpoint()
+    return work()
+
+
 @frozen
 class InlineRunner:
     """Runs units on the spot: for simulations on a mock clock, where a thread would stop time."""

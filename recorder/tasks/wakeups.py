@@ -17,13 +17,13 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, cast
 
 import psycopg
 import trio
-from attrs import define
+from attrs import define, frozen
 
 from recorder.storage.engine import Database
 from recorder.tasks.file_watch import FileWatch, watching
@@ -101,31 +101,51 @@ class CommitLook:
         return queue is None or (bool(queue[0]) and queue != was)
 
 
+@frozen
+class Urgency:
+    """How much a wake-up is worth at this moment."""
+
+    #: Whether who is woken waits for it. If not, it looks by itself before it waits.
+    is_waited_for: Callable[[], bool] = lambda: True
+    #: Whether this process is writing: on SQLite nobody else is then.
+    is_writing: Callable[[], bool] = lambda: False
+
+
+ALWAYS_URGENT = Urgency()
+Wake = Callable[[], None]
+#: (account, database, wake, urgency) → watches for ever.
+WatchOutbox = Callable[[str, Database, Wake, Urgency], Awaitable[None]]
+
+
+async def watch_outbox(account: str, database: Database, wake: Wake, urgency: Urgency) -> None:
+    """Wake when the outbox may have changed, as soon as the database lets us hear of it."""
+    await OutboxWatch(account, database, wake, urgency).run()
+
+
+async def poll_outbox(_account: str, _database: Database, wake: Wake, _: Urgency) -> None:
+    """Wake every `SLOW_POLL_S`, and ask nobody: for simulations on a mock clock."""
+    while True:
+        wake()
+        await trio.sleep(SLOW_POLL_S)
+
+
 @define(eq=False)
 class OutboxWatch:
     """Calls ``wake`` when the outbox may have changed, and every `SLOW_POLL_S` anyway."""
 
     account: str
     database: Database
-    wake: Callable[[], None]
-    #: Whether who is woken waits for it. If not, it looks by itself before it waits.
-    is_waited_for: Callable[[], bool] = lambda: True
-    #: Whether this process is writing: on SQLite nobody else is then.
-    is_writing: Callable[[], bool] = lambda: False
+    wake: Wake
+    urgency: Urgency = ALWAYS_URGENT
 
     async def run(self) -> None:
         """Watch for ever."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._poll_slowly)
+            nursery.start_soon(poll_outbox, self.account, self.database, self.wake, self.urgency)
             if self.database.dialect == "sqlite":
                 nursery.start_soon(self._look_for_commits)
             else:
                 nursery.start_soon(self._listen)
-
-    async def _poll_slowly(self) -> None:
-        while True:
-            self.wake()
-            await trio.sleep(SLOW_POLL_S)
 
     async def _look_for_commits(self) -> None:
         raw = await trio.to_thread.run_sync(_open_looker, self.database)
@@ -159,7 +179,7 @@ class OutboxWatch:
         """Look again and again, until what was written is committed, and nothing more comes."""
         written_at = seen_at = trio.current_time()
         is_seen = self._look(look)
-        if not is_seen and self.is_waited_for() and not self.is_writing():
+        if not is_seen and self.urgency.is_waited_for() and not self.urgency.is_writing():
             # Somebody else is in the middle of a COMMIT, and no sleep is as short as that.
             while not is_seen and trio.current_time() < written_at + ALERT_S:
                 await trio.lowlevel.checkpoint()
@@ -168,7 +188,7 @@ class OutboxWatch:
             # Whoever wrote may still be syncing; or has rolled back, and then nothing comes.
             not is_seen and now < written_at + UNTOLD_LOOK_S
         ):
-            await trio.sleep(LOOK_S if self.is_waited_for() else BUSY_LOOK_S)
+            await trio.sleep(LOOK_S if self.urgency.is_waited_for() else BUSY_LOOK_S)
             if watch.take():
                 written_at, is_seen = trio.current_time(), False
             if self._look(look):

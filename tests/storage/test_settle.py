@@ -162,6 +162,18 @@ def test_another_connections_end_doubts_nothing(story: Story) -> None:
     assert story.row(1).status == "sent"
 
 
+def test_what_was_claimed_and_then_not_sent_is_doubted_at_once_and_nothing_else(
+    story: Story,
+) -> None:
+    story.send("PLACE_LIMIT_ORDER", LIMIT, "m1", written=False)
+    story.send("PLACE_LIMIT_ORDER", LIMIT, "m2", written=False)
+    story.note(Note.SEND_FAILED, "c1", outbox_id=1, client_msg_id="m1")
+    story.settle()
+    assert story.row(1).status == "in_doubt"
+    assert "not sent" in str(story.row(1).reason)
+    assert story.row(2).status == "sending"
+
+
 def test_a_new_start_doubts_what_an_earlier_recorder_left(story: Story) -> None:
     story.send("PLACE_LIMIT_ORDER", LIMIT, "m1")
     story.note(Note.RECORDER_STARTED, None, epoch=2)
