@@ -69,6 +69,25 @@ class LogDamaged(RecorderError):
     """The log contradicts itself. Reaction: exit 1; never repaired silently."""
 
 
+class ExportDamaged(LogDamaged):
+    """An exported log contradicts itself, or its manifest. Reaction: exit 1; nothing is imported.
+
+    ``account`` and ``position`` are of the first event that is wrong or missing, None where what is
+    wrong belongs to none; ``what`` says it.
+    """
+
+    def __init__(self, account: str | None, position: int | None, what: str) -> None:
+        where = "" if account is None else f"account {account!r}, position {position}: "
+        super().__init__(f"the export is damaged: {where}{what}")
+        self.account = account
+        self.position = position
+        self.what = what
+
+
+class FilesFailed(RecorderError):
+    """A file of an export can't be written or read. Reaction: print it, exit 2."""
+
+
 class SessionLost(RecorderError):
     """One WebSocket session ended. Reaction: note it, back off, connect again.
 

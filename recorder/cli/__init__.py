@@ -38,6 +38,8 @@ COMMANDS = {
     "verify": "prove that the log is whole",
     "checkpoint": "take the heads of the log out of the database now, or make a key for that",
     "rebuild": "fold the tables again from the log, or compare",
+    "export": "write the log or tables to files: JSON lines, CSV, Parquet",
+    "import": "load an exported log into a database that has none of it",
 }
 
 

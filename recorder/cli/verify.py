@@ -19,6 +19,7 @@ from recorder.cli.flags import DATABASE, add_output, add_settings
 from recorder.cli.output import Output, count_of, quoted
 from recorder.cli.progress import shown_progress
 from recorder.cli.standing import known_accounts
+from recorder.cli.verify_export import verify_export
 from recorder.errors import RecorderError
 from recorder.log.checkpoint import Finding
 from recorder.log.comparison import Comparison
@@ -48,6 +49,12 @@ def configure(parser: ArgumentParser) -> None:
         help="compare with the checkpoints in this file, again for several; none: with no file"
         " [default: checkpoint_file, and what it was rotated to]",
     )
+    parser.add_argument(
+        "--export",
+        type=Path,
+        metavar="DIR",
+        help="prove the log in this folder, which `recorder export` made, and ask no database",
+    )
     add_settings(parser, (*DATABASE, *SETTINGS))
     add_output(parser)
 
@@ -65,6 +72,8 @@ def run(call: Call) -> int:
     """Verify one account, or all. What could not be looked at is code 2, and never "sound"."""
     codes: list[int] = []
     try:
+        if call.arguments.export is not None:
+            return verify_export(call)
         # Before the log is read: a running recorder makes new ones.
         known = _known(call)
         codes += [_print_bad(call.output, bad) for bad in known.checkpoints.bad.values()]

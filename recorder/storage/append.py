@@ -41,7 +41,7 @@ _COLUMNS = tuple(column.name for column in events.c)
 _POSTGRESQL: Dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
 _CASTS = {column.name: column.type.compile(dialect=_POSTGRESQL) for column in events.c}
 
-__all__ = ["Appended", "append", "read_head"]
+__all__ = ["Appended", "append", "read_head", "write_chained"]
 
 
 @frozen
@@ -59,7 +59,15 @@ def append(connection: Connection, heads: Mapping[str, Head], drafts: Sequence[D
     already or leaves a hole (LeaseLost from `in_unit`).
     """
     appended = chained(heads, drafts)
-    made = appended.events
+    write_chained(connection, appended.events)
+    return appended
+
+
+def write_chained(connection: Connection, made: Sequence[Event]) -> None:
+    """Write events that have their positions and digests: `append` does it, and an import.
+
+    They are taken as they are; whoever calls has checked them against what stands.
+    """
     if connection.dialect.name == "sqlite":
         _insert_many(connection, made)
     elif is_pipelined(connection) or is_little(made):
@@ -67,7 +75,6 @@ def append(connection: Connection, heads: Mapping[str, Head], drafts: Sequence[D
         _send(connection, made)
     else:
         _copy(connection, made)
-    return appended
 
 
 def is_little(made: Sequence[Draft | Event]) -> bool:

@@ -1,0 +1,166 @@
+"""``recorder export``: write the log, or any table, to files."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import IO
+
+from recorder.cli.call import Call
+from recorder.cli.exits import OK
+from recorder.cli.flags import DATABASE, add_settings, moment, whole
+from recorder.cli.output import count_of
+from recorder.cli.progress import shown_progress
+from recorder.cli.standing import known_accounts
+from recorder.errors import ConfigurationError
+from recorder.export.formats import Format
+from recorder.export.manifest import Manifest
+from recorder.export.writing import Order, Progress, Step, export, pour
+from recorder.storage.engine import in_unit
+from recorder.storage.export import LOG, TABLES, Period
+
+STDOUT = "-"
+_ALL = "all"
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Add this command's arguments."""
+    parser.add_argument(
+        "target", metavar="DIR", help="a folder that does not exist yet; - is standard output"
+    )
+    parser.add_argument(
+        "--table",
+        action="append",
+        dest="tables",
+        metavar="TABLE",
+        choices=(*TABLES, _ALL),
+        help=f"{', '.join(TABLES)}, or all; may be given several times [default: events]",
+    )
+    parser.add_argument(
+        "--format",
+        dest="file_format",
+        choices=tuple(map(str, Format)),
+        default=str(Format.JSONL),
+        help="jsonl, csv or parquet [default: jsonl, which can be verified and imported]",
+    )
+    parser.add_argument("--compress", choices=("gzip",), help="compress the files")
+    parser.add_argument(
+        "--from",
+        dest="since",
+        type=_limit,
+        metavar="WHEN",
+        help="from this position or time on (2026-01-31T12:00:00Z)",
+    )
+    parser.add_argument(
+        "--to",
+        dest="until",
+        type=_limit,
+        metavar="WHEN",
+        help="up to and including this position, or before this time",
+    )
+    parser.add_argument(
+        "--no-partition", action="store_true", help="one file a table instead of one a day"
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace the export that stands in DIR"
+    )
+    add_settings(parser, DATABASE)
+    parser.add_argument_group("output").add_argument(
+        "--json",
+        action="store_const",
+        const="json",
+        dest="form",
+        help="say as JSON what was written [default where the output is no terminal]",
+    )
+
+
+def run(call: Call) -> int:
+    """Export, and say what was written."""
+    asked = call.arguments
+    with call.database() as database, _shown(call) as progress:
+        known = in_unit(database.reader, known_accounts)
+        accounts = in_unit(database.reader, call.accounts)
+        if not set(accounts) <= set(known):
+            named = ", ".join(map(repr, accounts))
+            raise ConfigurationError(f"there is nothing to export: the database knows no {named}")
+        order = _order(call, accounts)
+        if asked.target == STDOUT:
+            pour(database, order, _stdout(call, order), progress)
+            return OK
+        target = Path(asked.target)
+        manifest = export(
+            database, order, target, progress, now=call.now(), overwrite=asked.overwrite
+        )
+    _say(call, target, manifest)
+    return OK
+
+
+def _limit(text: str) -> int | datetime:
+    """Parse a position (digits alone) or a time that names its zone."""
+    if text.isascii() and text.isdigit():
+        return whole(1)(text)
+    try:
+        return moment(text)
+    except ArgumentTypeError as error:
+        raise ArgumentTypeError(f"say a position, or a time: {error}") from error
+
+
+def _order(call: Call, accounts: list[str]) -> Order:
+    asked = call.arguments
+    tables = asked.tables or [LOG]
+    return Order(
+        accounts=accounts,
+        tables=TABLES if _ALL in tables else tuple(dict.fromkeys(tables)),
+        form=Format(asked.file_format),
+        period=Period(asked.since, asked.until),
+        packed=asked.compress == "gzip",
+        by_day=not (asked.no_partition or asked.target == STDOUT),
+    )
+
+
+def _stdout(call: Call, order: Order) -> IO[bytes]:
+    if len(order.tables) != 1 or order.packed or order.form is Format.PARQUET:
+        raise ConfigurationError(
+            "standard output takes one table, as jsonl or csv and not compressed; say a folder"
+        )
+    to: IO[bytes] = call.output.out.buffer
+    return to
+
+
+@contextmanager
+def _shown(call: Call) -> Iterator[Progress]:
+    """Show the table that is being written, one bar after the other."""
+    with ExitStack() as bar:
+
+        def progress(table: str, total: int) -> Step:
+            bar.close()
+            return bar.enter_context(shown_progress(call.output.err, f"exporting {table}", total))
+
+        yield progress
+
+
+def _say(call: Call, target: Path, manifest: Manifest) -> None:
+    row = {
+        "export": str(target),
+        "format": manifest.format,
+        "files": len(manifest.files),
+        "rows": manifest.rows,
+        "log": {
+            account: {
+                "after": stretch.after.position,
+                "position": stretch.head.position,
+                "digest": stretch.head.digest,
+            }
+            for account, stretch in manifest.log.items()
+        },
+    }
+    rows = count_of(sum(manifest.rows.values()), "row", "rows")
+    files = count_of(len(manifest.files), "file", "files")
+    heads = "".join(
+        f"\naccount {account!r}: head {stretch.head.position} {stretch.head.digest}"
+        for account, stretch in manifest.log.items()
+    )
+    call.output.say(row, f"{target}: {rows} in {files}{heads}")

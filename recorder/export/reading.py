@@ -1,0 +1,201 @@
+"""Reads an exported log back, and proves it: every digest, every file, every head.
+
+A damaged export is exactly what this is for: nothing about a file is taken for granted, and what
+can't be read as an event is damage where it stands.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zlib
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import IO, Any, cast
+
+from attrs import define, field
+
+from recorder.errors import ConfigurationError, ExportDamaged
+from recorder.export.folder import file_errors
+from recorder.export.formats import Format
+from recorder.export.manifest import File, Manifest, read_manifest
+from recorder.export.values import UnreadableLine, event_of_line
+from recorder.log.chain import Damage, check_event
+from recorder.log.event import Event, Head
+from recorder.storage.export import LOG
+
+#: A batch of events: at most so many, …
+BATCH_EVENTS = 1_000
+#: … and no further one once their payloads have this many characters.
+BATCH_CHARACTERS = 8 * 1024 * 1024
+#: Longer than any line of ours: a REST answer or a frame has some megabytes.
+LINE_BYTES_MAX = 1024 * 1024 * 1024
+_CHUNK = 1 << 20
+
+#: Is told how many events were read so far.
+OnProgress = Callable[[int], object]
+
+
+def read_log(folder: Path) -> Manifest:
+    """Return the manifest of an export that holds a log which can be read back.
+
+    Raises ConfigurationError where there is none.
+    """
+    manifest = read_manifest(folder)
+    if not any(file.table == LOG for file in manifest.files):
+        raise ConfigurationError(f"{folder} holds no events: there is nothing to prove in it")
+    if manifest.format is not Format.JSONL:
+        raise ConfigurationError(
+            f"{folder} is {manifest.format}, and only a log in JSON lines is read back;"
+            " export it with --format jsonl"
+        )
+    return manifest
+
+
+def check_export(folder: Path, manifest: Manifest, on_progress: OnProgress) -> dict[str, Head]:
+    """Check the whole export, and return the heads of its log by account.
+
+    Memory stays bounded however long it is. Raises ExportDamaged for the first thing that is wrong,
+    FilesFailed for files that can't be read.
+    """
+    reading = Reading(folder, manifest)
+    for _ in reading.batches(on_progress):
+        pass
+    return reading.heads
+
+
+@define
+class Reading:
+    """One pass through the files of an export, in the manifest's order."""
+
+    folder: Path
+    manifest: Manifest
+    #: How far each account's log was found sound.
+    heads: dict[str, Head] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        log = self.manifest.log
+        self.heads = {account: stretch.after.head() for account, stretch in log.items()}
+
+    def batches(self, on_progress: OnProgress) -> Iterator[list[Event]]:
+        """Yield the log's events in order, each checked; end only when all that was promised came.
+
+        So whoever has seen this generator's end holds a whole and sound log. Raises ExportDamaged,
+        FilesFailed.
+        """
+        count = 0
+        for file in self.manifest.files:
+            for batch in self._checked(file):
+                yield batch
+                count += len(batch)
+                on_progress(count)
+        for account, stretch in self.manifest.log.items():
+            self._require_end(account, stretch.head.head())
+
+    def _require_end(self, account: str, promised: Head) -> None:
+        found = self.heads[account]
+        if found.position < promised.position:
+            what = f"missing: the manifest's head is {promised.position}"
+            raise ExportDamaged(account, found.position + 1, what)
+        if found != promised:
+            raise ExportDamaged(account, promised.position, "it is not the head of the manifest")
+
+    def _checked(self, file: File) -> Iterator[list[Event]]:
+        """Yield what one file holds of the log, and prove the file whole."""
+        path = self.folder / file.path
+        if not path.exists():
+            raise self._damaged(file, 0, "the file is missing")
+        with file_errors(path), path.open("rb") as raw:
+            hashed = _Hashed(raw)
+            if file.table == LOG:
+                yield from self._events(file, hashed)
+                self._require_parts(file)
+            if hashed.rest() != file.sha256:
+                # What of it is wrong nobody can tell where each event is sound.
+                raise self._damaged(file, 0, "the file is not the one that was written (SHA-256)")
+
+    def _require_parts(self, file: File) -> None:
+        """Raise ExportDamaged where the file should have brought an account further than it did."""
+        for part in file.parts:
+            head = self.heads.get(part.account)
+            if head is not None and head.position < part.last_position:
+                what = f"{file.path}: missing; the file should go up to {part.last_position}"
+                raise ExportDamaged(part.account, head.position + 1, what)
+
+    def _events(self, file: File, hashed: _Hashed) -> Iterator[list[Event]]:
+        lines = _unpacked(hashed) if file.path.endswith(".gz") else io.BufferedReader(hashed)
+        batch: list[Event] = []
+        characters = count = 0
+        while line := self._line(file, lines, count):
+            event = self._event(file, line, count)
+            count += 1
+            batch.append(event)
+            characters += len(event.payload)
+            if len(batch) >= BATCH_EVENTS or characters >= BATCH_CHARACTERS:
+                yield batch
+                batch, characters = [], 0
+        if batch:
+            yield batch
+
+    def _line(self, file: File, lines: IO[bytes] | io.BufferedReader, count: int) -> bytes:
+        """Return the next line, empty at the end of the file."""
+        try:
+            line = lines.readline(LINE_BYTES_MAX)
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise self._damaged(file, count, f"the file can't be unpacked: {error}") from error
+        if line and not line.endswith(b"\n"):
+            raise self._damaged(file, count, "its line is cut")
+        return line
+
+    def _event(self, file: File, line: bytes, count: int) -> Event:
+        try:
+            event = event_of_line(line)
+        except UnreadableLine as error:
+            raise self._damaged(file, count, str(error)) from error
+        head = self.heads.get(event.account)
+        if head is None:
+            raise self._damaged(file, count, f"account {event.account!r} isn't in the manifest")
+        checked = check_event(head, event)
+        if isinstance(checked, Damage):
+            raise ExportDamaged(event.account, checked.position, f"{file.path}: {checked.what}")
+        self.heads[event.account] = checked
+        return event
+
+    def _damaged(self, file: File, count: int, what: str) -> ExportDamaged:
+        """Name the event that should follow the file's first ``count`` lines."""
+        for part in file.parts:
+            here = part.last_position - part.first_position + 1
+            if count < here:
+                position = part.first_position + count
+                return ExportDamaged(part.account, position, f"{file.path}: {what}")
+            count -= here
+        return ExportDamaged(None, None, f"{file.path}: {what}")
+
+
+class _Hashed(io.RawIOBase):
+    """A file whose SHA-256 is taken as it is read."""
+
+    def __init__(self, raw: IO[bytes]) -> None:
+        super().__init__()
+        self._raw = raw
+        self._hash = sha256()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        chunk = self._raw.read(len(buffer))
+        buffer[: len(chunk)] = chunk
+        self._hash.update(chunk)
+        return len(chunk)
+
+    def rest(self) -> str:
+        """Read to the end, and return the SHA-256 of all that was read, in hexadecimal."""
+        while chunk := self._raw.read(_CHUNK):
+            self._hash.update(chunk)
+        return self._hash.hexdigest()
+
+
+def _unpacked(hashed: _Hashed) -> IO[bytes]:
+    return cast(IO[bytes], gzip.GzipFile(fileobj=cast(IO[bytes], hashed), mode="rb"))
