@@ -89,6 +89,8 @@ def recorder(url: str, port: int) -> Iterator[int]:
     environment = os.environ | {
         "RECORDER_DATABASE_URL": url,
         "RECORDER_WS_URL": f"ws://127.0.0.1:{port}",
+        # The cheap exchange has no REST.
+        "RECORDER_BACKFILL": "0",
         "RECORDER_TRADING": "1",
         # What is measured is the recorder, not the pace that it keeps for the exchange.
         "RECORDER_COMMANDS_PER_S": "100000",

@@ -127,6 +127,8 @@ def record(url: str, events: int, rate: int, watch_s: float = 0.0) -> dict[str, 
         environment = os.environ | {
             "RECORDER_DATABASE_URL": url,
             "RECORDER_WS_URL": f"ws://127.0.0.1:{port}",
+            # The cheap exchange has no REST.
+            "RECORDER_BACKFILL": "0",
             "VALR_API_KEY": "benchmark-key",
             "VALR_API_SECRET": "benchmark-secret",
         }
