@@ -86,7 +86,7 @@ class Books:
             with self._turn:
                 return self._lite.execute(query, values).fetchall()
         assert self._server is not None
-        done = self._server.execute(query.replace("?", "%s"), values)  # type: ignore[arg-type]
+        done = self._server.execute(query.replace("?", "%s"), values)
         return done.fetchall() if done.description else []
 
     def rows(self) -> list[dict[str, Any]]:

@@ -122,7 +122,7 @@ def around_sending(reaper: Reaper, *, behind: bool) -> None:
         if is_command and behind:
             reaper.pass_by()
 
-    WebSocketConnection.send_message = send_message
+    setattr(WebSocketConnection, "send_message", send_message)  # noqa: B010 - as for `before`
 
 
 def is_answer_put(_: Any, entry: Any) -> bool:
