@@ -19,7 +19,7 @@ from recorder.cli.flags import DATABASE, add_output, add_settings
 from recorder.cli.output import Output, count_of, quoted
 from recorder.cli.progress import shown_progress
 from recorder.cli.standing import known_accounts
-from recorder.cli.verify_export import verify_export
+from recorder.cli.verify_export import NO_CHECKPOINT, verify_export
 from recorder.errors import RecorderError
 from recorder.log.checkpoint import Finding
 from recorder.log.comparison import Comparison
@@ -107,7 +107,7 @@ def _known(call: Call) -> _Known:
                 is_wrong=True,
             )
     if not files:
-        return _Known(why_not="no checkpoint to compare with, so a cut tail would not show")
+        return _Known(why_not=NO_CHECKPOINT)
     trusted = trusted_keys(settings.checkpoint_public_file, settings.checkpoint_key_file)
     return _Known(read_checkpoints(files, trusted))
 

@@ -11,6 +11,9 @@ from recorder.export.reading import check_export, read_log
 from recorder.storage.export import LOG
 from recorder.storage.verify import Verified
 
+#: What is said where a log was proved by itself alone.
+NO_CHECKPOINT = "no checkpoint to compare with, so a cut tail would not show"
+
 
 def verify_export(call: Call) -> int:
     """Verify all that an export holds, and print what was found; return the exit code.
@@ -52,8 +55,12 @@ def _print_sound(output: Output, account: str, found: Verified, after: int) -> N
             "events": found.events,
             "position": found.head.position,
             "digest": digest,
+            "checkpoints": None,
+            "checkpoint_position": None,
+            "signatures": None,
+            "not_compared": NO_CHECKPOINT,
             **({"after": after} if after else {}),
         },
         f"account {quoted(account)}: sound{behind}, {count_of(found.events, 'event', 'events')};"
-        f" head {found.head.position} {digest}",
+        f" head {found.head.position} {digest}; {NO_CHECKPOINT}",
     )
