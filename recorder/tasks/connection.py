@@ -20,13 +20,14 @@ import logging
 import math
 import random
 import re
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 import trio
 from attrs import define, field, frozen
 from sqlalchemy import Connection
-from trio_websocket import ConnectionClosed, WebSocketConnection
+from trio_websocket import ConnectionClosed
 
 from recorder.clock import Clock
 from recorder.config import AccountSettings
@@ -41,9 +42,11 @@ from recorder.storage.dispatch import Taken
 from recorder.tasks.inbox import Inbox, NextPosition, Submission
 from recorder.tasks.link import WAITING_MAX, Dispatch, Link
 from recorder.tasks.socket import OpenStream, run_on_socket
+from recorder.tasks.wire import Message, Wire
 
 log = logging.getLogger("recorder.connection")
 
+_RECEIVED = Origin.RECEIVED.value
 #: Not reading for longer than this is a fault worth an event of its own.
 PAUSE_NOTED_S = 1.0
 #: Clocks that differ by more than this are named when credentials are refused.
@@ -141,56 +144,70 @@ class ConnectionHolder:
             raise
         return live, lost
 
-    async def _converse(
-        self, live: Live, authenticate: Say | None, socket: WebSocketConnection
-    ) -> None:
+    async def _converse(self, live: Live, authenticate: Say | None, wire: Wire) -> None:
         live.opened_ns = self.around.clock.monotonic_ns()
         live.is_open = True
         self._note(live, Note.CONNECTION_OPENED, {"url": self.url})
         outbound, waiting = trio.open_memory_channel[Say | Dispatch](WAITING_MAX)
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._send, live, socket, waiting)
+                nursery.start_soon(self._send, live, wire, waiting)
                 self._act(live, outbound, live.session.on_open(self._now_s(), authenticate))
                 nursery.start_soon(self._keep_time, live, outbound)
-                await self._receive(live, socket, outbound)
+                await self._receive(live, wire, outbound)
         finally:
             self.link.close()
 
     async def _receive(
         self,
         live: Live,
-        socket: WebSocketConnection,
+        wire: Wire,
         outbound: trio.MemorySendChannel[Say | Dispatch],
     ) -> None:
-        clock, inbox, session, name = (
-            self.around.clock,
-            self.inbox,
-            live.session,
-            self.account.name,
-        )
-        received = Origin.RECEIVED.value
-        while True:
-            try:
-                raw = await socket.get_message()
-            except ConnectionClosed as error:
-                raise self._closed(live, error) from error
-            wall_us, now_ns = clock.wall_us(), clock.monotonic_ns()
-            payload, encoding = storable_payload(raw)
-            kind = frame_type(payload) if encoding == "text" else ""
+        came: deque[Message] = deque()
+        try:
+            while True:
+                came += await wire.messages()
+                await self._take_in(live, came, outbound)
+        except ConnectionClosed as error:
+            raise self._closed(live, error) from error
+        finally:
+            # What was read before the end belongs into the log, whatever ended it.
+            read_at = self._read_at()
+            for message in (*came, *wire.leave()):
+                self._put(live, message, *read_at)
+
+    async def _take_in(
+        self, live: Live, came: deque[Message], outbound: trio.MemorySendChannel[Say | Dispatch]
+    ) -> None:
+        """Put what came into the inbox, piece by piece, and show it to the session."""
+        inbox, session = self.inbox, live.session
+        wall_us, now_ns = self._read_at()
+        now_s = now_ns / 1e9
+        while came:
             if inbox.is_full:
                 await self._pause(live)
-            elapsed_ns = now_ns - live.opened_ns
-            inbox.put(
-                Draft(
-                    name, wall_us, elapsed_ns, live.connection_id, received, kind, payload, encoding
-                )
-            )
-            live.frames += 1
-            live.last_frame_us = wall_us
-            actions = session.on_frame(now_ns / 1e9, kind, payload)
+                now_s = self._now_s()
+            kind, payload = self._put(live, came.popleft(), wall_us, now_ns)
+            actions = session.on_frame(now_s, kind, payload)
             if actions:
                 self._act(live, outbound, actions)
+
+    def _read_at(self) -> tuple[int, int]:
+        """Return the time on both clocks for what was read just now."""
+        return self.around.clock.wall_us(), self.around.clock.monotonic_ns()
+
+    def _put(self, live: Live, message: Message, wall_us: int, now_ns: int) -> tuple[str, str]:
+        """Put a message into the inbox; return its type and text."""
+        payload, encoding = storable_payload(message)
+        kind = frame_type(payload) if encoding == "text" else ""
+        name, elapsed_ns = self.account.name, now_ns - live.opened_ns
+        self.inbox.put(
+            Draft(name, wall_us, elapsed_ns, live.connection_id, _RECEIVED, kind, payload, encoding)
+        )
+        live.frames += 1
+        live.last_frame_us = wall_us
+        return kind, payload
 
     async def _pause(self, live: Live) -> None:
         """Stop reading until the log has room; say how long that was."""
@@ -248,23 +265,21 @@ class ConnectionHolder:
     async def _send(
         self,
         live: Live,
-        socket: WebSocketConnection,
+        wire: Wire,
         waiting: trio.MemoryReceiveChannel[Say | Dispatch],
     ) -> None:
         with waiting:
             async for item in waiting:
                 try:
                     if isinstance(item, Dispatch):
-                        await self._send_commands(live, socket, item)
+                        await self._send_commands(live, wire, item)
                     else:
                         self.inbox.put(self._sent(live, item.log_text))
-                        await socket.send_message(item.text)
+                        await wire.send_message(item.text)
                 except ConnectionClosed as error:
                     raise self._closed(live, error) from error
 
-    async def _send_commands(
-        self, live: Live, socket: WebSocketConnection, dispatch: Dispatch
-    ) -> None:
+    async def _send_commands(self, live: Live, wire: Wire, dispatch: Dispatch) -> None:
         """Claim what may go, with its ``sent`` events, and send it once that is durable."""
         claiming = _Claiming(
             dispatch, self.account.name, live.connection_id, partial(self._claim_drafts, live)
@@ -285,7 +300,7 @@ class ConnectionHolder:
                     self._note(live, Note.SEND_FAILED, _claim_facts(taken))
                     continue
                 try:
-                    await socket.send_message(taken.text)
+                    await wire.send_message(taken.text)
                 except ConnectionClosed:
                     for unsent in claiming.taken[number:]:
                         self._note(live, Note.SEND_FAILED, _claim_facts(unsent))

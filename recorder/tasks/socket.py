@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar, cast
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import trio
@@ -18,13 +18,12 @@ from attrs import define, field
 from trio_websocket import (
     ConnectionClosed,
     ConnectionRejected,
-    WebSocketConnection,
-    wrap_client_stream,
 )
 from wsproto.utilities import ProtocolError
 
 from recorder.errors import SessionLost
 from recorder.exchange.endings import handshake_refusal
+from recorder.tasks.wire import Wire
 
 E = TypeVar("E", bound=BaseException)
 
@@ -35,8 +34,6 @@ OpenStream = Callable[[str], Awaitable[trio.abc.Stream]]
 OPEN_TIMEOUT_S = 10.0
 #: A polite close waits this long for the other side's.
 CLOSE_TIMEOUT_S = 1.0
-#: Read from the kernel in pieces of this size.
-RECEIVE_BUFFER_BYTES = 65_536
 #: As much of the answer to the upgrade as is kept to tell why it was refused.
 OPENING_BYTES_MAX = 4_096
 
@@ -106,7 +103,7 @@ class WatchedStream(trio.abc.Stream):
 async def run_on_socket(
     url: str,
     headers: Sequence[tuple[str, str]],
-    body: Callable[[WebSocketConnection], Awaitable[None]],
+    body: Callable[[Wire], Awaitable[None]],
     *,
     open_stream: OpenStream,
     max_message_bytes: int,
@@ -126,11 +123,12 @@ async def run_on_socket(
                 # Whoever cancels us ends the talk; the reader lives on to hear the goodbye.
                 reading.cancel_scope.shield = True
                 with talk:
-                    socket = await _upgrade(reading, stream, url, headers, max_message_bytes)
+                    wire = await _upgrade(reading, stream, url, headers, max_message_bytes)
                     try:
-                        await body(socket)
+                        await body(wire)
                     finally:
-                        await _close(socket)
+                        wire.leave()
+                        await _close(wire)
                 reading.cancel_scope.cancel()
             outside.cancel_scope.cancel()
     except* SessionLost as group:
@@ -189,29 +187,19 @@ async def _upgrade(
     url: str,
     headers: Sequence[tuple[str, str]],
     max_message_bytes: int,
-) -> WebSocketConnection:
+) -> Wire:
     parts = urlsplit(url)
     try:
         with trio.fail_after(OPEN_TIMEOUT_S):
             async with trio.open_nursery() as watch:
                 watch.start_soon(_fail_when_ended, stream)
-                socket = await wrap_client_stream(
-                    nursery,
-                    # The annotation names trio's two network streams; any Stream does.
-                    cast(trio.SocketStream, stream),
-                    parts.netloc,
-                    parts.path or "/",
-                    extra_headers=[(name.encode(), value.encode()) for name, value in headers],
-                    # One message waits in the library at the most: a local close discards them.
-                    message_queue_size=1,
-                    max_message_size=max_message_bytes,
-                    receive_buffer_size=RECEIVE_BUFFER_BYTES,
-                )
+                wire = Wire(stream, parts.netloc, parts.path or "/", headers, max_message_bytes)
+                await wire.open(nursery)
                 watch.cancel_scope.cancel()
     except trio.TooSlowError as error:
         raise SessionLost(f"the upgrade was not answered in {OPEN_TIMEOUT_S:g} s") from error
     stream.opening = None
-    return socket
+    return wire
 
 
 async def _fail_when_ended(stream: WatchedStream) -> None:
@@ -224,9 +212,9 @@ async def _fail_when_ended(stream: WatchedStream) -> None:
     raise SessionLost("the connection was closed during the handshake")
 
 
-async def _close(socket: WebSocketConnection) -> None:
+async def _close(wire: Wire) -> None:
     with trio.move_on_after(CLOSE_TIMEOUT_S, shield=True):
-        await socket.aclose()
+        await wire.aclose()
 
 
 def _rejected(error: ConnectionRejected) -> SessionLost:

@@ -138,7 +138,7 @@ def rival_rows(url: str, asked: argparse.Namespace) -> list[Row]:
     """Return procrastinate's rows, on the same server."""
     what = "PostgreSQL: procrastinate, enqueue to start"
     if importlib.util.find_spec("procrastinate") is None:
-        return [(what, "not installed: pip install --group bench", "-")]
+        return [(what, "not installed; scripts/bench installs it", "-")]
     run(str(HERE / "rival.py"), url, "schema")
     queued = max(1, asked.queued // 5)
     with stamping("rival.py", url, "worker") as starts:

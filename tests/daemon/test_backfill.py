@@ -167,7 +167,7 @@ async def test_whatever_rest_does_meanwhile_it_ends_with_the_books(
             await cut(scene, how)
             live(simulator, dice.randint(10, 20))
             # A right answer now and then, or the waits in between grow to minutes.
-            trouble = [each for what in dice.sample(TROUBLE, 6) for each in (what, "none")]
+            trouble = [each for what in dice.sample(TROUBLE, 3) for each in (what, "none")]
             simulator.faults.change({"next_rest": trouble})
             # It breaks once more in the middle of the snapshot.
             simulator.faults.change({"refuse_upgrade": 0, "delay_s": 0.05})

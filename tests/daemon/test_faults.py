@@ -294,6 +294,34 @@ async def test_what_is_no_message_ends_the_connection_by_us_and_is_kept(
             assert not scene.books.has_note("CONNECTION_REFUSED")
 
 
+async def test_what_came_in_one_piece_with_the_end_is_recorded_behind_it(sqlite_url: str) -> None:
+    peers: list[trio.abc.Stream] = []
+
+    async def open_stream(_url: str) -> trio.abc.Stream:
+        ours, theirs = trio.testing.memory_stream_pair()
+        peers.append(theirs)
+        return ours
+
+    said = ['{"type":"UNAUTHORIZED"}', '{"type":"A"}', '{"type":"B"}']
+    async with exchange() as simulator:
+        around = evolve(world(fraction=0.9), open_stream=open_stream)
+        async with daemon(sqlite_url, simulator, around) as scene:
+            await until(lambda: peers)
+            await upgrade(peers[0])
+            await peers[0].send_all(
+                b"".join(b"\x81" + bytes([len(each)]) + each.encode() for each in said)
+            )
+            await until(lambda: scene.books.has_note("CONNECTION_REFUSED"))
+
+            rows = scene.books.ask("SELECT type FROM events WHERE position >= 4 ORDER BY position")
+            assert [kind for (kind,) in rows[:4]] == [
+                "UNAUTHORIZED",
+                "A",
+                "B",
+                "CONNECTION_REFUSED",
+            ]
+
+
 async def upgrade(peer: trio.abc.Stream) -> None:
     """Answer the upgrade on a bare stream."""
     head = b""
