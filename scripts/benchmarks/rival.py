@@ -13,6 +13,7 @@ import logging
 import random
 import sys
 import time
+from typing import Any
 
 import procrastinate
 
@@ -41,7 +42,8 @@ def call(url: str, count: int, rate: float, prefix: str) -> None:
     with app.open():
         deferrer = app.configure_task("take")
         if not rate:
-            deferrer.batch_defer(*({"name": f"{prefix}-{number}"} for number in range(count)))
+            jobs: list[dict[str, Any]] = [{"name": f"{prefix}-{each}"} for each in range(count)]
+            deferrer.batch_defer(*jobs)
             print(f"{prefix}-all", time.monotonic_ns())
             return
         committed = []
