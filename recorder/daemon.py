@@ -276,6 +276,7 @@ async def _own(
             owned.lease,
             owned.head,
             owned.last_event_us,
+            owned.last_frame_us,
             CommandPace.of(settings.commands_burst, settings.commands_per_s),
             lease_now,
             owned.started_ns,

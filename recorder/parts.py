@@ -57,15 +57,17 @@ from recorder.tasks.checkpoints import (
 )
 from recorder.tasks.commander import Commander
 from recorder.tasks.committed import Committed, by_account
-from recorder.tasks.connection import ConnectionHolder, Credentials, Surroundings
+from recorder.tasks.connection import ConnectionHolder
 from recorder.tasks.inbox import Inbox
 from recorder.tasks.lease import LeaseKeeper
 from recorder.tasks.link import Link
+from recorder.tasks.live import Credentials, Surroundings
 from recorder.tasks.log_writer import LogWriter
 from recorder.tasks.projector import Fold, Projector
 from recorder.tasks.rehearsal import Rehearsal
 from recorder.tasks.resolver import Resolver
 from recorder.tasks.rest import Headers, OpenClient
+from recorder.tasks.sight import Sight
 from recorder.tasks.wakeups import ALWAYS_URGENT, Urgency
 from recorder.world import Runners, World
 
@@ -86,6 +88,7 @@ class Account:
     lease: Lease
     head: Head
     last_event_us: int | None
+    last_frame_us: int | None
     #: How fast commands may go.
     pace: CommandPace
     #: The time for the lease; None where the database's own clock gives it.
@@ -173,11 +176,12 @@ def checkpoint_places(settings: Settings, world: World) -> list[Place]:
 def note_start(account: Account, inbox: Inbox, world: World) -> None:
     """Put the facts of this start into the log."""
     name, epoch, now_us = account.settings.name, account.lease.epoch, world.clock.wall_us()
-    last_us = account.last_event_us
+    last_us, frame_us = account.last_event_us, account.last_frame_us
     started = {
         "version": __version__,
         "epoch": epoch,
         "last_event_at": None if last_us is None else from_us(last_us).isoformat(),
+        "last_frame_at": None if frame_us is None else from_us(frame_us).isoformat(),
     }
     inbox.put(noted(name, now_us, Note.RECORDER_STARTED, started))
 
@@ -379,6 +383,7 @@ def _connection(
         ),
         inbox=inbox,
         link=account.link,
+        sight=Sight(world.clock),
         hidden=lambda: (own.api_key.reveal(), own.api_secret.reveal()),
     )
 

@@ -32,6 +32,7 @@ COMMANDS = {
     "positions": "show the futures positions, or the history of one",
     "conditionals": "show take-profit and stop-loss orders, or the history of one",
     "events": "show the log, or follow it",
+    "gaps": "say what part of a period was observed, and list what may have been missed",
     "enqueue": "queue a command in the outbox",
     "outbox": "show queued commands, or the story of one",
     "backfill": "fetch a period from the exchange's histories",

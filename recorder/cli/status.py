@@ -195,7 +195,7 @@ def _switch_line(standing: Standing) -> str:
 
 def _gap_line(standing: Standing) -> str:
     if standing.open_gap is None:
-        return "none open (closed ones are in the table gaps)"
+        return "none open (`recorder gaps` adds up the closed ones)"
     since = standing.open_gap["from_at"]
     start = f"since {short_time(since)} UTC" if since else "since before the first start"
     return f"{standing.gaps_open} open, {start}: {plain(standing.open_gap['cause'])}"

@@ -30,6 +30,10 @@ verdict is given as it stands. The note says what may be concluded:
   stated that all are zero.
 - ``open_orders``: the full list was stated.
 - ``complete``: the list came and the naming had ended; a position that was not named is not held.
+
+**Renewed.** Where frames may have been dropped although the line holds (we slept, or did not read
+for long), only a new snapshot tells the state. ``renew`` says a PING; once its PONG is there, what
+the line held has been read, and the session ends itself.
 """
 
 from __future__ import annotations
@@ -137,6 +141,9 @@ class Session:
     _named_s: float = field(default=0.0, init=False)
     #: The number of the PING said since the last new currency, whose PONG proves the end.
     _proof: int | None = field(default=None, init=False)
+    #: Why the session is to be renewed, and the PING whose PONG lets it end.
+    _renewal: str | None = field(default=None, init=False)
+    _renewal_ping: int | None = field(default=None, init=False)
 
     @property
     def authenticated(self) -> bool:
@@ -206,6 +213,14 @@ class Session:
         if self._unanswered_s is not None:
             self._unanswered_s += seconds
 
+    def renew(self, reason: str) -> None:
+        """End as soon as what the line holds has been read; a snapshot under way is renewal enough.
+
+        The PING for it is due at once: ``next_deadline`` says so.
+        """
+        if self.state is State.LIVE and self._renewal is None:
+            self._renewal = reason
+
     # What is waited for
 
     def _deadlines(self) -> Iterator[float]:
@@ -213,6 +228,8 @@ class Session:
             yield self._ping_due_s()
         if self._pause_began_s is not None:
             return
+        if self._renewal is not None and self._renewal_ping is None:
+            yield self._now_s
         if self.state is State.AUTHENTICATING:
             yield self._since_s + self.settings.auth_timeout_s
         if self.authenticated and self._unanswered_s is not None:
@@ -255,15 +272,23 @@ class Session:
 
     def _due(self) -> list[Action]:
         if self._pause_began_s is None:
-            lost = self._overdue()
+            lost = self._overdue() or self._renewed()
             if lost is not None:
                 return [self.end(lost)]
         actions: list[Action] = []
         if self.state is State.SNAPSHOT and self._pause_began_s is None:
             actions += self._snapshot_due()
-        if self.authenticated and self._now_s >= self._ping_due_s():
+        if self._renewal is not None and self._renewal_ping is None:
+            actions.append(self._ping())
+            self._renewal_ping = self._pings
+        elif self.authenticated and self._now_s >= self._ping_due_s():
             actions.append(self._ping())
         return actions
+
+    def _renewed(self) -> Lost | None:
+        if self._renewal is None or self._renewal_ping is None or self._pongs < self._renewal_ping:
+            return None
+        return Lost(f"connecting again for a snapshot: {self._renewal}", by="recorder")
 
     def _overdue(self) -> Lost | None:
         settings = self.settings

@@ -108,7 +108,7 @@ def next_gap(connection: Connection, account: str) -> Period | None:
     # The first gap has no beginning; what is known of the account begins with its first start.
     noted = and_(events.c.account == gaps.c.account, events.c.position == gaps.c.gap_id)
     asked = (
-        select(gaps.c.gap_id, gaps.c.from_at, events.c.received_at, gaps.c.until_at)
+        select(gaps.c.gap_id, gaps.c.blind_from, events.c.received_at, gaps.c.blind_until)
         .join(events, noted)
         .where(gaps.c.account == account, gaps.c.state == "closed", ~run)
         .order_by(gaps.c.gap_id.desc())
@@ -117,8 +117,8 @@ def next_gap(connection: Connection, account: str) -> Period | None:
     row = connection.execute(asked).one_or_none()
     if row is None:
         return None
-    gap_id, from_at, noted_at, until_at = row
-    return Period(min(from_at or noted_at, until_at), until_at, gap_id=gap_id)
+    gap_id, since, noted_at, until = row
+    return Period(since or noted_at, until or noted_at, gap_id=gap_id)
 
 
 def next_asked(connection: Connection, account: str) -> Period | None:

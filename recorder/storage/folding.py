@@ -34,10 +34,12 @@ _REASON_CHARACTERS_MAX = 500
 
 
 class Failure(NamedTuple):
-    """An event that could not be folded, and why."""
+    """An event that could not be folded, and why; whose words it holds, and when it came."""
 
     position: int
     reason: str
+    origin: str
+    received_us: int
 
 
 @define
@@ -234,7 +236,8 @@ def _keys(projection: Projection, readings: Iterable[Reading]) -> Collection[tup
 def _failure(event: Event, reason: str) -> Failure:
     """Return the failure with a reason that any database can hold."""
     plain = reason.encode(errors="replace").decode().replace("\x00", "�")
-    return Failure(event.position, plain[:_REASON_CHARACTERS_MAX])
+    reason = plain[:_REASON_CHARACTERS_MAX]
+    return Failure(event.position, reason, event.origin, event.received_us)
 
 
 #: What a refused row is raised as, among other things: see `is_about_the_row`.

@@ -147,7 +147,8 @@ _PAGES: dict[tuple[str, frozenset[str] | None], Prepared] = {}
 
 
 def _quoted(kind: str) -> str:
-    assert kind.replace("_", "").isalnum(), "types that are folded are plain words"
+    # The empty one is that of frames of which not even a type can be read.
+    assert not kind or kind.replace("_", "").isalnum(), "types that are folded are plain words"
     return f"'{kind}'"
 
 

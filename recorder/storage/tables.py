@@ -359,7 +359,12 @@ def record_failures(
     dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
     statement = dialect.insert(target).on_conflict_do_nothing()
     rows = [
-        {"account": account, "projection": name, "position": position, "reason": reason}
-        for position, reason in failures
+        {
+            "account": account,
+            "projection": name,
+            "position": failure.position,
+            "reason": failure.reason,
+        }
+        for failure in failures
     ]
     connection.execute(statement, rows)

@@ -260,7 +260,10 @@ class Backfiller:
         facts = {"run": run_id, "complete": not reasons, "reason": reason}
         drafts = [self._note(Note.BACKFILL_FINISHED, facts)]
         if period.gap_id is not None:
-            evidence = {
+            verdict = {
+                "gap_id": period.gap_id,
+                "evidence": reason or f"back-fill {run_id} read every list to its end",
+                "positions": [] if reasons else [last],
                 "run": run_id,
                 "from": period.since.isoformat(),
                 "until": period.until.isoformat(),
@@ -268,8 +271,9 @@ class Backfiller:
                 "reasons": reasons,
                 "not_covered": list(NOT_COVERED),
             }
-            kind = Note.GAP_UNVERIFIABLE if reasons else Note.GAP_HEALED
-            drafts.append(self._note(kind, {"gap_id": period.gap_id, "evidence": evidence}))
+            drafts.append(
+                self._note(Note.GAP_UNVERIFIABLE if reasons else Note.GAP_HEALED, verdict)
+            )
         record: Record | None = None
         if period.backfill_id is not None:
             record = partial(

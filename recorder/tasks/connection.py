@@ -18,18 +18,15 @@ from __future__ import annotations
 import base64
 import logging
 import math
-import random
 import re
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 import trio
-from attrs import define, field, frozen
-from sqlalchemy import Connection
+from attrs import define, field
 from trio_websocket import ConnectionClosed
 
-from recorder.clock import Clock
 from recorder.config import AccountSettings
 from recorder.errors import SessionLost
 from recorder.exchange.actions import Action, Fact, Lost, Say
@@ -39,52 +36,27 @@ from recorder.exchange.pacing import ConnectPacing
 from recorder.exchange.session import Session, SessionSettings
 from recorder.log.event import Draft, Note, Origin, from_us, noted, storable_payload
 from recorder.storage.dispatch import Taken
-from recorder.tasks.inbox import Inbox, NextPosition, Submission
+from recorder.tasks.exchange_time import skew_text
+from recorder.tasks.inbox import Inbox, Submission
 from recorder.tasks.link import WAITING_MAX, Dispatch, Link
-from recorder.tasks.socket import OpenStream, run_on_socket
+from recorder.tasks.live import Credentials, Live, Surroundings
+from recorder.tasks.outgoing import Claiming, all_written, claim_facts
+from recorder.tasks.sight import LOOK_S, Sight
+from recorder.tasks.socket import run_on_socket
 from recorder.tasks.wire import Message, Wire
 
 log = logging.getLogger("recorder.connection")
 
-_RECEIVED = Origin.RECEIVED.value
 #: Not reading for longer than this is a fault worth an event of its own.
 PAUSE_NOTED_S = 1.0
-#: Clocks that differ by more than this are named when credentials are refused.
-SKEW_NAMED_S = 2.0
+_RECEIVED = Origin.RECEIVED.value
+#: TCP holds what comes while we don't read, and nobody knows for how long VALR goes on writing to
+#: somebody who doesn't: behind a pause of this length a new snapshot is wanted.
+PAUSE_BLIND_S = 10.0
 
-
-@frozen
-class Credentials:
-    """How one session introduces itself: made afresh for each, because it holds the time."""
-
-    headers: Sequence[tuple[str, str]]
-    #: The AUTHENTICATE frame, where the handshake's headers don't do it.
-    authenticate: Say | None
-
-
-@frozen
-class Surroundings:
-    """What a connection takes from outside: time, dice, the network, the exchange's clock."""
-
-    clock: Clock
-    dice: random.Random
-    open_stream: OpenStream
-    #: Returns the exchange's time in microseconds since 1970, or None if it can't be had.
-    exchange_time_us: Callable[[], Awaitable[int | None]]
-
-
-@define(eq=False)
-class Live:
-    """One session under way."""
-
-    connection_id: str
-    session: Session
-    opened_ns: int = 0
-    frames: int = 0
-    last_frame_us: int | None = None
-    authenticated_ns: int | None = None
-    is_open: bool = False
-    alarm: trio.CancelScope = field(factory=trio.CancelScope)
+#: Nobody knows how wrong a clock may be that VALR signs in; by this much it surely isn't let in.
+SKEW_REFUSED_S = 30.0
+RENEWAL_TRIED_EVERY_S = 5.0
 
 
 @define(eq=False)
@@ -102,10 +74,17 @@ class ConnectionHolder:
     link: Link
     #: Our own secrets, which no text of the exchange may repeat into the log.
     hidden: Callable[[], tuple[str, ...]] = field(repr=False)
+    sight: Sight
     _refusal_said: str | None = None
+    _live: Live | None = None
 
     async def run(self) -> None:
         """Connect, and connect again, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch_clocks)
+            await self._keep_connected()
+
+    async def _keep_connected(self) -> None:
         pacing = ConnectPacing()
         while True:
             wait_s, pacing = pacing.next_attempt(self._now_s(), self.around.dice.random())
@@ -124,7 +103,7 @@ class ConnectionHolder:
     async def _hold_session(self) -> tuple[Live, SessionLost]:
         credentials = self.introduce(self.around.clock.wall_us() // 1_000)
         connection_id = f"{self.around.dice.getrandbits(64):016x}"
-        live = Live(connection_id, Session(self.session_settings))
+        live = self._live = Live(connection_id, Session(self.session_settings))
         lost = SessionLost("the recorder stopped", by="recorder")
         try:
             await run_on_socket(
@@ -142,6 +121,8 @@ class ConnectionHolder:
         except BaseException:
             self._note_end(live, lost, None)
             raise
+        finally:
+            self._live = None
         return live, lost
 
     async def _converse(self, live: Live, authenticate: Say | None, wire: Wire) -> None:
@@ -173,16 +154,17 @@ class ConnectionHolder:
             raise self._closed(live, error) from error
         finally:
             # What was read before the end belongs into the log, whatever ended it.
-            read_at = self._read_at()
-            for message in (*came, *wire.leave()):
-                self._put(live, message, *read_at)
+            if rest := [*came, *wire.leave()]:
+                read_at = self._look_at_time(live)
+                for message in rest:
+                    self._put(live, message, *read_at)
 
     async def _take_in(
         self, live: Live, came: deque[Message], outbound: trio.MemorySendChannel[Say | Dispatch]
     ) -> None:
         """Put what came into the inbox, piece by piece, and show it to the session."""
         inbox, session = self.inbox, live.session
-        wall_us, now_ns = self._read_at()
+        wall_us, now_ns = self._look_at_time(live)
         now_s = now_ns / 1e9
         while came:
             if inbox.is_full:
@@ -193,9 +175,12 @@ class ConnectionHolder:
             if actions:
                 self._act(live, outbound, actions)
 
-    def _read_at(self) -> tuple[int, int]:
+    def _look_at_time(self, live: Live) -> tuple[int, int]:
         """Return the time on both clocks for what was read just now."""
-        return self.around.clock.wall_us(), self.around.clock.monotonic_ns()
+        wall_us, now_ns = self.around.clock.wall_us(), self.around.clock.monotonic_ns()
+        if self.sight.seems_apart(wall_us, now_ns):
+            self._look_at_clocks()
+        return wall_us, now_ns
 
     def _put(self, live: Live, message: Message, wall_us: int, now_ns: int) -> tuple[str, str]:
         """Put a message into the inbox; return its type and text."""
@@ -206,7 +191,7 @@ class ConnectionHolder:
             Draft(name, wall_us, elapsed_ns, live.connection_id, _RECEIVED, kind, payload, encoding)
         )
         live.frames += 1
-        live.last_frame_us = wall_us
+        live.last_frame_us, live.last_frame_ns = wall_us, now_ns
         return kind, payload
 
     async def _pause(self, live: Live) -> None:
@@ -218,7 +203,64 @@ class ConnectionHolder:
         live.session.resume(self._now_s())
         if paused_s >= PAUSE_NOTED_S:
             log.warning("%s: did not read for %.1f s: the log is slow", self.account.name, paused_s)
-            self._note(live, Note.READING_PAUSED, {"seconds": round(paused_s, 3)})
+            self._note_pause(live, round(paused_s, 3))
+
+    def _note_pause(self, live: Live, paused_s: float) -> None:
+        is_blind = paused_s >= PAUSE_BLIND_S
+        last = {"last_frame_at": _moment(live.last_frame_us)}
+        self._note(live, Note.READING_PAUSED, {"seconds": paused_s, "blind": is_blind, **last})
+        if is_blind:
+            self.sight.lose(live.last_frame_ns)
+            live.session.renew(f"it was not read for {paused_s:.1f} s")
+            self._set_alarm(live)
+
+    async def _watch_clocks(self) -> None:
+        while True:
+            await trio.sleep(LOOK_S)
+            self._look_at_clocks()
+            live = self._live
+            if live is not None and live.renewal is not None:
+                await self._renew_if_let_in(live, live.renewal)
+
+    async def _renew_if_let_in(self, live: Live, why: str) -> None:
+        """Connect anew for a snapshot, unless our clock is so wrong that we would be refused.
+
+        Then the line that stands is better than none: the gap stays open until the clock is right.
+        """
+        skew_s = await self._skew_s()
+        if skew_s is not None and abs(skew_s) >= SKEW_REFUSED_S:
+            if not live.is_wrong_clock_said:
+                live.is_wrong_clock_said = True
+                text = "%s: keeping the connection, because a new one would be refused%s"
+                log.error(text, self.account.name, skew_text(skew_s))
+            await trio.sleep(RENEWAL_TRIED_EVERY_S)
+            return
+        live.renewal = None
+        live.session.renew(why)
+        self._set_alarm(live)
+
+    def _look_at_clocks(self) -> None:
+        """Note it when the machine slept or its clock was set: times before are of another piece.
+
+        What a frame that came since says stands behind the note.
+        """
+        ahead_s, live = self.sight.look(), self._live
+        if not ahead_s:
+            return
+        name, way = self.account.name, "further" if ahead_s > 0 else "less"
+        why = f"the clock on the wall went {abs(ahead_s):.1f} s {way} than the monotonic one"
+        log.warning("%s: %s: the machine slept, or its clock was set", name, why)
+        self.sight.lose(live.last_frame_ns if live else None)
+        facts: dict[str, object] = {
+            "ahead_s": round(ahead_s, 6),
+            "last_frame_at": _moment(live.last_frame_us) if live else None,
+            "blind_s": round(self.sight.blind_s, 6),
+        }
+        if live is None:
+            self.inbox.put(noted(name, self.around.clock.wall_us(), Note.CLOCKS_APART, facts))
+        else:
+            self._note(live, Note.CLOCKS_APART, facts)
+            live.renewal = why
 
     async def _keep_time(
         self, live: Live, outbound: trio.MemorySendChannel[Say | Dispatch]
@@ -249,6 +291,8 @@ class ConnectionHolder:
                     except trio.WouldBlock:
                         raise SessionLost("the exchange reads nothing any more") from None
                 case Fact(note, facts):
+                    if note == Note.SNAPSHOT_COMPLETE and facts["complete"]:
+                        facts = {**facts, "blind_s": round(self.sight.regain(), 6)}
                     self._note(live, Note(note), facts)
                     if note == Note.CONNECTION_AUTHENTICATED:
                         self._authenticated(live, outbound)
@@ -281,7 +325,7 @@ class ConnectionHolder:
 
     async def _send_commands(self, live: Live, wire: Wire, dispatch: Dispatch) -> None:
         """Claim what may go, with its ``sent`` events, and send it once that is durable."""
-        claiming = _Claiming(
+        claiming = Claiming(
             dispatch, self.account.name, live.connection_id, partial(self._claim_drafts, live)
         )
         submission = Submission(
@@ -297,23 +341,23 @@ class ConnectionHolder:
             for number, taken in enumerate(claiming.taken):
                 # Asleep since the claim, or cut off: the account may be another's by now.
                 if not dispatch.may_go():
-                    self._note(live, Note.SEND_FAILED, _claim_facts(taken))
+                    self._note(live, Note.SEND_FAILED, claim_facts(taken))
                     continue
                 try:
                     await wire.send_message(taken.text)
                 except ConnectionClosed:
                     for unsent in claiming.taken[number:]:
-                        self._note(live, Note.SEND_FAILED, _claim_facts(unsent))
+                        self._note(live, Note.SEND_FAILED, claim_facts(unsent))
                     raise
                 written.append((taken, positions[number]))
         finally:
             if written:
-                self.inbox.put(_written(dispatch, written))
+                self.inbox.put(all_written(dispatch, written))
             dispatch.done.set()
 
     def _claim_drafts(self, live: Live, taken: Taken) -> list[Draft]:
         return [
-            self._noted(live, Note.COMMAND_CLAIMED, _claim_facts(taken)),
+            self._noted(live, Note.COMMAND_CLAIMED, claim_facts(taken)),
             self._sent(live, taken.text),
         ]
 
@@ -339,19 +383,19 @@ class ConnectionHolder:
             what = "connection lost" if live.is_open else "not connected"
             log.warning("%s: %s: %s", name, what, lost.reason)
             return
-        text = f"the exchange refused the credentials: {lost.reason}{_skew_text(skew_s)}"
+        text = f"the exchange refused the credentials: {lost.reason}{skew_text(skew_s)}"
         if text != self._refusal_said:
             self._refusal_said = text
             log.error("%s: %s. Trying again at long intervals.", name, text)
 
     def _note_end(self, live: Live, lost: SessionLost, skew_s: float | None) -> None:
-        last = live.last_frame_us
+        self.sight.lose(live.last_frame_ns)
         facts: dict[str, object] = {
             "reason": lost.reason,
             "code": lost.code,
             "by": lost.by,
             "frames": live.frames,
-            "last_frame_at": None if last is None else from_us(last).isoformat(),
+            "last_frame_at": _moment(live.last_frame_us),
         }
         if lost.unread:
             facts["unread_base64"] = base64.b64encode(self._masked(lost.unread)).decode("ascii")
@@ -401,42 +445,5 @@ class ConnectionHolder:
         return self.around.clock.monotonic_ns() / 1e9
 
 
-@define(eq=False)
-class _Claiming:
-    """One dispatch in the log's transaction, and what the last try of it took."""
-
-    dispatch: Dispatch
-    account: str
-    connection_id: str
-    drafts: Callable[[Taken], list[Draft]]
-    taken: Sequence[Taken] = ()
-
-    def decide(self, connection: Connection, next_position: NextPosition) -> list[Draft]:
-        """Take what may go; return the events of that."""
-        position = next_position(self.account)
-        self.taken = self.dispatch.take(connection, self.connection_id, position)
-        return [draft for taken in self.taken for draft in self.drafts(taken)]
-
-    def record(self, connection: Connection, positions: Sequence[int]) -> None:
-        """Record where the ``sent`` events stand."""
-        self.dispatch.place(connection, self.taken, positions[1::2])
-
-
-def _claim_facts(taken: Taken) -> dict[str, object]:
-    return {"outbox_id": taken.outbox_id, "client_msg_id": taken.client_msg_id}
-
-
-def _written(dispatch: Dispatch, written: Sequence[tuple[Taken, int]]) -> Submission:
-    taken, positions = [each for each, _ in written], [position for _, position in written]
-
-    def record(connection: Connection, _: Sequence[int]) -> None:
-        dispatch.written(connection, taken, positions)
-
-    return Submission(record=record, is_plain=True)
-
-
-def _skew_text(skew_s: float | None) -> str:
-    if skew_s is None or abs(skew_s) < SKEW_NAMED_S:
-        return ""
-    way = "ahead of" if skew_s > 0 else "behind"
-    return f" (our clock is {abs(skew_s):.1f} s {way} the exchange's: set it, or run NTP)"
+def _moment(wall_us: int | None) -> str | None:
+    return None if wall_us is None else from_us(wall_us).isoformat()

@@ -11,6 +11,8 @@ import httpx
 TIMEOUT_S = 3.0
 #: The published answer has under 100 bytes.
 ANSWER_BYTES_MAX = 4_096
+#: Clocks that differ by more than this are named when credentials are refused.
+SKEW_NAMED_S = 2.0
 
 
 async def ask_exchange_time_us(rest_url: str) -> int | None:
@@ -32,3 +34,11 @@ def _read_time_us(text: str) -> int | None:
         return int(Decimal(answer["epochTime"]) * 1_000_000)
     except (ValueError, TypeError, KeyError, InvalidOperation, RecursionError):
         return None
+
+
+def skew_text(skew_s: float | None) -> str:
+    """Return, for a sentence, how wrong our clock is; nothing where that isn't worth a word."""
+    if skew_s is None or abs(skew_s) < SKEW_NAMED_S:
+        return ""
+    way = "ahead of" if skew_s > 0 else "behind"
+    return f" (our clock is {abs(skew_s):.1f} s {way} the exchange's: set it, or run NTP)"

@@ -47,6 +47,22 @@ TURN_S = 0.001
 REST_S = 0.5
 
 
+class NotFolded(Protocol):
+    """An event that could not be folded: where, why, whose words, and when it came."""
+
+    @property
+    def position(self) -> int: ...
+
+    @property
+    def reason(self) -> str: ...
+
+    @property
+    def origin(self) -> str: ...
+
+    @property
+    def received_us(self) -> int: ...
+
+
 class Advance(Protocol):
     """What one batch of a fold did."""
 
@@ -56,8 +72,8 @@ class Advance(Protocol):
         ...
 
     @property
-    def failures(self) -> tuple[tuple[int, str], ...]:
-        """(position, reason) of each event that could not be folded."""
+    def failures(self) -> Sequence[NotFolded]:
+        """The events that could not be folded."""
         ...
 
 
@@ -108,7 +124,7 @@ class Projector:
     #: Held by whoever takes a step: the projector's own task, or the log's thread for it.
     _turn: threading.Lock = field(factory=threading.Lock)
     #: Failures that nobody has been told of yet.
-    _untold: list[tuple[int, str]] = field(factory=list)
+    _untold: list[NotFolded] = field(factory=list)
     _moved: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot)
 
     async def run(self) -> None:
@@ -200,9 +216,15 @@ class Projector:
         """Say on the event loop what the steps so far have done, whoever took them."""
         self._moved.unpark_all()
         untold, self._untold = self._untold, []
-        for position, reason in untold:
-            facts = {"projection": self.fold.name, "position": position, "reason": reason}
-            log.warning("%s: event %d not folded: %s", self.fold.name, position, reason)
+        for each in untold:
+            facts: dict[str, object] = {
+                "projection": self.fold.name,
+                "position": each.position,
+                "reason": each.reason,
+                "origin": each.origin,
+                "received_at": from_us(each.received_us).isoformat(),
+            }
+            log.warning("%s: event %d not folded: %s", self.fold.name, each.position, each.reason)
             self.note(Note.FRAME_NOT_FOLDED, facts)
 
     async def _advance(self, up_to: int) -> Advance:

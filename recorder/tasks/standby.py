@@ -21,8 +21,9 @@ from sqlalchemy import Connection
 
 from recorder.clock import Clock
 from recorder.errors import LeaseHeld, LeaseLost, StorageUnavailable
-from recorder.log.event import Head, Note, noted
+from recorder.log.event import Head, Note, noted, to_us
 from recorder.storage.append import append, read_head
+from recorder.storage.gaps import last_frame_at
 from recorder.storage.leases import Lease, has_run_out, take
 from recorder.storage.outbox import ensure_control
 from recorder.storage.read import event_at
@@ -43,6 +44,8 @@ class Owned:
     head: Head
     #: When the last event before this taking came in; None in an empty log.
     last_event_us: int | None
+    #: When the last frame before it came in; None where there was none.
+    last_frame_us: int | None
     #: The monotonic time just before the lease was taken.
     started_ns: int
 
@@ -169,4 +172,11 @@ def _take_account(
     facts = {"holder": lease.holder, "epoch": lease.epoch}
     note = noted(account, claimant.clock.wall_us(), Note.LEASE_TAKEN, facts)
     appended = append(connection, {account: head}, [note])
-    return Owned(lease, appended.heads[account], last.received_us if last else None, started_ns)
+    heard_at = last_frame_at(connection, account)
+    return Owned(
+        lease,
+        appended.heads[account],
+        last.received_us if last else None,
+        None if heard_at is None else to_us(heard_at),
+        started_ns,
+    )

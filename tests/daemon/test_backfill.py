@@ -111,7 +111,7 @@ async def test_what_was_traded_while_nobody_listened_is_fetched(database_url: st
         assert notes(scene, "GAP_UNVERIFIABLE") == []
         healed = notes(scene, "GAP_HEALED")
         assert len(healed) == 2
-        assert healed[1]["evidence"]["reasons"] == []
+        assert healed[1]["reasons"] == []
         assert scene.books.count("trades", "source = 'backfill'") >= 2
         assert scene.books.count("orders", "source = 'backfill'") > 0
         # Balances and open orders are fetched to be compared.
@@ -240,13 +240,13 @@ async def test_what_can_not_be_fetched_is_said_to_be_unverifiable(database_url: 
         await until_back(scene)
         await until_healed(scene)
         (told,) = notes(scene, "GAP_UNVERIFIABLE")
-        assert told["evidence"]["reasons"] == ["trades: 1 rows could not be read"]
+        assert told["reasons"] == ["trades: 1 rows could not be read"]
         await until(lambda: not differences(simulator, scene.books))
         simulator.faults.change({"rest_status": 403})
         await cut(scene)
         await until_back(scene)
         await until_healed(scene)
-        reasons = notes(scene, "GAP_UNVERIFIABLE")[-1]["evidence"]["reasons"]
+        reasons = notes(scene, "GAP_UNVERIFIABLE")[-1]["reasons"]
         assert len(reasons) == 7
         assert all("HTTP 403" in reason for reason in reasons)
 

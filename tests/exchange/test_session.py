@@ -544,3 +544,55 @@ def test_a_complete_snapshot_has_seen_a_list_and_a_currency_or_says_that_it_has_
             assert not facts["complete"] or facts["open_orders"]
             assert not facts["balances"] or facts["currencies"]
     assert len(seen) <= 1
+
+
+# Renewed
+
+
+def test_a_renewal_reads_what_the_line_holds_and_then_ends_by_us() -> None:
+    told = Told().live().until(3.0)
+    told.session.renew("we slept")
+    told.until(3.0)
+    assert told.pings()[-1] == 3.0
+    told.frame(balance("ETH"), at=3.5)
+    assert told.session.state is State.LIVE
+    told.frame(PONG, at=4.0)
+    at, lost = told.lost()
+    assert (at, lost.by, lost.reason) == (4.0, "recorder", RENEWED)
+    assert lost.code is None
+
+
+RENEWED = "connecting again for a snapshot: we slept"
+
+
+def test_a_renewal_over_a_dead_line_ends_like_any_silence() -> None:
+    told = Told().live().until(3.0)
+    told.session.renew("we slept")
+    at, lost = told.until(60).lost()
+    assert (at, lost.by) == (8.0, "network")
+
+
+def test_the_pong_of_an_earlier_ping_renews_nothing() -> None:
+    told = Told().live().until(6.5)
+    assert told.pings()[-1] == 6.0
+    told.session.renew("we slept")
+    told.until(6.5).frame(PONG, at=6.6)
+    assert told.session.state is State.LIVE
+    assert told.frame(PONG, at=6.7).lost()[1].reason == RENEWED
+
+
+def test_a_snapshot_under_way_is_renewal_enough() -> None:
+    told = Told().authenticated()
+    told.session.renew("we slept")
+    told.frame(balance("BTC")).frame(NO_ORDERS).frame(PONG, at=1.0).until(2.0)
+    assert told.session.state is State.LIVE
+
+
+def test_a_renewal_waits_until_we_read_again() -> None:
+    told = Told().live()
+    told.session.pause(2.0)
+    told.session.renew("it was not read")
+    told.now_s = 14.0
+    told.session.resume(14.0)
+    told.until(14.0)
+    assert told.pings()[-1] == 14.0

@@ -115,7 +115,18 @@ def test_going_back_and_forth_keeps_the_log(database: Database) -> None:
         "UPDATE outbox SET status = 'sending'",
         "UPDATE outbox SET status = 'queued', attempts = 1",
     )
-    for revision in ("0009", "0008", "0007", "0006", "0005", "0004", "0003", "0002", "0001"):
+    for revision in (
+        "0010",
+        "0009",
+        "0008",
+        "0007",
+        "0006",
+        "0005",
+        "0004",
+        "0003",
+        "0002",
+        "0001",
+    ):
         downgrade(database, revision)
         assert revision_of(database) == revision
     migrate(database)
@@ -234,7 +245,7 @@ TRIGGERS = {
 
 def test_the_triggers_and_the_view_are_there(database: Database) -> None:
     found = catalogue(database)
-    assert "view event_json" in found
+    assert {"view event_json", "view coverage"} <= found
     triggers = {name.removeprefix("trigger ") for name in found if name.startswith("trigger ")}
     assert triggers == TRIGGERS[database.dialect]
 
@@ -318,3 +329,34 @@ def test_who_may_not_create_roles_may_migrate(postgres_server: str, postgres_tem
 
 class UndoError(Exception):
     """Rolls everything back, roles included: they are the server's and others use them."""
+
+
+def test_gaps_from_before_count_as_blind_once_the_view_is_there(database: Database) -> None:
+    begun = frame("{}", at_us=1_767_225_600_000_000)
+    write(database, begun)
+    downgrade(database, "0008")
+    columns = "account, gap_id, cause, state, is_open, last_position_before, from_at, until_at"
+    times = {
+        1: ("first_start", None, "2026-01-01 00:00:10.000000+00:00"),
+        2: ("killed", "2026-01-01 01:00:00.000001+00:00", "2026-01-01 01:00:01.000000+00:00"),
+        # The clock was set back in between.
+        3: ("killed", "2026-01-01 02:00:00.000000+00:00", "2026-01-01 01:30:00.000000+00:00"),
+    }
+    for gap_id, (cause, begin, end) in times.items():
+        zone = slice(26) if database.dialect == "sqlite" else slice(None)
+        run_sql(
+            database,
+            f"INSERT INTO gaps ({columns}) VALUES ('main', :gap_id, :cause, 'closed', :no, 0,"
+            " CAST(:begin AS {0}), CAST(:end AS {0}))".format(
+                "text" if database.dialect == "sqlite" else "timestamptz"
+            ),
+            gap_id=gap_id,
+            cause=cause,
+            no=False,
+            begin=begin and begin[zone],
+            end=end[zone],
+        )
+    migrate(database)
+    asked = "SELECT cause, sum(microseconds) FROM coverage WHERE cause IN ('first_start', 'killed')"
+    found = [tuple(map(str, row)) for row in run_sql(database, f"{asked} GROUP BY cause")]
+    assert sorted(found) == [("first_start", "10000000"), ("killed", "999999")]

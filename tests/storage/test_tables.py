@@ -90,7 +90,7 @@ def test_accounts_are_folded_apart(database: Database) -> None:
 def test_an_event_that_can_not_be_folded_is_passed_and_written_down(database: Database) -> None:
     write(database, said("COUNT", name="a"), said("BAD"), said("COUNT", name="a"))
     [failure] = step(database, Toy(), up_to=3).failures
-    assert failure == (2, "bad on purpose ")
+    assert (failure.position, failure.reason) == (2, "bad on purpose ")
     assert counters(database) == {"a": Decimal(2)}
     assert run_sql(database, "SELECT projection, position, reason FROM fold_failures") == [
         ("toy", 2, "bad on purpose ")

@@ -68,6 +68,20 @@ gaps = table(
     Column("first_position_after", Long),
     Column("state", Text, nullable=False),
     Column("is_open", Flag, nullable=False),
+    # Positions of the answers that healed it.
     Column("healed_by", Text),
+    # What counts as blind, on the clock that stood when it closed; never in the wrong order.
+    Column("blind_from", UtcTime),
+    Column("blind_until", UtcTime),
+    Column("evidence", Text),
+    # All losses while it was open, their causes in the order of their last time, and the last one.
+    Column("losses", Long),
+    Column("causes", Text),
+    Column("last_loss", Text),
+    Column("last_loss_position", Long),
+    # Why it is healed or unverifiable, and by which event.
+    Column("verdict", Text),
+    Column("verdict_at", UtcTime),
+    Column("verdict_position", Long),
     key=("gap_id",),
 )

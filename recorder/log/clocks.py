@@ -1,0 +1,35 @@
+"""Two clocks that are compared: what it means when they don't go together.
+
+While a machine is suspended its monotonic clock stands still and the one on the wall doesn't. The
+same is seen where somebody sets the wall clock forward: the two can't be told apart, and both mean
+that times before and after are not of one piece.
+"""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+#: Clocks that went apart by more between two looks did so in one jump: NTP moves a clock by at most
+#: half a millisecond a second. What is shorter than this, TCP and the PONG's patience bridge.
+APART_US = 2_000_000
+#: A look at both clocks takes microseconds; one that took longer was interrupted and says nothing.
+LOOK_NS_MAX = 100_000_000
+
+
+@frozen
+class Reading:
+    """What both clocks said at one moment: microseconds since 1970, and monotonic nanoseconds."""
+
+    wall_us: int
+    monotonic_ns: int
+
+
+def apart_us(before: Reading, after: Reading) -> int:
+    """Return how much further the wall clock went than the monotonic one, where that is a jump.
+
+    0: they went together. Negative: the wall clock was set back.
+    """
+    went_us = after.wall_us - before.wall_us
+    passed_us = (after.monotonic_ns - before.monotonic_ns) // 1_000
+    ahead_us = went_us - passed_us
+    return ahead_us if abs(ahead_us) >= APART_US else 0

@@ -1,0 +1,169 @@
+"""What part of a period was observed, and what part wasn't: a timeline without holes or overlaps.
+
+Every moment of a period is of one kind:
+
+- ``observed``: a connection stood whose snapshot was complete, and the exchange was heard later.
+- ``blind``: something may have been missed, and nothing has filled it.
+- ``healed``: it was blind, and REST answers have filled it since.
+
+Where stretches overlap (they can, where the clock on the wall was set back) blind wins over healed
+and healed over observed, so a period never looks better than its worst account of itself. The view
+``coverage`` says the same in SQL.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+
+from attrs import frozen
+
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class Cause(StrEnum):
+    """Why a stretch is blind. Of several at once the first in this order is named."""
+
+    FIRST_START = "first_start"
+    KILLED = "killed"
+    STOPPED = "stopped"
+    ASLEEP = "asleep"
+    CLOCK_SET_BACK = "clock_set_back"
+    CONNECTION_LOST = "connection_lost"
+    SILENT = "silent"
+    NO_PONG = "no_pong"
+    QUEUE_FULL = "queue_full"
+    UNDECODABLE = "undecodable"
+    # These two are of the time since the last frame, which no gap has claimed yet.
+    NOT_RUNNING = "not_running"
+    UNCONFIRMED = "unconfirmed"
+
+
+class Kind(StrEnum):
+    """What is known of a stretch."""
+
+    OBSERVED = "observed"
+    BLIND = "blind"
+    HEALED = "healed"
+
+
+_RANK = {cause.value: rank for rank, cause in enumerate(Cause)}
+
+
+@frozen
+class Blind:
+    """A stretch in which something may have been missed; ``is_healed`` once it was filled."""
+
+    from_at: datetime
+    until_at: datetime
+    cause: str
+    is_healed: bool = False
+
+
+@frozen
+class Stretch:
+    """A part of the timeline, from its first moment to just before its last."""
+
+    from_at: datetime
+    until_at: datetime
+    kind: Kind
+    cause: str | None
+
+    @property
+    def seconds(self) -> Decimal:
+        """How long it is, exactly."""
+        return seconds_between(self.from_at, self.until_at)
+
+
+@frozen
+class Totals:
+    """Seconds of each kind; they add up to the period. ``causes`` are of blind and healed both."""
+
+    observed_s: Decimal
+    blind_s: Decimal
+    healed_s: Decimal
+    causes: tuple[tuple[str, Decimal, Decimal], ...]
+
+    @property
+    def period_s(self) -> Decimal:
+        """How long the period is."""
+        return self.observed_s + self.blind_s + self.healed_s
+
+
+def seconds_between(from_at: datetime, until_at: datetime) -> Decimal:
+    """Return the exact seconds from one aware time to another."""
+    return Decimal((until_at - from_at) // _MICROSECOND).scaleb(-6)
+
+
+def timeline(blinds: Iterable[Blind], from_at: datetime, until_at: datetime) -> list[Stretch]:
+    """Cut a period into stretches, in order; adjacent ones differ. Empty if it has no length."""
+    if from_at >= until_at:
+        return []
+    edges: dict[datetime, Counter[tuple[Kind, str]]] = {from_at: Counter()}
+    for blind in blinds:
+        begin, end = max(blind.from_at, from_at), min(blind.until_at, until_at)
+        if begin < end:
+            label = (Kind.HEALED if blind.is_healed else Kind.BLIND, blind.cause)
+            edges.setdefault(begin, Counter())[label] += 1
+            edges.setdefault(end, Counter())[label] -= 1
+    times = sorted(moment for moment in edges if moment < until_at)
+    under_way: Counter[tuple[Kind, str]] = Counter()
+    found: list[Stretch] = []
+    for begin, end in zip(times, [*times[1:], until_at], strict=True):
+        under_way.update(edges[begin])
+        _extend(found, begin, end, *_label(under_way))
+    return found
+
+
+def totals(stretches: Sequence[Stretch]) -> Totals:
+    """Add up a timeline. Causes come in the order of `Cause`, each with its blind and healed."""
+    sums: Counter[tuple[Kind, str | None]] = Counter()
+    for each in stretches:
+        sums[each.kind, each.cause] += _whole_us(each)
+    causes = sorted({cause for _, cause in sums if cause is not None}, key=_rank)
+    blind = {cause: _seconds(sums[Kind.BLIND, cause]) for cause in causes}
+    healed = {cause: _seconds(sums[Kind.HEALED, cause]) for cause in causes}
+    return Totals(
+        _seconds(sums[Kind.OBSERVED, None]),
+        sum(blind.values(), Decimal(0)),
+        sum(healed.values(), Decimal(0)),
+        tuple((cause, blind[cause], healed[cause]) for cause in causes),
+    )
+
+
+def share_text(part: Decimal, whole: Decimal) -> str:
+    """Return ``part`` of ``whole`` in percent, cut off: only what is whole reads as 100 %."""
+    if not whole:
+        return "–"
+    return f"{Decimal(int(part * 1_000_000 / whole)).scaleb(-4):f} %"
+
+
+def _extend(
+    found: list[Stretch], begin: datetime, end: datetime, kind: Kind, cause: str | None
+) -> None:
+    if found and (found[-1].kind, found[-1].cause) == (kind, cause):
+        begin = found.pop().from_at
+    found.append(Stretch(begin, end, kind, cause))
+
+
+def _label(under_way: Counter[tuple[Kind, str]]) -> tuple[Kind, str | None]:
+    for kind in (Kind.BLIND, Kind.HEALED):
+        causes = [cause for (each, cause), number in under_way.items() if each == kind and number]
+        if causes:
+            return kind, min(causes, key=_rank)
+    return Kind.OBSERVED, None
+
+
+def _rank(cause: str) -> tuple[int, str]:
+    return _RANK.get(cause, len(_RANK)), cause
+
+
+def _whole_us(stretch: Stretch) -> int:
+    return (stretch.until_at - stretch.from_at) // _MICROSECOND
+
+
+def _seconds(whole_us: int) -> Decimal:
+    return Decimal(whole_us).scaleb(-6)
