@@ -33,6 +33,7 @@ COMMANDS = {
     "conditionals": "show take-profit and stop-loss orders, or the history of one",
     "events": "show the log, or follow it",
     "gaps": "say what part of a period was observed, and list what may have been missed",
+    "books": "explain the change of each balance over a period by its movements",
     "enqueue": "queue a command in the outbox",
     "outbox": "show queued commands, or the story of one",
     "backfill": "fetch a period from the exchange's histories",

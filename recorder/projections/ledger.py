@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from recorder.exchange.histories import Fetched, HistoryPage
 from recorder.exchange.messages import Message, NewAccountHistoryRecord
 from recorder.log.event import Event
+from recorder.projections.fee_basis import fee_basis
 from recorder.projections.fold import Change, Key, Row, Rows, Table
 from recorder.projections.joining import Joining
 from recorder.projections.reading import is_fetched, is_received, unfoldable
@@ -27,7 +28,7 @@ class Ledger:
     """The fold of NEW_ACCOUNT_HISTORY_RECORD and of the transaction history."""
 
     name = "ledger"
-    version = 2
+    version = 3
     types = frozenset({"NEW_ACCOUNT_HISTORY_RECORD", Fetched.TRANSACTIONS.value})
     tables = (LEDGER,)
 
@@ -75,6 +76,7 @@ def _row(event: Event, item: int, record: NewAccountHistoryRecord) -> Row:
         "credit_value": record.credit_value,
         "fee_currency": record.fee_currency,
         "fee_value": record.fee_value,
+        "fee_basis": _basis(record),
         "order_id": record.order_id,
         "pair": record.pair,
         "cost_per_coin": record.cost_per_coin,
@@ -83,3 +85,8 @@ def _row(event: Event, item: int, record: NewAccountHistoryRecord) -> Row:
         "event_at": record.event_at,
         "received_at": event.received_at,
     }
+
+
+def _basis(record: NewAccountHistoryRecord) -> str | None:
+    basis = fee_basis(record)
+    return None if basis is None else basis.value

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -18,6 +19,8 @@ from urllib.parse import quote
 from sqlalchemy import URL, Connection, Engine, NullPool, QueuePool, create_engine, event
 
 from recorder.errors import ConfigurationError
+from recorder.exchange.amounts import canonical_amount
+from recorder.exchange.sums import EXACT
 
 #: json_valid, STRICT, RETURNING and `->>` all stand in it.
 OLDEST = (3, 38, 0)
@@ -39,6 +42,26 @@ _SETTINGS = (
     # A running recorder copies the WAL beside its writers, long before; others do it themselves.
     f"wal_autocheckpoint={WAL_PAGES_MAX}",
 )
+
+
+class ExactSum:
+    """The SQL function ``exact_sum`` of our connections: adds amounts up as the numbers they are.
+
+    As with SUM, nulls are left out, and the sum of none is null.
+    """
+
+    def __init__(self) -> None:
+        self._total: Decimal | None = None
+
+    def step(self, amount: str | None) -> None:
+        """Take the next row's amount."""
+        if amount is not None:
+            total = Decimal(0) if self._total is None else self._total
+            self._total = EXACT.add(total, Decimal(amount))
+
+    def finalize(self) -> str | None:
+        """Return the sum's text."""
+        return None if self._total is None else canonical_amount(self._total)
 
 
 def open_engines(url: URL) -> dict[str, Engine]:
@@ -87,6 +110,8 @@ def _engine(path: Path, pool: dict[str, Any], begin: str, pragma: str) -> Engine
             _enter_wal(connection)
         for setting in (*_SETTINGS, pragma):
             connection.execute(f"PRAGMA {setting}")
+        # Typed as if there were no aggregates of texts.
+        connection.create_aggregate("exact_sum", 1, ExactSum)  # type: ignore[arg-type]
 
     @event.listens_for(engine, "begin")
     def on_begin(connection: Connection) -> None:

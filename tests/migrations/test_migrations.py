@@ -245,7 +245,8 @@ TRIGGERS = {
 
 def test_the_triggers_and_the_view_are_there(database: Database) -> None:
     found = catalogue(database)
-    assert {"view event_json", "view coverage"} <= found
+    views = {"event_json", "coverage", "balance_movements", "balance_statements"}
+    assert {f"view {name}" for name in views} <= found
     triggers = {name.removeprefix("trigger ") for name in found if name.startswith("trigger ")}
     assert triggers == TRIGGERS[database.dialect]
 
@@ -360,3 +361,23 @@ def test_gaps_from_before_count_as_blind_once_the_view_is_there(database: Databa
     asked = "SELECT cause, sum(microseconds) FROM coverage WHERE cause IN ('first_start', 'killed')"
     found = [tuple(map(str, row)) for row in run_sql(database, f"{asked} GROUP BY cause")]
     assert sorted(found) == [("first_start", "10000000"), ("killed", "999999")]
+
+
+def test_ledger_rows_from_before_are_movements_whose_fees_are_assumed(database: Database) -> None:
+    downgrade(database, "0011")
+    columns = "account, position, natural_id, type, credit_currency, credit_value"
+    run_sql(
+        database,
+        f"INSERT INTO ledger ({columns}, fee_currency, fee_value, received_at) VALUES"
+        " ('main', 1, 'a', 'LIMIT_BUY', 'BTC', '0.99', 'BTC', '0.01', '2026-01-01 00\\:00\\:00Z')",
+    )
+    migrate(database)
+    asked = "SELECT kind, leg, fee_basis, amount FROM balance_movements ORDER BY leg"
+    assert [tuple(map(str, row)) for row in run_sql(database, asked)] == [
+        ("fill_in", "credit", "None", "0.99"),
+        ("fee", "fee", "assumed", "-0.01"),
+        ("fill_in", "fee_part", "assumed", "0.01"),
+    ]
+    downgrade(database, "0011")
+    assert run_sql(database, "SELECT natural_id FROM ledger") == [("a",)]
+    migrate(database)

@@ -65,6 +65,23 @@ balance_history = table(
     Column("received_at", UtcTime, nullable=False),
     key=("currency", "position"),
 )
+Index(
+    "balance_history_updated_at",
+    balance_history.c.account,
+    balance_history.c.currency,
+    balance_history.c.updated_at,
+    balance_history.c.position,
+)
+# What the exchange gave no time of its own: few rows, or none.
+Index(
+    "balance_history_undated",
+    balance_history.c.account,
+    balance_history.c.currency,
+    balance_history.c.received_at,
+    balance_history.c.position,
+    postgresql_where=text("basis = 'absent' OR updated_at IS NULL"),
+    sqlite_where=text("basis = 'absent' OR updated_at IS NULL"),
+)
 
 
 def _order_terms() -> list[Column[object]]:
@@ -207,10 +224,13 @@ ledger = table(
     Column("event_at", UtcTime),
     Column("received_at", UtcTime, nullable=False),
     *_joining(),
+    # What the row's own price proves of its fee: net (taken off what is stated) or gross.
+    Column("fee_basis", Text),
     key=("position", "item"),
 )
 Index("ledger_natural_id", ledger.c.account, ledger.c.natural_id, unique=True)
 Index("ledger_event_at", ledger.c.account, ledger.c.event_at)
+Index("ledger_order_id", ledger.c.account, ledger.c.order_id)
 Index("ledger_transaction_id", ledger.c.account, ledger.c.transaction_id, unique=True)
 
 transfers = table(
