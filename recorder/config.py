@@ -84,6 +84,7 @@ class Settings:
     lookup_every_s: float
     backfill: bool
     backfill_after_s: float
+    reconcile_every_s: float
     commands_per_s: int
     commands_burst: int
     dry_run: bool
@@ -156,6 +157,10 @@ def _seconds(text: str) -> float:
     if not 0 < seconds < 86_400:
         raise ValueError("say a number of seconds above 0 and under a day")
     return seconds
+
+
+def _seconds_or_never(text: str) -> float:
+    return 0.0 if text == "0" else _seconds(text)
 
 
 def _auth(text: str) -> str:
@@ -241,6 +246,12 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("backfill", "1", _flag, "0 fetches nothing by itself after a gap"),
     Setting("backfill_after_s", "3", _seconds, "seconds after a gap until what it hid is fetched"),
+    Setting(
+        "reconcile_every_s",
+        "3600",
+        _seconds_or_never,
+        "seconds between two comparisons with the exchange's answers; 0: only when asked",
+    ),
     Setting("wire_place_limit_order", "PLACE_LIMIT_ORDER", str, "wire name of PLACE_LIMIT_ORDER"),
     Setting(
         "wire_place_market_order", "PLACE_MARKET_ORDER", str, "wire name of PLACE_MARKET_ORDER"

@@ -64,6 +64,7 @@ from recorder.tasks.link import Link
 from recorder.tasks.live import Credentials, Surroundings
 from recorder.tasks.log_writer import LogWriter
 from recorder.tasks.projector import Fold, Projector
+from recorder.tasks.reconciler import Reconciler
 from recorder.tasks.rehearsal import Rehearsal
 from recorder.tasks.resolver import Resolver
 from recorder.tasks.rest import Headers, OpenClient
@@ -269,6 +270,7 @@ def sources_of(
     open_client = _rest_client(account, settings, world)
     parts.append(_resolver(account, settings, world, runners, inbox, open_client).run)
     parts.append(_backfiller(account, settings, world, runners, inbox, open_client).run)
+    parts.append(_reconciler(account, settings, world, runners, inbox, open_client).run)
     wire_names = WireNames(settings.wire_names)
     if settings.dry_run:
         rehearsal = Rehearsal(
@@ -334,6 +336,27 @@ def _backfiller(
         head=account.head.position,
         after_s=settings.backfill_after_s,
         is_on=settings.backfill,
+    )
+
+
+def _reconciler(
+    account: Account,
+    settings: Settings,
+    world: World,
+    runners: Runners,
+    inbox: Inbox,
+    open_client: OpenClient,
+) -> Reconciler:
+    """Return what compares the tables with the exchange's answers."""
+    return Reconciler(
+        account=account.settings.name,
+        inbox=inbox,
+        reader=runners.reader(),
+        clock=world.clock,
+        open_client=open_client,
+        head=account.head.position,
+        every_s=settings.reconcile_every_s,
+        is_backfilled=settings.backfill,
     )
 
 

@@ -37,6 +37,7 @@ COMMANDS = {
     "enqueue": "queue a command in the outbox",
     "outbox": "show queued commands, or the story of one",
     "backfill": "fetch a period from the exchange's histories",
+    "reconcile": "compare what is held with the exchange's own answers",
     "verify": "prove that the log is whole",
     "checkpoint": "take the heads of the log out of the database now, or make a key for that",
     "rebuild": "fold the tables again from the log, or compare",

@@ -27,6 +27,7 @@ from recorder.storage.schema import (
     gaps,
     leases,
     projections,
+    reconciliations,
 )
 from recorder.tasks.lease import is_dead
 
@@ -64,6 +65,10 @@ class Standing:
     connection: Mapping[str, Any] | None
     open_gap: Mapping[str, Any] | None
     gaps_open: int
+    #: How many of the others are in each state: closed, healed, unverifiable.
+    gaps_ended: Mapping[str, int]
+    #: The last comparison with the exchange that has ended.
+    reconciled: Mapping[str, Any] | None
     checkpoints: Mapping[str, Mapping[str, Any]]
     switch: Mapping[str, Any] | None
     pending: Mapping[str, int]
@@ -94,10 +99,29 @@ def read_standing(connection: Connection, account: str) -> Standing:
         connection=_last_connection(connection, account),
         open_gap=open_gaps[0] if open_gaps else None,
         gaps_open=len(open_gaps),
+        gaps_ended=_gaps_ended(connection, account),
+        reconciled=_last_reconciliation(connection, account),
         checkpoints=_checkpoints(connection, account),
         switch=_first(connection, select(controls).where(controls.c.account == account)),
         pending=_pending(connection, account),
     )
+
+
+def _gaps_ended(connection: Connection, account: str) -> dict[str, int]:
+    asked = (
+        select(gaps.c.state, func.count())
+        .where(gaps.c.account == account, gaps.c.state != "open")
+        .group_by(gaps.c.state)
+        .order_by(gaps.c.state)
+    )
+    return {str(state): int(count) for state, count in connection.execute(asked)}
+
+
+def _last_reconciliation(connection: Connection, account: str) -> Mapping[str, Any] | None:
+    of = reconciliations.c
+    asked = select(of.reconciliation_id, of.state, of.reason, of.differences, of.ended_at)
+    ended = asked.where(of.account == account, ~of.is_open)
+    return _first(connection, ended.order_by(of.reconciliation_id.desc()).limit(1))
 
 
 def known_accounts(connection: Connection) -> list[str]:

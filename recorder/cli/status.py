@@ -83,6 +83,8 @@ def facts(standing: Standing, now: datetime) -> dict[str, Any]:
         "switch": standing.switch
         and {name: standing.switch[name] for name in _SWITCH if name in standing.switch},
         "gaps_open": standing.gaps_open,
+        "gaps": dict(standing.gaps_ended),
+        "reconciled": standing.reconciled and dict(standing.reconciled),
     }
 
 
@@ -131,6 +133,7 @@ def _print_page(output: Output, standing: Standing, now: datetime, database: str
     output.line(f"outbox      {_outbox_line(standing)}")
     output.line(f"switch      {_switch_line(standing)}")
     output.line(f"gaps        {_gap_line(standing)}")
+    output.line(f"reconciled  {_reconciled_line(standing)}")
     for doubt in doubts(standing, now):
         output.line(f"beware      {doubt}")
     if standing.checkpoints:
@@ -194,8 +197,20 @@ def _switch_line(standing: Standing) -> str:
 
 
 def _gap_line(standing: Standing) -> str:
+    ended = ", ".join(f"{count:,} {state}" for state, count in standing.gaps_ended.items())
+    others = f"; {ended}" if ended else ""
     if standing.open_gap is None:
-        return "none open (`recorder gaps` adds up the closed ones)"
+        return f"none open{others} (`recorder gaps` adds them up)"
     since = standing.open_gap["from_at"]
     start = f"since {short_time(since)} UTC" if since else "since before the first start"
-    return f"{standing.gaps_open} open, {start}: {plain(standing.open_gap['cause'])}"
+    return f"{standing.gaps_open} open, {start}: {plain(standing.open_gap['cause'])}{others}"
+
+
+def _reconciled_line(standing: Standing) -> str:
+    last = standing.reconciled
+    if last is None:
+        return "never yet (`recorder reconcile` compares now)"
+    ended = f"{last['state']}, {short_time(last['ended_at'])} UTC"
+    if last["reason"]:
+        return f"{ended}: {plain(last['reason'])}"
+    return f"{ended}: {last['differences']} values differ" if last["differences"] else ended

@@ -10,6 +10,7 @@ from recorder.projections.futures import Futures
 from recorder.projections.ledger import Ledger
 from recorder.projections.open_orders import OpenOrders
 from recorder.projections.orders import Orders
+from recorder.projections.reconciliations import Reconciliations
 from recorder.projections.trades import Trades
 from recorder.projections.transfers import Transfers
 
@@ -23,6 +24,7 @@ PROJECTIONS: tuple[Projection, ...] = (
     Connections(),
     Backfills(),
     Futures(),
+    Reconciliations(),
 )
 
 

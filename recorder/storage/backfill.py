@@ -121,6 +121,23 @@ def next_gap(connection: Connection, account: str) -> Period | None:
     return Period(since or noted_at, until or noted_at, gap_id=gap_id)
 
 
+def unverified_within(
+    connection: Connection, account: str, since: datetime, until: datetime
+) -> list[int]:
+    """Return the gaps of this period that could not be verified so far."""
+    of = gaps.c
+    inside = (of.blind_from >= since, of.blind_until <= until)
+    asked = select(of.gap_id).where(of.account == account, of.state == "unverifiable", *inside)
+    return [int(each) for each in connection.execute(asked.order_by(of.gap_id)).scalars()]
+
+
+def last_answers(connection: Connection, account: str, run_id: int) -> list[int]:
+    """Return where the last answer of each list of a run stands: right behind the note about it."""
+    of = backfill_lists.c
+    asked = select(of.last_position).where(of.account == account, of.run_id == run_id)
+    return sorted(int(each) + 1 for each in connection.execute(asked).scalars())
+
+
 def next_asked(connection: Connection, account: str) -> Period | None:
     """Return a period that a person asked for and that nobody has begun, the oldest first."""
     of = backfills.c

@@ -42,6 +42,7 @@ from recorder.storage.backfill import (
     Period,
     doubts_of,
     fold_position,
+    last_answers,
     lists_of,
     mark_begun,
     mark_ended,
@@ -49,6 +50,7 @@ from recorder.storage.backfill import (
     next_gap,
     uncounted,
     unfinished,
+    unverified_within,
 )
 from recorder.tasks.inbox import Inbox, Submission
 from recorder.tasks.rest import Asks, OpenClient, RestAnswer, RestUnavailable
@@ -259,21 +261,7 @@ class Backfiller:
         reason = "; ".join(reasons) or None
         facts = {"run": run_id, "complete": not reasons, "reason": reason}
         drafts = [self._note(Note.BACKFILL_FINISHED, facts)]
-        if period.gap_id is not None:
-            verdict = {
-                "gap_id": period.gap_id,
-                "evidence": reason or f"back-fill {run_id} read every list to its end",
-                "positions": [] if reasons else [last],
-                "run": run_id,
-                "from": period.since.isoformat(),
-                "until": period.until.isoformat(),
-                "last_answer": last,
-                "reasons": reasons,
-                "not_covered": list(NOT_COVERED),
-            }
-            drafts.append(
-                self._note(Note.GAP_UNVERIFIABLE if reasons else Note.GAP_HEALED, verdict)
-            )
+        drafts += await self._verdicts(period, run_id, last, reasons)
         record: Record | None = None
         if period.backfill_id is not None:
             record = partial(
@@ -287,6 +275,31 @@ class Backfiller:
         log.info("%s: fetched %s", self.account, reason or "everything")
         # Who asks what is next must find this one done.
         await self._until_folded(positions[0], _NOTES)
+
+    async def _verdicts(
+        self, period: Period, run_id: int, last: int, reasons: Sequence[str]
+    ) -> list[Draft]:
+        """Return what the run says of its gap, or of those that lie within its period."""
+        if period.gap_id is not None:
+            judged = [period.gap_id]
+        elif reasons:
+            return []
+        else:
+            span = period.since, period.until
+            judged = await self._look(unverified_within, self.account, *span)
+        answers = [] if reasons else await self._look(last_answers, self.account, run_id)
+        verdict = {
+            "evidence": "; ".join(reasons) or f"back-fill {run_id} read every list to its end",
+            "positions": answers,
+            "run": run_id,
+            "from": period.since.isoformat(),
+            "until": period.until.isoformat(),
+            "last_answer": last,
+            "reasons": list(reasons),
+            "not_covered": list(NOT_COVERED),
+        }
+        kind = Note.GAP_UNVERIFIABLE if reasons else Note.GAP_HEALED
+        return [self._note(kind, {"gap_id": gap_id, **verdict}) for gap_id in judged]
 
     async def _open_ends(self, period: Period, run_id: int, last: int) -> list[str]:
         """Return why the run proves nothing; nothing if it does."""

@@ -76,7 +76,7 @@ async def until_healed(scene: Scene) -> None:
         is_closed = all(state != "open" for _, state in gaps)
         return bool(gaps) and is_closed and {gap for gap, _ in gaps} <= judged(scene)
 
-    await until(is_done, patience_s=90)
+    await until(is_done, patience_s=180)
     await scene.until_folded()
 
 
@@ -107,7 +107,7 @@ async def test_what_was_traded_while_nobody_listened_is_fetched(database_url: st
         await until_back(scene)
         live(simulator, 10)
         await until_healed(scene)
-        await until(lambda: not differences(simulator, scene.books))
+        await until(lambda: not differences(simulator, scene.books), patience_s=90)
         assert notes(scene, "GAP_UNVERIFIABLE") == []
         healed = notes(scene, "GAP_HEALED")
         assert len(healed) == 2
@@ -178,7 +178,7 @@ async def test_whatever_rest_does_meanwhile_it_ends_with_the_books(
             await until_back(scene)
             live(simulator, 3)
         await until_healed(scene)
-        await until(lambda: not differences(simulator, scene.books))
+        await until(lambda: not differences(simulator, scene.books), patience_s=90)
         assert notes(scene, "GAP_UNVERIFIABLE") == []
         assert {text for (text,) in scene.books.ask("SELECT type FROM events WHERE type = ''")}
     assert_rebuilt_alike(database_url)
@@ -206,7 +206,7 @@ async def test_a_run_that_was_broken_off_goes_on_with_the_page_that_is_missing(
         simulator.faults.change({"rest_delay_s": 0})
         async with daemon(database_url, simulator, **SOON) as scene:
             await until_healed(scene)
-            await until(lambda: not differences(simulator, scene.books))
+            await until(lambda: not differences(simulator, scene.books), patience_s=90)
             begun, asked = notes(scene, "BACKFILL_STARTED"), notes(scene, "BACKFILL_PAGE")
             assert len(begun) == len(scene.books.ask("SELECT gap_id FROM gaps"))
             first = notes(scene, "BACKFILL_FINISHED")[0]["run"]
@@ -241,7 +241,7 @@ async def test_what_can_not_be_fetched_is_said_to_be_unverifiable(database_url: 
         await until_healed(scene)
         (told,) = notes(scene, "GAP_UNVERIFIABLE")
         assert told["reasons"] == ["trades: 1 rows could not be read"]
-        await until(lambda: not differences(simulator, scene.books))
+        await until(lambda: not differences(simulator, scene.books), patience_s=90)
         simulator.faults.change({"rest_status": 403})
         await cut(scene)
         await until_back(scene)

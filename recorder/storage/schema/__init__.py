@@ -24,6 +24,11 @@ from recorder.storage.schema.futures import (
     positions,
 )
 from recorder.storage.schema.log import connections, events, fold_failures, gaps, projections
+from recorder.storage.schema.reconciliation import (
+    differences,
+    reconciliation_requests,
+    reconciliations,
+)
 from recorder.storage.schema.state import (
     balance_history,
     balances,
@@ -45,6 +50,7 @@ __all__ = [
     "conditional_orders",
     "connections",
     "controls",
+    "differences",
     "events",
     "fold_failures",
     "gaps",
@@ -61,6 +67,8 @@ __all__ = [
     "position_history",
     "positions",
     "projections",
+    "reconciliation_requests",
+    "reconciliations",
     "trades",
     "transfers",
 ]
