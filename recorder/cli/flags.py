@@ -77,7 +77,21 @@ def moment(text: str) -> datetime:
         raise ArgumentTypeError("say a time like 2026-01-31T12:00:00Z") from error
     if parsed.tzinfo is None:
         raise ArgumentTypeError(f"{text!r} names no zone: add Z for UTC, or +02:00")
-    return parsed.astimezone(UTC)
+    try:
+        return parsed.astimezone(UTC)
+    except OverflowError as error:
+        raise ArgumentTypeError(
+            f"{text!r} lies outside the years 1 to 9999 in UTC: say a time within"
+        ) from error
+
+
+def position_or_moment(text: str) -> int | datetime:
+    """Parse a position of the log, or an ISO 8601 time that names its zone."""
+    if text.isascii() and text.isdigit():
+        return whole(1)(text)
+    if text[16:19] == ":60":
+        raise ArgumentTypeError(f"{text[:40]!r} names a leap second, which no clock here counts")
+    return moment(text)
 
 
 def _help(setting: Setting) -> str:

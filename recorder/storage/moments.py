@@ -1,0 +1,162 @@
+"""Finds what was known at a moment of the past: by position, or by a time that names one.
+
+Nothing here walks the log: a time becomes a position by halving between two positions, and each
+currency's row is one seek in the key of `balance_history`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from attrs import frozen
+from sqlalchemy import Connection, TextualSelect, literal, or_, select, text
+
+from recorder.errors import ConfigurationError
+from recorder.storage.gaps import read_blinds, read_known, tail
+from recorder.storage.read import head
+from recorder.storage.schema import balance_history, events, gaps
+
+OBSERVED = "observed"
+HEALED = "healed"
+BLIND = "blind"
+
+
+@frozen
+class Moment:
+    """A position of the account's log, and when the recorder's clock said that it came in.
+
+    ``asked_at`` is the time that was asked for, None where a position was. ``observed`` says
+    whether the exchange was heard then: `OBSERVED`, `BLIND`, or `HEALED` by back-fill since.
+    """
+
+    position: int
+    received_at: datetime
+    asked_at: datetime | None
+    observed: str
+
+
+def find_moment(
+    connection: Connection, account: str, at: int | datetime, *, now: datetime, is_running: bool
+) -> Moment:
+    """Return the moment that a position or an aware UTC time names.
+
+    Raises ConfigurationError for what is before the log's first event, behind its head, or not yet.
+    """
+    last = head(connection, account).position
+    if isinstance(at, int):
+        if at > last:
+            raise ConfigurationError(
+                f"position {at} of account {account!r} is not there yet: the head is {last}"
+            )
+        observed = _observed_at_position(connection, account, at)
+        return Moment(at, _received_at(connection, account, at), None, observed)
+    if at > now:
+        raise ConfigurationError(
+            "that time is still to come: name one that has been, or leave --at out"
+        )
+    position = position_at(connection, account, at)
+    if position is None:
+        raise ConfigurationError(
+            f"nothing was known of account {account!r} at {at.isoformat()}:"
+            " its log begins later, which does not mean that it held nothing"
+        )
+    seen = {
+        _observed_at_position(connection, account, position),
+        _observed_at_time(connection, account, at, is_running=is_running),
+    }
+    worst = next(each for each in (BLIND, HEALED, OBSERVED) if each in seen)
+    return Moment(position, _received_at(connection, account, position), at, worst)
+
+
+def position_at(connection: Connection, account: str, at: datetime) -> int | None:
+    """Return the last position that had come in by a time, None where the log begins later.
+
+    A clock that was set back passes a time more than once: the latest passing counts. A clock is
+    taken to run forward between two gaps; a step back of 2 s or more makes one.
+    """
+    last = head(connection, account).position
+    begun = _begun(connection, account, at, last)
+    if begun is None:
+        return None
+    low, high = begun
+    while high - low > 1:
+        middle = (low + high) // 2
+        if _received_at(connection, account, middle) <= at:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def balances_known_at(
+    connection: Connection, account: str, position: int
+) -> list[Mapping[str, Any]]:
+    """Return the row of each currency as the log up to a position stated it, by currency.
+
+    A currency that had not been named by then has no row.
+    """
+    return [dict(row) for row in connection.execute(_known(account, position)).mappings()]
+
+
+def _known(account: str, position: int) -> TextualSelect:
+    names = ", ".join(f"h.{column.name}" for column in balance_history.c)
+    # CROSS JOIN keeps SQLite at this order: the other one walks the whole history.
+    query = text(
+        f"SELECT {names} FROM balances AS b CROSS JOIN balance_history AS h"
+        " WHERE b.account = :account AND h.account = b.account AND h.currency = b.currency"
+        " AND h.position = (SELECT max(e.position) FROM balance_history AS e"
+        " WHERE e.account = b.account AND e.currency = b.currency AND e.position <= :at)"
+        " ORDER BY h.currency"
+    )
+    return query.bindparams(account=account, at=position).columns(*balance_history.c)
+
+
+def _begun(connection: Connection, account: str, at: datetime, last: int) -> tuple[int, int] | None:
+    """Return the latest start of a stretch that had come in by then, and where that one ends."""
+    mine = gaps.c.account == account
+    # A clock is set back between the two: where exactly, the notes in between don't say.
+    behind = select(gaps.c.last_position_before + 1).where(mine)
+    bounds = behind.union(select(gaps.c.first_position_after).where(mine), select(literal(1)))
+    wanted = select(events.c.position, events.c.received_at).where(
+        events.c.account == account, events.c.position.in_(bounds)
+    )
+    found = connection.execute(wanted.order_by(events.c.position.desc())).all()
+    end = last + 1
+    for start, received_at in found:
+        if received_at <= at:
+            return start, end
+        end = start
+    return None
+
+
+def _received_at(connection: Connection, account: str, position: int) -> datetime:
+    wanted = select(events.c.received_at).where(
+        events.c.account == account, events.c.position == position
+    )
+    found: datetime = connection.execute(wanted).scalar_one()
+    return found
+
+
+def _observed_at_position(connection: Connection, account: str, position: int) -> str:
+    ends_behind = or_(gaps.c.first_position_after.is_(None), gaps.c.first_position_after > position)
+    touching = (gaps.c.account == account, gaps.c.last_position_before < position, ends_behind)
+    states = set(connection.execute(select(gaps.c.state).where(*touching)).scalars())
+    if not states:
+        return OBSERVED
+    return HEALED if states == {"healed"} else BLIND
+
+
+def _observed_at_time(
+    connection: Connection, account: str, at: datetime, *, is_running: bool
+) -> str:
+    until = at + timedelta(microseconds=1)
+    blinds = [
+        *read_blinds(connection, account, at, until),
+        *tail(read_known(connection, account), until, is_running=is_running),
+    ]
+    healed = [each.is_healed for each in blinds if each.until_at > at]
+    if not healed:
+        return OBSERVED
+    return HEALED if all(healed) else BLIND

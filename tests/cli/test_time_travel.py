@@ -1,0 +1,84 @@
+"""``recorder balances --at``, on both databases."""
+
+from __future__ import annotations
+
+import pytest
+
+from recorder.storage.engine import Database
+from tests.cli.scene import ask, balance, fold, record_scene
+from tests.storage.drafts import write
+
+
+def test_balances_at_a_position_are_those_known_then(database: Database, database_url: str) -> None:
+    head = len(record_scene(database))
+    write(database, balance("BTC", "7"))
+    fold(database)
+
+    before = ask(database_url, "balances", "--at", str(head))
+    after = ask(database_url, "balances", "--at", str(head + 1))
+
+    assert before.code == 0
+    held = {row["currency"]: row for row in before.rows}
+    assert set(held) == {"BTC", "ZAR"}
+    assert held["BTC"]["available"] == "0.00002887"
+    assert held["ZAR"]["reserved"] == "900000.000000000000000001"
+    assert {row["as_of_position"] for row in before.rows} == {head}
+    assert {row["live"] for row in before.rows} == {False}
+    assert {row["observed"] for row in before.rows} == {"observed"}
+    assert after.rows[0]["available"] == "7"
+
+
+def test_balances_at_a_time_name_the_position(database: Database, database_url: str) -> None:
+    written = record_scene(database)
+    later = written[-1].received_at.isoformat()
+
+    answer = ask(database_url, "balances", "--table", "--at", later)
+
+    assert answer.code == 0
+    assert f"as known at position {written[-1].position}, received" in answer.out
+
+
+def test_within_the_first_gap_the_answer_is_marked(database: Database, database_url: str) -> None:
+    written = record_scene(database)
+
+    answer = ask(database_url, "balances", "--at", str(written[3].position))
+
+    assert [(row["currency"], row["observed"]) for row in answer.rows] == [("BTC", "blind")]
+    assert "lies in a gap" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("when", "said"),
+    [
+        ("99", "the head is 8"),
+        ("2000-01-01T00:00:00Z", "nothing was known"),
+        ("9000-01-01T00:00:00Z", "still to come"),
+        ("2026-12-31T23:59:60Z", "leap second"),
+        ("2026-03-29T02:30:00", "names no zone"),
+        ("0", "at least 1"),
+        ("yesterday", "say a time like"),
+        ("0001-01-01T00:00:00+02:00", "outside the years"),
+    ],
+)
+def test_what_can_not_be_told_is_refused(
+    database: Database, database_url: str, when: str, said: str
+) -> None:
+    assert len(record_scene(database)) == 8
+
+    answer = ask(database_url, "balances", "--at", when)
+
+    assert answer.code == 2
+    assert said in answer.err
+    assert answer.out == ""
+
+
+def test_balances_that_are_not_folded_so_far_are_refused(
+    database: Database, database_url: str
+) -> None:
+    head = len(record_scene(database))
+    write(database, balance("BTC", "7"))
+
+    answer = ask(database_url, "balances", "--at", str(head + 1))
+
+    assert answer.code == 2
+    assert f"folded up to position {head} only" in answer.err
