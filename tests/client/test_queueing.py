@@ -271,7 +271,8 @@ def test_a_refusal_of_the_database_is_refused_with_the_original_behind(caller: C
 
 
 def test_every_other_error_is_the_drivers_own(caller: Caller) -> None:
-    caller.sql("DROP TABLE outbox")
+    cascade = " CASCADE" if caller.dialect == "postgresql" else ""
+    caller.sql(f"DROP TABLE outbox{cascade}")
     with pytest.raises(Exception, match="outbox") as raised:
         caller.enqueue()
     assert not type(raised.value).__module__.startswith("recorder")
