@@ -44,7 +44,7 @@ REFUSED_S = 0.05
 #: Of a queue of this length two commands share a transaction, of a longer one more. Those that do
 #: fall into doubt together if the line breaks, so it is one by one as long as that will do.
 TOGETHER_PART = 16
-TOGETHER_MAX = 8
+TOGETHER_MAX = 16
 #: Where a transaction met what isn't plain (limits, expiry), the next ones are not for so long.
 CARE_S = 5.0
 

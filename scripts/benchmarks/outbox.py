@@ -123,12 +123,15 @@ def outbox_rows(name: str, url: str, asked: argparse.Namespace) -> list[Row]:
     with taker(asked.rate) as (arrivals, port), recorder(url, port):
         committed = call("caller.py", url, str(asked.commands), str(CALL_RATE), "one")
         waits = waits_ms(committed, arrivals)
-    with taker(asked.rate) as (arrivals, port), recorder(url, port):
-        drained = drain_rate(url, arrivals, asked.queued)
+    drained = []
+    for rate in (0, asked.rate):
+        with taker(rate) as (arrivals, port), recorder(url, port):
+            drained.append(drain_rate(url, arrivals, asked.queued))
     how = f"{asked.rate}/s coming in"
     rows = [
         ("COMMIT to bytes", how, spread(waits)),
-        ("queue drained", f"{asked.queued:,} rows, {how}", drained),
+        ("queue drained", f"{asked.queued:,} rows, nothing else", drained[0]),
+        ("queue drained", f"{asked.queued:,} rows, {how}", drained[1]),
         ("idle daemon", f"{IDLE_S:.0f} s, trading", f"{idle:.1%} of a processor"),
     ]
     return [(f"{name}: {what}", how, figure) for what, how, figure in rows]
