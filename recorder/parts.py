@@ -19,12 +19,12 @@ from recorder import __version__
 from recorder.config import ACCOUNT_PATH, AccountSettings, Settings, environment_for_others
 from recorder.exchange.command_pace import CommandPace
 from recorder.exchange.commands import WireNames
-from recorder.exchange.rest_requests import signed_headers
 from recorder.exchange.session import Say, SessionSettings
 from recorder.exchange.signing import (
     authenticate_frame,
     handshake_headers,
     redacted_authenticate_frame,
+    signed_headers,
 )
 from recorder.exchange.token_bucket import TokenBucket
 from recorder.log.checkpoint import SigningKey, checkpoint_line

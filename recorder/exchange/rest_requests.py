@@ -1,4 +1,4 @@
-"""What is asked over REST, spelled and signed as VALR takes it.
+"""What is asked over REST, spelled as VALR takes it.
 
 Only reading is asked for here: orders go over the WebSocket. The query is part of what is signed,
 so a request is one text from the beginning, and nobody may spell it anew on the way.
@@ -13,8 +13,6 @@ from typing import Literal
 from urllib.parse import quote, urlencode
 
 from attrs import frozen
-
-from recorder.exchange.signing import sign
 
 #: The longest page of every list; one source knows 200 for the ledger, two know 100.
 PAGE_ROWS_MAX = 100
@@ -224,27 +222,6 @@ def conditional_history_request(pair: str) -> RestRequest:
 def server_time_request() -> RestRequest:
     """Ask for the exchange's time. No key is needed."""
     return _get(Kind.TIME, "/v1/public/time")
-
-
-def signed_headers(
-    key: str,
-    secret: str,
-    timestamp_ms: int,
-    method: str,
-    path_with_query: str,
-    sub_account_id: str = "",
-) -> list[tuple[str, str]]:
-    """Return the headers of a request without a body. They are secrets: don't log them."""
-    signature = sign(secret, timestamp_ms, method, path_with_query, "", sub_account_id)
-    headers = [
-        ("X-VALR-API-KEY", key),
-        ("X-VALR-SIGNATURE", signature),
-        ("X-VALR-TIMESTAMP", str(timestamp_ms)),
-    ]
-    # A key that belongs to a sub-account must not name one.
-    if sub_account_id:
-        headers.append(("X-VALR-SUB-ACCOUNT-ID", sub_account_id))
-    return headers
 
 
 def _transfers(

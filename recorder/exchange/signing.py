@@ -27,11 +27,16 @@ def sign(
     return hmac.new(secret.encode(), signed.encode(), hashlib.sha512).hexdigest()
 
 
-def handshake_headers(
-    key: str, secret: str, timestamp_ms: int, path: str, sub_account_id: str = ""
+def signed_headers(
+    key: str,
+    secret: str,
+    timestamp_ms: int,
+    method: str,
+    path_with_query: str,
+    sub_account_id: str = "",
 ) -> list[tuple[str, str]]:
-    """Return the headers of the HTTP upgrade. They are secrets: don't log them."""
-    signature = sign(secret, timestamp_ms, WEBSOCKET_VERB, path, "", sub_account_id)
+    """Return the headers of a request without a body. They are secrets: don't log them."""
+    signature = sign(secret, timestamp_ms, method, path_with_query, "", sub_account_id)
     headers = [
         ("X-VALR-API-KEY", key),
         ("X-VALR-SIGNATURE", signature),
@@ -41,6 +46,13 @@ def handshake_headers(
     if sub_account_id:
         headers.append(("X-VALR-SUB-ACCOUNT-ID", sub_account_id))
     return headers
+
+
+def handshake_headers(
+    key: str, secret: str, timestamp_ms: int, path: str, sub_account_id: str = ""
+) -> list[tuple[str, str]]:
+    """Return the headers of the HTTP upgrade. They are secrets: don't log them."""
+    return signed_headers(key, secret, timestamp_ms, WEBSOCKET_VERB, path, sub_account_id)
 
 
 def authenticate_frame(

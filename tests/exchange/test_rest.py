@@ -45,10 +45,10 @@ from recorder.exchange.rest_requests import (
     order_status_request,
     order_summary_request,
     server_time_request,
-    signed_headers,
     trade_history_request,
     transaction_history_request,
 )
+from recorder.exchange.signing import signed_headers
 
 EXAMPLES = Path(__file__).parents[1] / "rest_examples"
 with (EXAMPLES / "INDEX.tsv").open(encoding="utf-8", newline="") as index:

@@ -21,7 +21,8 @@ from attrs import define, field
 
 from recorder.exchange.histories import FETCHED_AS, HistoryPage, read_history
 from recorder.exchange.paging import HistoryList, first_cursor, following, read_cursor
-from recorder.exchange.rest_requests import RestRequest, signed_headers
+from recorder.exchange.rest_requests import RestRequest
+from recorder.exchange.signing import signed_headers
 from recorder.log.event import Draft, to_us
 from recorder.simulator.config import SimulatorConfig
 from recorder.simulator.engine import Exchange

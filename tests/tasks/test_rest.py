@@ -38,10 +38,10 @@ from recorder.exchange.rest_requests import (
     order_status_request,
     order_summary_request,
     server_time_request,
-    signed_headers,
     trade_history_request,
     transaction_history_request,
 )
+from recorder.exchange.signing import signed_headers
 from recorder.exchange.token_bucket import TokenBucket
 from recorder.simulator import Simulator, SimulatorConfig, serve
 from recorder.tasks import rest
