@@ -62,6 +62,7 @@ _ALLOWED: Mapping[str, tuple[float, float]] = {
     "delay_s": (0, 3600),
     "clock_ahead_s": (-1e9, 1e9),
     "rest_delay_s": (0, 3600),
+    "rest_behind_s": (0, 3600),
     "rest_rows_max": (1, 1000),
 }
 #: Faults that queue up, and what they may be.
@@ -89,6 +90,7 @@ class Faults:
     rest_status: int = 0  # of every REST answer; 0: the right one
     rest_is_html: bool = False
     rest_delay_s: float = 0.0  # every REST answer comes so much later
+    rest_behind_s: float = 0.0  # REST knows orders and their fills only so much later
     rest_rows_max: int = 0  # of a page of a history; 0: as many as are asked for
     without_ids: bool = (
         False  # fills and transactions are told without ids, as in VALR's old frames

@@ -17,8 +17,8 @@ from recorder.simulator.engine import Exchange
 from recorder.simulator.http import Answer, Asked
 from recorder.simulator.orders import Order
 from recorder.simulator.paging import BadQuery, Query
+from recorder.simulator.rest_faults import INVALID_ORDER
 
-INVALID_ORDER = Answer(400, {"code": -1, "message": "Invalid Order. "})
 NOT_FOUND = Answer(404, {"code": -1, "message": "Not found"})
 
 View = Callable[[Exchange, Query, list[str]], Any]

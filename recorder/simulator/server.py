@@ -20,7 +20,7 @@ from recorder.simulator.hub import Simulator
 from recorder.simulator.life import live_a_little
 from recorder.simulator.peer import GONE, Peer
 from recorder.simulator.rest import answer as answer_rest
-from recorder.simulator.rest_faults import spoiled
+from recorder.simulator.rest_faults import behind, spoiled
 from recorder.simulator.session import PATH, converse, credentials_refusal
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -101,7 +101,11 @@ async def answer_request(simulator: Simulator, asked: Asked) -> Answer | None:
     if faults.rest_status:
         return Answer(faults.rest_status, {"message": "simulated"})
     # Made now, and on its way for so long.
-    answer = answer_rest(simulator.exchange, asked, simulator.now())
+    now = simulator.now()
+    answer = answer_rest(simulator.exchange, asked, now)
+    if faults.rest_behind_s:
+        orders = simulator.exchange.trading.orders.all
+        answer = behind(answer, orders, now - timedelta(seconds=faults.rest_behind_s))
     await trio.sleep(faults.rest_delay_s)
     return spoiled(faults, asked, answer, simulator.dice)
 

@@ -56,6 +56,8 @@ WRONG_MAX = 10
 #: So much of what the recorders warned of is shown.
 WARNED_CHARS = 8_000
 DROP_SHARE = 0.1
+#: REST may hear of orders so much later, which is less than SETTLE_S.
+BEHIND_S = (0, 0.3, 0.7)
 
 COLUMNS = "outbox_id, client_msg_id, command, payload, status, customer_order_id, order_id"
 
@@ -182,6 +184,8 @@ class Drill:
             command, payload = some_command(dice, self.queued, open_ids[-20:])
             if dice.random() < FAULT_SHARE:
                 self.simulator.faults.change({"next_commands": [dice.choice(COMMAND_FAULTS)]})
+            if dice.random() < DROP_SHARE:
+                self.simulator.faults.change({"rest_behind_s": dice.choice(BEHIND_S)})
             if dice.random() < DROP_SHARE / 10:
                 await self.simulator.drop("reset")
             row = ("main", command, json.dumps(payload), f"order-{self.queued}")

@@ -15,6 +15,7 @@ from recorder.tasks.rest import RestAnswer, open_rest
 from tests.daemon.scene import LIMIT, Scene, connected, daemon, exchange, until, world
 
 SETTLE_S, EVERY_S = 0.3, 0.1
+MARKET = '{"pair":"BTCZAR","side":"BUY","quoteAmount":"1000"}'
 PATIENT: dict[str, Any] = {"settle_s": str(SETTLE_S), "lookup_every_s": str(EVERY_S)}
 
 
@@ -110,6 +111,20 @@ async def test_an_order_that_came_and_went_unseen_is_found_over_rest(database_ur
         assert_answers_kept(scene, outbox_id)
         order_id = scene.books.one("SELECT order_id FROM outbox")
         assert order_id in scene.simulator.exchange.trading.orders.all
+        assert_sent_once(scene)
+
+
+async def test_what_rest_does_not_know_yet_is_not_taken_for_absent(database_url: str) -> None:
+    # REST hears of orders late, but sooner than absence begins to count.
+    async with connected(database_url, settle_s="2", lookup_every_s="0.1") as scene:
+        scene.simulator.faults.change({"next_commands": ["accept_then_cut"], "rest_behind_s": 1})
+        outbox_id = scene.books.queue("PLACE_MARKET_ORDER", MARKET)
+        await scene.until_status(outbox_id, "accepted")
+
+        said = findings(scene, outbox_id)
+        assert said[-1] == "effect"
+        assert said.count("absent") > 3
+        assert "not_placed" not in scene.books.story(outbox_id)
         assert_sent_once(scene)
 
 

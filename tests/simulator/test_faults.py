@@ -229,6 +229,23 @@ async def test_each_rest_answer_takes_the_next_of_its_faults() -> None:
             here.simulator.faults.change({"next_rest": ["anything"]})
 
 
+async def test_rest_that_is_behind_knows_an_order_and_its_fills_later() -> None:
+    async with scene() as here, here.account() as client:
+        await client.say(PLACE)
+        await client.until("PLACE_LIMIT_WS_RESPONSE")
+        (early,) = (await here.get("/v1/orders/open")).json()
+        here.simulator.faults.change({"rest_behind_s": 3600})
+        by_id = f"/v1/orders/BTCZAR/orderid/{early['orderId']}"
+        states = f"/v1/orders/history/detail/orderid/{early['orderId']}"
+        assert (await here.get("/v1/orders/open")).json() == []
+        assert (await here.get(states)).json() == []
+        assert (await here.get(by_id)).status_code == 400
+        here.simulator.faults.change({"rest_behind_s": 0})
+        assert (await here.get("/v1/orders/open")).json() == [early]
+        assert (await here.get(states)).json()
+        assert (await here.get(by_id)).status_code == 200
+
+
 async def test_frames_of_the_old_shape_have_no_ids_and_the_histories_still_do() -> None:
     async with scene() as here, here.account() as client:
         here.simulator.faults.change({"without_ids": True})
