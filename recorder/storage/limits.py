@@ -18,7 +18,7 @@ from decimal import Decimal
 from typing import Any
 
 from attrs import frozen
-from sqlalchemy import Connection, and_, func, or_, select
+from sqlalchemy import Connection, and_, func, or_, select, union_all
 
 from recorder.exchange.commands import CANCEL_ORDER, MODIFY_ORDER, PLACE_MARKET_ORDER
 from recorder.outbox.limits import (
@@ -108,7 +108,12 @@ def last_price(connection: Connection, account: str, pair: str) -> Decimal | Non
 
 
 def count_open_orders(connection: Connection, account: str, pair: str) -> int:
-    """Return how many orders of a pair are open or may become so without our doing more."""
+    """Return how many orders of a pair are open or may become so without our doing more.
+
+    Commands are read before orders: on PostgreSQL an order may be folded between the two, and is
+    then found twice, which its names tell, where in the other order it would be found nowhere.
+    """
+    under_way = _under_way(connection, account, pair)
     live = [
         _Open(row.order_id, row.customer_order_id)
         for row in connection.execute(
@@ -122,7 +127,7 @@ def count_open_orders(connection: Connection, account: str, pair: str) -> int:
     names = {order.customer_order_id for order in live if order.customer_order_id}
     others = [
         order
-        for order in _under_way(connection, account, pair)
+        for order in under_way
         if order.order_id not in ids and order.customer_order_id not in names
     ]
     return len(live) + len(others)
@@ -204,14 +209,15 @@ def _may_be_of(connection: Connection, account: str, order_id: str, pair: str) -
     )
 
 
-def _under_way(connection: Connection, account: str, pair: str) -> Iterable[_Open]:
-    """Yield the orders of commands whose effect can't stand in ``orders`` yet."""
+def _under_way(connection: Connection, account: str, pair: str) -> list[_Open]:
+    """Return the orders of commands whose effect can't stand in ``orders`` yet.
+
+    One statement, so that no command's step and no fold comes in between.
+    """
     folded = select(projections.c.position).where(
         projections.c.account == account, projections.c.projection == "orders"
     )
-    position = connection.execute(folded).scalar_one_or_none() or 0
     last = select(func.max(outbox.c.outbox_id)).where(outbox.c.account == account)
-    first = (connection.execute(last).scalar_one() or 0) - LATEST_COMMANDS
     columns = (
         outbox.c.command,
         outbox.c.payload,
@@ -219,14 +225,18 @@ def _under_way(connection: Connection, account: str, pair: str) -> Iterable[_Ope
         outbox.c.customer_order_id,
     )
     accepted = and_(
-        outbox.c.outbox_id > first,
+        outbox.c.outbox_id > last.scalar_subquery() - LATEST_COMMANDS,
         outbox.c.status == Status.ACCEPTED,
-        outbox.c.resolved_position > position,
+        outbox.c.resolved_position > func.coalesce(folded.scalar_subquery(), 0),
     )
-    for state in (is_unresolved, accepted):
-        sent = select(*columns).where(outbox.c.account == account, state)
-        for row in connection.execute(sent):
-            yield from _orders_of(row, pair)
+    # Each by its own index, which one condition for both would not be.
+    sent = union_all(
+        *(
+            select(*columns).where(outbox.c.account == account, state)
+            for state in (is_unresolved, accepted)
+        )
+    )
+    return [order for row in connection.execute(sent) for order in _orders_of(row, pair)]
 
 
 def _orders_of(row: Any, pair: str) -> Iterable[_Open]:

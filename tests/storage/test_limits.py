@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import Connection, event, insert
 
 from recorder.errors import Refused
 from recorder.outbox.states import Status
@@ -291,6 +291,41 @@ def test_an_accepted_command_counts_until_its_order_is_folded(database: Database
     assert opened(database) == 1
     run_sql(database, "UPDATE projections SET position = 7")
     assert opened(database) == 0
+
+
+@pytest.mark.parametrize("nth", range(1, 5))
+def test_an_order_counts_once_whatever_is_folded_between_two_statements(
+    postgres: Database, nth: int
+) -> None:
+    # On PostgreSQL each statement of a transaction sees what was committed before it.
+    add(postgres, "projections", projection="orders", position=6, version=1, updated_at=NOW)
+    outbox_id = queue(postgres)
+    names = {"order_id": "o-9", "customer_order_id": "mine"}
+    move(postgres, outbox_id, *ACKNOWLEDGED, **names)
+
+    def fold() -> None:
+        order(postgres, customer_order_id="mine", order_id="o-9")
+        run_sql(postgres, "UPDATE projections SET position = 7")
+        step = partial(change_status, now=NOW, resolved_position=7)
+        in_unit(postgres.writer, step, "main", outbox_id, "acknowledged", "accepted")
+
+    def count(connection: Connection) -> int:
+        statements = 0
+
+        def between(*_: object) -> None:
+            nonlocal statements
+            statements += 1
+            if statements == nth:
+                fold()
+
+        event.listen(connection, "after_cursor_execute", between)
+        found = count_open_orders(connection, "main", "BTCZAR")
+        if statements < nth:
+            fold()
+        return found
+
+    assert in_unit(postgres.writer, count) == 1
+    assert opened(postgres) == 1
 
 
 def test_the_legs_of_a_batch_on_its_way_count_each(database: Database) -> None:
