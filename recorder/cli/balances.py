@@ -10,19 +10,13 @@ from sqlalchemy import Connection, select
 
 from recorder.cli.call import Call
 from recorder.cli.exits import OK
-from recorder.cli.flags import DATABASE, add_output, add_settings, position_or_moment
+from recorder.cli.flags import DATABASE, add_output, add_settings
 from recorder.cli.output import Column, count_of, quoted
+from recorder.cli.past import TRUE, Past, add_past, find_past, is_past, tell_doubts, tell_moment
 from recorder.cli.plain import short_time
 from recorder.cli.standing import Standing, as_of, doubts, read_standing
-from recorder.errors import ConfigurationError
 from recorder.storage.engine import in_unit
-from recorder.storage.moments import (
-    BLIND,
-    HEALED,
-    Moment,
-    balances_known_at,
-    find_moment,
-)
+from recorder.storage.moments import balances_known_at, balances_true_at
 from recorder.storage.schema import balances
 
 COLUMNS = (
@@ -40,19 +34,14 @@ _PARTS = ("available", "reserved", "total", "lend_reserved", "borrow_reserved", 
 def configure(parser: ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.add_argument("--all", action="store_true", help="also currencies of which all is zero")
-    parser.add_argument(
-        "--at",
-        type=position_or_moment,
-        metavar="WHEN",
-        help="as known then: a position, or a time with a zone, as 2026-01-31T12:00:00Z",
-    )
+    add_past(parser)
     add_settings(parser, DATABASE)
     add_output(parser)
 
 
 def run(call: Call) -> int:
     """Print the balances of each account, and what keeps them from being the present ones."""
-    if call.arguments.at is not None:
+    if is_past(call):
         return _run_at(call)
 
     def look(connection: Connection) -> list[tuple[Standing, list[Mapping[str, Any]]]]:
@@ -96,56 +85,37 @@ def _print(call: Call, standing: Standing, rows: list[Mapping[str, Any]]) -> Non
 
 
 def _run_at(call: Call) -> int:
-    """Print what was known at a moment; one of which nothing is known is exit code 2."""
+    """Print what was held at a moment; one of which nothing is known is exit code 2."""
 
-    def look(connection: Connection) -> list[tuple[str, Moment, list[Mapping[str, Any]]]]:
-        return [_known(call, connection, account) for account in call.accounts(connection)]
+    def look(connection: Connection) -> list[tuple[Past, list[Mapping[str, Any]]]]:
+        asked = [
+            find_past(call, connection, account, "balances")
+            for account in call.accounts(connection)
+        ]
+        return [(past, _read_at(connection, past)) for past in asked]
 
     with call.database() as database:
-        for account, moment, rows in in_unit(database.reader, look):
-            _print_at(call, account, moment, rows)
+        for past, rows in in_unit(database.reader, look):
+            _print_at(call, past, rows)
     return OK
 
 
-def _known(
-    call: Call, connection: Connection, account: str
-) -> tuple[str, Moment, list[Mapping[str, Any]]]:
-    now, standing = call.now(), read_standing(connection, account)
-    is_running = standing.is_running(now)
-    moment = find_moment(connection, account, call.arguments.at, now=now, is_running=is_running)
-    folded, _ = as_of(standing, "balances")
-    if folded < moment.position:
-        raise ConfigurationError(
-            f"the balances of account {quoted(account)} are folded up to position {folded} only,"
-            f" not yet up to {moment.position}: ask again when the recorder has caught up"
-        )
-    return account, moment, balances_known_at(connection, account, moment.position)
+def _read_at(connection: Connection, past: Past) -> list[Mapping[str, Any]]:
+    if past.reading == TRUE:
+        return balances_true_at(connection, past.account, past.moment.at)
+    return balances_known_at(connection, past.account, past.moment.position)
 
 
-def _print_at(call: Call, account: str, moment: Moment, rows: list[Mapping[str, Any]]) -> None:
-    output = call.output
+def _print_at(call: Call, past: Past, rows: list[Mapping[str, Any]]) -> None:
     held = rows if call.arguments.all else [row for row in rows if not is_zero(row)]
-    if not output.as_json:
-        when = f"position {moment.position:,}, received {short_time(moment.received_at)} UTC"
-        output.line(f"account {quoted(account)} as known at {when}")
-    extra = {
-        "as_of_position": moment.position,
-        "as_of": moment.received_at,
-        "live": False,
-        "observed": moment.observed,
-    }
-    output.rows(
+    tell_moment(call, past)
+    call.output.rows(
         COLUMNS,
-        [{**row, **extra} for row in held],
-        empty=f"no balances of account {quoted(account)} then:"
+        [{**row, **past.columns} for row in held],
+        empty=f"no balances of account {quoted(past.account)} then:"
         + (" all it held was zero (--all shows it)" if rows else " none had been stated yet"),
     )
-    if moment.observed == BLIND:
-        output.warn(
-            "that moment lies in a gap: these are the last known values, the true may differ"
-        )
-    if moment.observed == HEALED:
-        output.warn("that moment lies in a gap that was healed since: this is what was known then")
+    tell_doubts(call, past, is_backfilled=False)
 
 
 def is_zero(row: Mapping[str, Any]) -> bool:

@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 from attrs import frozen
-from sqlalchemy import ColumnElement, Connection, Function, and_, case, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Function, and_, case, func, select
 
 from recorder.projections.books import (
     Basis,
@@ -30,6 +30,7 @@ from recorder.storage.columns import Amount
 from recorder.storage.schema import balance_history, balances, events, fold_failures, gaps
 from recorder.storage.schema import projections as checkpoints
 from recorder.storage.schema.views import balance_movements as movements
+from recorder.storage.statements import last_true, up_to
 
 #: What the exchange tells of one change comes within moments. So much on both sides of an end is
 #: looked at to tell what was in flight there: by the exchange's time, or in events.
@@ -38,8 +39,6 @@ FLIGHT_EVENTS = 200
 FLIGHT_STEPS_MAX = 200
 #: Folded from the log apart from each other: books are read up to where both are.
 SOURCES = ("balances", "ledger")
-
-_UNDATED = or_(balance_history.c.basis == "absent", balance_history.c.updated_at.is_(None))
 
 
 @frozen
@@ -224,30 +223,11 @@ def _last_told(connection: Connection, account: str, currency: str, position: in
 def _last_true(
     connection: Connection, account: str, currency: str, moment: datetime, as_of: int
 ) -> Stated | None:
-    """Return the statement of the latest time up to a moment; of equal times the later told.
-
-    A statement has the exchange's time, one that is inferred or has none the time we heard of it.
-    """
-    history = balance_history.c
-    mine = and_(
-        history.account == account, history.currency == currency, up_to(history.position, as_of)
-    )
-    found = []
-    for at, condition in (
-        (history.updated_at, history.basis != "absent"),
-        (history.received_at, _UNDATED),
-    ):
-        wanted = (
-            select(history.total, history.basis, history.position, at.label("at"))
-            .where(mine, condition, at <= moment)
-            .order_by(at.desc(), history.position.desc())
-            .limit(1)
-        )
-        found += list(connection.execute(wanted))
-    if not found:
+    """Return the statement of the latest time up to a moment; see `last_true`."""
+    row = last_true(connection, account, currency, moment, as_of)
+    if row is None:
         return None
-    row = max(found, key=lambda each: (each.at, each.position))
-    return Stated(row.total, Basis(row.basis), row.position, row.at)
+    return Stated(row["total"], Basis(row["basis"]), row["position"], row["at"])
 
 
 # Movements
@@ -309,14 +289,6 @@ def exact_sum(connection: Connection, amount: ColumnElement[Any]) -> Function[An
     """Return the SQL sum of amounts that is exact on this database; null of none."""
     name = "exact_sum" if connection.dialect.name == "sqlite" else "sum"
     return Function(name, amount, type_=Amount())
-
-
-def up_to(position: ColumnElement[int], as_of: int) -> ColumnElement[bool]:
-    """Return the condition that leaves out what isn't folded everywhere yet.
-
-    It holds for nearly every row, so no index may be chosen for it: one of a sum is none.
-    """
-    return position + 0 <= as_of
 
 
 def _count_if(condition: ColumnElement[bool]) -> ColumnElement[int]:

@@ -24,9 +24,10 @@ from sqlalchemy import (
 )
 
 from recorder.exchange.sums import EXACT
-from recorder.storage.books import Period, exact_sum, up_to
+from recorder.storage.books import Period, exact_sum
 from recorder.storage.schema import trades
 from recorder.storage.schema.views import balance_movements as movements
+from recorder.storage.statements import up_to
 
 #: Both frames are sent for these. Simple orders, takeovers and conversions may have no trades.
 CHECKED = ("LIMIT_BUY", "LIMIT_SELL", "MARKET_BUY", "MARKET_SELL")

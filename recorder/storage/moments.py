@@ -1,7 +1,9 @@
-"""Finds what was known at a moment of the past: by position, or by a time that names one.
+"""Finds a moment of the past, by position or by time, and what was held then.
 
-Nothing here walks the log: a time becomes a position by halving between two positions, and each
-currency's row is one seek in the key of `balance_history`.
+There are two readings: what was known then, which asks for a position, and what was true then as
+far as is known by now, which asks for a time. Nothing here walks the log: a time becomes a position
+by halving between two positions, and each currency's row is one seek, or two, in an index of
+`balance_history`.
 """
 
 from __future__ import annotations
@@ -11,9 +13,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from attrs import frozen
-from sqlalchemy import Connection, TextualSelect, literal, or_, select, text
+from sqlalchemy import Connection, TextualSelect, bindparam, literal, or_, select, text
 
 from recorder.errors import ConfigurationError
+from recorder.storage.columns import UtcTime
 from recorder.storage.gaps import read_blinds, read_known, tail
 from recorder.storage.read import head
 from recorder.storage.schema import balance_history, events, gaps
@@ -29,6 +32,7 @@ class Moment:
 
     ``asked_at`` is the time that was asked for, None where a position was. ``observed`` says
     whether the exchange was heard then: `OBSERVED`, `BLIND`, or `HEALED` by back-fill since.
+    Position 0 is a time before the log's first event, which counts as blind.
     """
 
     position: int
@@ -36,13 +40,25 @@ class Moment:
     asked_at: datetime | None
     observed: str
 
+    @property
+    def at(self) -> datetime:
+        """The time that was asked for, or at which the position came in."""
+        return self.received_at if self.asked_at is None else self.asked_at
+
 
 def find_moment(
-    connection: Connection, account: str, at: int | datetime, *, now: datetime, is_running: bool
+    connection: Connection,
+    account: str,
+    at: int | datetime,
+    *,
+    now: datetime,
+    is_running: bool,
+    may_precede: bool = False,
 ) -> Moment:
     """Return the moment that a position or an aware UTC time names.
 
-    Raises ConfigurationError for what is before the log's first event, behind its head, or not yet.
+    Raises ConfigurationError for what is behind the log's head, or not yet, and for a time before
+    its first event unless that ``may_precede``: of such a time something may be known by now.
     """
     last = head(connection, account).position
     if isinstance(at, int):
@@ -57,6 +73,8 @@ def find_moment(
             "that time is still to come: name one that has been, or leave --at out"
         )
     position = position_at(connection, account, at)
+    if position is None and may_precede and last:
+        return Moment(0, at, at, BLIND)
     if position is None:
         raise ConfigurationError(
             f"nothing was known of account {account!r} at {at.isoformat()}:"
@@ -100,11 +118,49 @@ def balances_known_at(
     return [dict(row) for row in connection.execute(_known(account, position)).mappings()]
 
 
+def balances_true_at(
+    connection: Connection, account: str, moment: datetime
+) -> list[Mapping[str, Any]]:
+    """Return of each currency the statement of the latest time up to a moment, by currency.
+
+    A statement counts at the exchange's time, one that has none or is inferred when it came in; of
+    equal times it is the one told later. All that is folded by now is asked, however late it came.
+    A currency without a statement of such a time has no row.
+    """
+    query = text(BALANCES_TRUE).bindparams(bindparam("at", type_=UtcTime))
+    found = connection.execute(
+        query.columns(*balance_history.c), {"account": account, "at": moment}
+    )
+    return [dict(row) for row in found.mappings()]
+
+
+def _statements(at: str, condition: str) -> str:
+    return (
+        f"SELECT * FROM (SELECT e.position, e.{at} AS at FROM balance_history AS e"
+        " WHERE e.account = b.account AND e.currency = b.currency"
+        f" AND {condition} AND e.{at} <= :at"
+        f" ORDER BY e.{at} DESC, e.position DESC LIMIT 1) AS {at}"
+    )
+
+
+_HISTORY = ", ".join(f"h.{column.name}" for column in balance_history.c)
+_DATED = "e.basis <> 'absent' AND e.updated_at IS NOT NULL"
+_UNDATED = "(e.basis = 'absent' OR e.updated_at IS NULL)"
+#: Each currency is a seek in `balance_history_updated_at` and one in `balance_history_undated`.
+BALANCES_TRUE = (
+    f"SELECT {_HISTORY} FROM balances AS b CROSS JOIN balance_history AS h"
+    " WHERE b.account = :account AND h.account = b.account AND h.currency = b.currency"
+    " AND h.position = (SELECT s.position FROM ("
+    f"{_statements('updated_at', _DATED)} UNION ALL {_statements('received_at', _UNDATED)}"
+    ") AS s ORDER BY s.at DESC, s.position DESC LIMIT 1)"
+    " ORDER BY h.currency"
+)
+
+
 def _known(account: str, position: int) -> TextualSelect:
-    names = ", ".join(f"h.{column.name}" for column in balance_history.c)
     # CROSS JOIN keeps SQLite at this order: the other one walks the whole history.
     query = text(
-        f"SELECT {names} FROM balances AS b CROSS JOIN balance_history AS h"
+        f"SELECT {_HISTORY} FROM balances AS b CROSS JOIN balance_history AS h"
         " WHERE b.account = :account AND h.account = b.account AND h.currency = b.currency"
         " AND h.position = (SELECT max(e.position) FROM balance_history AS e"
         " WHERE e.account = b.account AND e.currency = b.currency AND e.position <= :at)"

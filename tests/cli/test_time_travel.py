@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+from attrs import evolve
 
 from recorder.storage.engine import Database
 from tests.cli.scene import ask, balance, fold, record_scene
@@ -26,6 +29,37 @@ def test_balances_at_a_position_are_those_known_then(database: Database, databas
     assert {row["live"] for row in before.rows} == {False}
     assert {row["observed"] for row in before.rows} == {"observed"}
     assert after.rows[0]["available"] == "7"
+
+
+def test_balances_as_true_at_a_time_have_what_was_told_later(
+    database: Database, database_url: str
+) -> None:
+    record_scene(database)
+    told = balance("BTC", "7")
+    said = json.loads(told.payload)
+    said["data"]["updatedAt"] = "2026-01-01T00:00:00Z"
+    write(database, evolve(told, payload=json.dumps(said), connection_id="c-2"))
+    fold(database)
+
+    answer = ask(database_url, "balances", "--as", "true", "--at", "2026-01-02T00:00:00Z")
+    shown = ask(database_url, "balances", "--table", "--as", "true", "--at", "8")
+
+    assert [(row["currency"], row["available"]) for row in answer.rows] == [("BTC", "7")]
+    assert {row["as_of"] for row in answer.rows} == {"2026-01-02T00:00:00.000000Z"}
+    assert {row["as_of_position"] for row in answer.rows} == {9}
+    assert {(row["reading"], row["observed"]) for row in answer.rows} == {("true", "blind")}
+    assert "before the log's first event" in answer.err
+    assert "known up to position 9" in shown.out
+    assert "0.00002887" in shown.out
+
+
+def test_a_reading_without_a_moment_is_refused(database: Database, database_url: str) -> None:
+    record_scene(database)
+
+    answer = ask(database_url, "balances", "--as", "true")
+
+    assert answer.code == 2
+    assert "--as goes with --at" in answer.err
 
 
 def test_balances_at_a_time_name_the_position(database: Database, database_url: str) -> None:

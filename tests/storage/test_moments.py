@@ -9,14 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 from sqlalchemy import Connection, event, insert, text
 
 from recorder.errors import ConfigurationError
-from recorder.log.event import Draft, from_us
+from recorder.log.event import Draft, Note, from_us, noted
 from recorder.projections.balances import Balances
 from recorder.storage.engine import Database, in_unit
-from recorder.storage.moments import balances_known_at, find_moment, position_at
-from recorder.storage.schema import balances, gaps
+from recorder.storage.moments import (
+    balances_known_at,
+    balances_true_at,
+    find_moment,
+    position_at,
+)
+from recorder.storage.schema import balance_history, balances, gaps
 from recorder.storage.tables import Memory, project
 from tests.storage.drafts import NOW_US, frame, run_sql, write
 
@@ -70,6 +76,68 @@ def test_what_was_known_at_each_position_is_the_fold_of_the_log_up_to_it(
         known = in_unit(database.reader, balances_known_at, "main", each.position)
         assert [{name: row[name] for name in KEPT} for row in known] == stood
     assert folded[0] != folded[-1]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_was_true_at_a_time_is_the_statement_of_the_latest_time_up_to_it(
+    database: Database, seed: int
+) -> None:
+    """Told late, told again, without a time, inferred: the oracle looks at every statement."""
+    dice = random.Random(seed)
+    drafts = story(dice, 40)
+    for step in range(0, 40, 7):
+        undated = json.loads(drafts[step].payload)
+        del undated["data"]["updatedAt"]
+        drafts[step] = evolve(drafts[step], payload=json.dumps(undated))
+    facts = {"complete": True, "balances": True, "open_orders": True}
+    when = NOW_US + 40_000
+    drafts += [
+        noted("main", when, Note.SNAPSHOT_COMPLETE, facts, connection_id="c-1"),
+        *story(dice, 10),
+    ]
+    write(database, *drafts)
+    fold(database, len(drafts))
+    told = run_sql(database, "SELECT count(*) FROM balance_history WHERE updated_at IS NULL")
+    assert told != [(0,)]
+
+    for step in (-1, 0, 1, 7, 13, 20, 39, 40, 60):
+        moment = from_us(NOW_US + step * 1000)
+        found = in_unit(database.reader, balances_true_at, "main", moment)
+        assert found == in_unit(database.reader, latest_statements, moment)
+    assert found
+
+
+def latest_statements(connection: Connection, moment: datetime) -> list[dict[str, Any]]:
+    """Return what `balances_true_at` should, by reading the whole history."""
+    latest: dict[str, tuple[datetime, int, dict[str, Any]]] = {}
+    for row in connection.execute(balance_history.select()).mappings():
+        has_time = row["basis"] == "stated" and row["updated_at"] is not None
+        at = row["updated_at"] if has_time else row["received_at"]
+        standing = latest.get(row["currency"])
+        if at <= moment and (standing is None or (at, row["position"]) > standing[:2]):
+            latest[row["currency"]] = (at, row["position"], dict(row))
+    return [latest[currency][2] for currency in sorted(latest)]
+
+
+def test_of_a_time_before_the_log_something_may_be_true_and_nothing_is_known(
+    database: Database,
+) -> None:
+    said = {"currency": {"shortName": "BTC"}, "total": "2", "updatedAt": "2026-01-01T00:00:00Z"}
+    payload = json.dumps({"type": "BALANCE_UPDATE", "data": said})
+    write(database, frame(payload, kind="BALANCE_UPDATE"))
+    fold(database, 1)
+    before = datetime(2026, 2, 1, tzinfo=UTC)
+    options: dict[str, Any] = {"now": from_us(NOW_US), "is_running": False}
+
+    moment = in_unit(
+        database.reader,
+        lambda connection: find_moment(connection, "main", before, may_precede=True, **options),
+    )
+
+    assert (moment.position, moment.at, moment.observed) == (0, before, "blind")
+    (row,) = in_unit(database.reader, balances_true_at, "main", before)
+    assert row["total"] == 2
+    assert in_unit(database.reader, balances_known_at, "main", 0) == []
 
 
 def test_a_time_is_the_last_position_that_had_come_in(database: Database) -> None:
@@ -180,6 +248,7 @@ def test_no_reading_scans_the_log_or_a_history(sqlite: Database) -> None:
 
     in_unit(sqlite.reader, position_at, "main", from_us(NOW_US + 5_500))
     in_unit(sqlite.reader, balances_known_at, "main", 7)
+    in_unit(sqlite.reader, balances_true_at, "main", from_us(NOW_US + 5_500))
 
     def plan(connection: Connection) -> list[str]:
         return [
@@ -191,6 +260,8 @@ def test_no_reading_scans_the_log_or_a_history(sqlite: Database) -> None:
     steps = in_unit(sqlite.writer, plan)
     assert len(seen) >= 4
     assert any("SEARCH h " in step and "currency=? AND position=?" in step for step in steps)
+    for index in ("balance_history_updated_at", "balance_history_undated"):
+        assert any(f"USING INDEX {index}" in step.replace("COVERING ", "") for step in steps)
     walked = ("events", "h", "e")
     assert [step for step in steps if any(f"SCAN {name}" in step for name in walked)] == []
 
