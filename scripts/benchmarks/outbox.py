@@ -126,7 +126,7 @@ def outbox_rows(name: str, url: str, asked: argparse.Namespace) -> list[Row]:
     drained = []
     for rate in (0, asked.rate):
         with taker(rate) as (arrivals, port), recorder(url, port):
-            drained.append(drain_rate(url, arrivals, asked.queued))
+            drained.append(drain_rate(url, arrivals, asked.queued, f"many-{rate}"))
     how = f"{asked.rate}/s coming in"
     rows = [
         ("COMMIT to bytes", how, spread(waits)),
@@ -171,9 +171,12 @@ def processor_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
-def drain_rate(url: str, arrivals: Stamps, queued: int) -> str:
-    """Queue so many in one transaction; return how many a second went out and were marked so."""
-    committed = call("caller.py", url, str(queued), "0", "many")
+def drain_rate(url: str, arrivals: Stamps, queued: int, prefix: str) -> str:
+    """Queue so many in one transaction; return how many a second went out and were marked so.
+
+    ``prefix`` begins the name of each, with ``many-`` and what no other row has.
+    """
+    committed = call("caller.py", url, str(queued), "0", prefix)
     return rate_from(min(committed.values()), arrivals, queued, lambda: waiting(url) == 0)
 
 
