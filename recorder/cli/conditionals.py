@@ -12,11 +12,12 @@ from recorder.cli.call import Call
 from recorder.cli.exits import OK, WRONG
 from recorder.cli.flags import DATABASE, add_output, add_settings
 from recorder.cli.output import Column, count_of, quoted
+from recorder.cli.past import add_past, is_past
+from recorder.cli.past_futures import PROJECTION, run_at
 from recorder.cli.standing import Standing, doubts, read_standing
 from recorder.storage.engine import in_unit
+from recorder.storage.past_futures import CONDITIONALS
 from recorder.storage.schema import conditional_order_history, conditional_orders
-
-PROJECTION = "futures"
 
 _TERMS = (
     Column("pair"),
@@ -53,12 +54,15 @@ def configure(parser: ArgumentParser) -> None:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--all", action="store_true", help="also those that no longer wait")
     which.add_argument("--history", metavar="ORDER_ID", help="every change of one order")
+    add_past(parser)
     add_settings(parser, DATABASE)
     add_output(parser)
 
 
 def run(call: Call) -> int:
     """Print the conditional orders of each account, and what is doubtful about them."""
+    if is_past(call):
+        return run_at(call, CONDITIONALS, COLUMNS, "no waiting conditional order is known of then")
     asked = call.arguments
 
     def look(connection: Connection) -> list[tuple[Standing, Rows]]:

@@ -13,8 +13,20 @@ from recorder.cli.call import Call
 from recorder.cli.exits import OK, WRONG
 from recorder.cli.flags import DATABASE, add_output, add_settings, whole
 from recorder.cli.output import Column, quoted
+from recorder.cli.past import (
+    TRUE,
+    Past,
+    add_past,
+    find_past,
+    is_past,
+    tell_doubts,
+    tell_moment,
+)
+from recorder.cli.plain import shown
 from recorder.cli.standing import doubts, read_standing
+from recorder.errors import ConfigurationError
 from recorder.storage.engine import in_unit
+from recorder.storage.past_orders import foreign_among, orders_known_at, orders_true_at
 from recorder.storage.schema import open_orders, order_history, orders
 
 #: Ended orders that are shown beside the live ones.
@@ -24,6 +36,13 @@ TABLE_ROWS = 1_000
 #: Rows fetched at a time.
 PAGE_ROWS = 500
 
+
+def _mark(value: Any) -> str:
+    return "foreign" if value is True else "" if value is False else shown(value)
+
+
+#: Whether somebody else placed it; a program gets true or false.
+FOREIGN = Column("foreign", "whose", spare=True, show=_mark)
 ORDERS = (
     Column("order_id"),
     Column("state"),
@@ -36,6 +55,7 @@ ORDERS = (
     Column("average_price", "average", right=True, spare=True),
     Column("reason", spare=True),
     Column("customer_order_id", spare=True),
+    FOREIGN,
     Column("updated_at", "updated (UTC)", spare=True),
 )
 OPEN = (
@@ -47,6 +67,20 @@ OPEN = (
     Column("remaining_quantity", "remaining", right=True),
     Column("status", spare=True),
     Column("customer_order_id", spare=True),
+    FOREIGN,
+    Column("updated_at", "updated (UTC)", spare=True),
+)
+PAST = (
+    Column("order_id"),
+    Column("state"),
+    Column("side"),
+    Column("pair", spare=True),
+    Column("price", right=True),
+    Column("original_quantity", "quantity", right=True, spare=True),
+    Column("remaining_quantity", "remaining", right=True),
+    Column("certain", show=lambda value: "yes" if value else "no"),
+    Column("customer_order_id", spare=True),
+    FOREIGN,
     Column("updated_at", "updated (UTC)", spare=True),
 )
 HISTORY = (
@@ -73,12 +107,15 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--limit", type=whole(1), metavar="N", help="at most N rows (of --all: the newest)"
     )
+    add_past(parser)
     add_settings(parser, DATABASE)
     add_output(parser)
 
 
 def run(call: Call) -> int:
     """Print the orders asked for. An order that nobody has heard of is exit code 2."""
+    if is_past(call):
+        return _run_at(call)
 
     def look(connection: Connection) -> bool:
         return any([_print(call, connection, account) for account in call.accounts(connection)])
@@ -88,12 +125,56 @@ def run(call: Call) -> int:
     return WRONG if call.arguments.history is not None and not found else OK
 
 
+def _run_at(call: Call) -> int:
+    """Print what was open at a moment; one of which nothing is known is exit code 2."""
+    asked = call.arguments
+    if asked.all or asked.open or asked.history is not None:
+        raise ConfigurationError(
+            "--at shows the orders that were open then: leave --all, --open and --history out"
+        )
+
+    def look(connection: Connection) -> list[tuple[Past, list[Mapping[str, Any]]]]:
+        accounts = call.accounts(connection)
+        found = [find_past(call, connection, account, "orders") for account in accounts]
+        return [(past, _read_at(connection, past)) for past in found]
+
+    with call.database() as database:
+        for past, rows in in_unit(database.reader, look):
+            _print_at(call, past, rows)
+    return OK
+
+
+def _read_at(connection: Connection, past: Past) -> list[Mapping[str, Any]]:
+    if past.reading == TRUE:
+        rows = orders_true_at(connection, past.account, past.moment.at)
+    else:
+        rows = orders_known_at(connection, past.account, past.moment.position)
+    foreign = foreign_among(connection, past.account, [row["order_id"] for row in rows])
+    return [{**row, "foreign": row["order_id"] in foreign} for row in rows]
+
+
+def _print_at(call: Call, past: Past, rows: list[Mapping[str, Any]]) -> None:
+    output = call.output
+    limit = call.arguments.limit or (None if output.as_json else TABLE_ROWS)
+    tell_moment(call, past)
+    empty = f"no open order of account {quoted(past.account)} is known of then"
+    output.rows(PAST, [{**row, **past.columns} for row in rows[:limit]], empty=empty)
+    if limit is not None and len(rows) > limit:
+        output.remark(f"{limit:,} of {len(rows):,} rows shown; --limit N shows more, --json all")
+    if any(not row["certain"] for row in rows):
+        output.warn(
+            "of rows that are not certain nobody told the state then, or how they ended:"
+            " they may have ended before"
+        )
+    tell_doubts(call, past, is_backfilled=False)
+
+
 def _print(call: Call, connection: Connection, account: str) -> bool:
     """Print the rows of one account and what is doubtful about them; return whether any stand."""
     output, asked = call.output, call.arguments
     question = _question(call, account)
     limit = asked.limit or (None if output.as_json else TABLE_ROWS)
-    rows = _Rows(connection, question.statements, limit)
+    rows = _Rows(connection, account, question.statements, limit, marks=FOREIGN in question.columns)
     if not output.as_json:
         output.line(f"account {quoted(account)}")
     output.rows(question.columns, rows, empty=question.empty)
@@ -163,11 +244,16 @@ def _live(account: str) -> Select[*tuple[Any, ...]]:
 
 @define
 class _Rows:
-    """The rows of all statements, ``limit`` at the most, a page of them in memory at a time."""
+    """The rows of all statements, ``limit`` at the most, a page of them in memory at a time.
+
+    Where it ``marks`` them, each has ``foreign``: whether somebody else placed that order.
+    """
 
     connection: Connection
+    account: str
     statements: tuple[Select[*tuple[Any, ...]], ...]
     limit: int | None
+    marks: bool
     count: int = 0
 
     def __iter__(self) -> Iterator[Mapping[str, Any]]:
@@ -175,6 +261,13 @@ class _Rows:
         for statement in self.statements:
             left = None if self.limit is None else self.limit - self.count
             with streaming.execute(statement.limit(left)) as rows:
-                for row in rows.mappings():
-                    self.count += 1
-                    yield dict(row)
+                for page in rows.mappings().partitions(PAGE_ROWS):
+                    self.count += len(page)
+                    yield from self._marked([dict(row) for row in page])
+
+    def _marked(self, page: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        if not self.marks:
+            return page
+        ids = [row["order_id"] for row in page]
+        foreign = foreign_among(self.connection, self.account, ids)
+        return [{**row, "foreign": row["order_id"] in foreign} for row in page]

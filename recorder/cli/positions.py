@@ -12,12 +12,13 @@ from recorder.cli.call import Call
 from recorder.cli.exits import OK, WRONG
 from recorder.cli.flags import DATABASE, add_output, add_settings
 from recorder.cli.output import Column, quoted
+from recorder.cli.past import add_past, is_past
+from recorder.cli.past_futures import PROJECTION, run_at
 from recorder.cli.plain import short_time
 from recorder.cli.standing import Standing, as_of, doubts, read_standing
 from recorder.storage.engine import in_unit
+from recorder.storage.past_futures import POSITIONS
 from recorder.storage.schema import position_history, positions
-
-PROJECTION = "futures"
 
 COLUMNS = (
     Column("position_id"),
@@ -55,12 +56,15 @@ def configure(parser: ArgumentParser) -> None:
     which.add_argument(
         "--history", metavar="POSITION_ID", help="every value of one position, and each close"
     )
+    add_past(parser)
     add_settings(parser, DATABASE)
     add_output(parser)
 
 
 def run(call: Call) -> int:
     """Print the positions of each account, and what keeps them from being the present ones."""
+    if is_past(call):
+        return run_at(call, POSITIONS, COLUMNS, "no open position is known of then")
     asked = call.arguments
 
     def look(connection: Connection) -> list[tuple[Standing, Rows]]:

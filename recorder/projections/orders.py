@@ -45,6 +45,7 @@ from recorder.exchange.rest import RestOrder
 from recorder.log.event import Event
 from recorder.projections.fold import Add, Change, Key, Put, Row, Rows, Table
 from recorder.projections.joining import BACKFILL, STREAM
+from recorder.projections.lives import order_life
 from recorder.projections.order_statements import (
     Execution,
     Statement,
@@ -98,6 +99,7 @@ _OURS = (
     "fee_currency",
     "reason",
 )
+_LIFE = ("began_at", "ended_at", "time_node", "ended_position", "position_node")
 #: A change of one of these is a transition.
 _TELLING = ("state", "status", "price", "stop_price", "original_quantity", "remaining_quantity")
 
@@ -106,7 +108,7 @@ class Orders:
     """The fold of everything that speaks of orders."""
 
     name = "orders"
-    version = 1
+    version = 2
     types = frozenset(
         {
             "PLACE_LIMIT_WS_RESPONSE",
@@ -203,7 +205,11 @@ def _fetched(rows: Rows, event: Event, statement: Statement) -> Sequence[Change]
     _settle_quantities(row)
     if row == old:
         return ()
-    return (Put("orders", (statement.order_id,), {**row, "last_position": event.position}),)
+    row["last_position"] = event.position
+    put = Put("orders", (statement.order_id,), row)
+    if all(row[name] == old[name] for name in _TELLING):
+        return (put,)
+    return (put, _transition(row, event, statement, applied=True))
 
 
 def _is_stale(old: Row, statement: Statement) -> bool:
@@ -240,6 +246,7 @@ def _state(old: Row | None, event: Event, statement: Statement) -> Sequence[Chan
     row["live"] = is_live(row["state"])
     if statement.listed is not None or not row["live"]:
         row["listed"] = bool(statement.listed and row["live"])
+    row |= order_life(row, statement.updated_at, event.position, event.received_at)
     is_same_line = is_fetched(event) or (old or {}).get("connection_id") == event.connection_id
     if old is not None and row == old and is_same_line:
         return ()
@@ -393,6 +400,7 @@ def _blank(order_id: str, event: Event) -> dict[str, Any]:
         "first_position": event.position,
         "last_position": event.position,
         "source": BACKFILL if is_fetched(event) else STREAM,
+        **dict.fromkeys(_LIFE),
     }
 
 

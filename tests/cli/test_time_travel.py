@@ -8,7 +8,8 @@ import pytest
 from attrs import evolve
 
 from recorder.storage.engine import Database
-from tests.cli.scene import ask, balance, fold, record_scene
+from tests.cli.scene import OPEN_ORDER_ID, ask, balance, fold, received, record_scene
+from tests.cli.test_futures import record_futures
 from tests.storage.drafts import write
 
 
@@ -116,3 +117,55 @@ def test_balances_that_are_not_folded_so_far_are_refused(
 
     assert answer.code == 2
     assert f"folded up to position {head} only" in answer.err
+
+
+def test_orders_at_a_moment_are_those_that_were_open_then(
+    database: Database, database_url: str
+) -> None:
+    head = len(record_scene(database))
+    gone = received("OPEN_ORDERS_UPDATE", {"data": []})
+    write(database, gone)
+    fold(database)
+
+    before = ask(database_url, "orders", "--at", str(head))
+    after = ask(database_url, "orders", "--at", str(head + 1))
+    true = ask(database_url, "orders", "--as", "true", "--at", "2026-06-01T00:00:00Z")
+    shown = ask(database_url, "orders", "--table", "--at", str(head))
+
+    assert [(row["order_id"], row["state"]) for row in before.rows] == [(OPEN_ORDER_ID, "open")]
+    (row,) = before.rows
+    assert (row["foreign"], row["certain"], row["as_of_position"]) == (True, True, head)
+    assert row["remaining_quantity"] == "0.0001"
+    assert after.rows == []
+    # It was told of then for the last time: when it ended since, nobody knows.
+    assert [(row["order_id"], row["certain"]) for row in true.rows] == [(OPEN_ORDER_ID, False)]
+    assert "may have ended before" in true.err
+    assert f"as known at position {head}" in shown.out
+
+
+@pytest.mark.parametrize("command", ["orders", "positions", "conditionals"])
+@pytest.mark.parametrize("more", [("--all",), ("--history", "x")])
+def test_a_moment_and_another_question_at_once_are_refused(
+    database: Database, database_url: str, command: str, more: tuple[str, ...]
+) -> None:
+    record_scene(database)
+
+    answer = ask(database_url, command, "--at", "8", *more)
+
+    assert answer.code == 2
+    assert "out" in answer.err
+
+
+def test_positions_and_conditionals_at_a_moment(database: Database, database_url: str) -> None:
+    record_futures(database)
+
+    held = ask(database_url, "positions", "--at", "4")
+    closed = ask(database_url, "positions", "--at", "7")
+    waiting = ask(database_url, "conditionals", "--at", "9")
+    true = ask(database_url, "positions", "--as", "true", "--at", "9")
+
+    assert [(row["position_id"], row["quantity"]) for row in held.rows] == [("p-1", "1")]
+    assert [row["position_id"] for row in closed.rows] == ["p-2"]
+    assert [row["order_id"] for row in waiting.rows] == ["k-1", "k-2"]
+    assert {row["reading"] for row in true.rows} == {"true"}
+    assert "as known at position 7" in ask(database_url, "positions", "--table", "--at", "7").out

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import random
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 from attrs import evolve
-from sqlalchemy import Connection, event, insert, text
+from sqlalchemy import Connection, event, insert
 
 from recorder.errors import ConfigurationError
 from recorder.log.event import Draft, Note, from_us, noted
@@ -264,18 +263,3 @@ def test_no_reading_scans_the_log_or_a_history(sqlite: Database) -> None:
         assert any(f"USING INDEX {index}" in step.replace("COVERING ", "") for step in steps)
     walked = ("events", "h", "e")
     assert [step for step in steps if any(f"SCAN {name}" in step for name in walked)] == []
-
-
-def test_the_documented_query_says_the_same(database: Database) -> None:
-    page = Path("docs/time-travel.md").read_text(encoding="utf-8")
-    query = page.split("```sql\n")[1].split("```")[0]
-    write(database, *story(random.Random(3), 40))
-    fold(database, 40)
-
-    def run(connection: Connection) -> list[tuple[Any, ...]]:
-        found = connection.execute(text(query), {"account": "main", "at": 21})
-        return [(row.currency, row.position) for row in found]
-
-    known = in_unit(database.reader, balances_known_at, "main", 21)
-    assert known
-    assert in_unit(database.reader, run) == [(row["currency"], row["position"]) for row in known]

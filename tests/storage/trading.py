@@ -90,6 +90,13 @@ class Account:
             self.exchange.trading.place(Placing(pair, side, quantity, price, time_in_force="GTC"))
         return self.exchange.account.take()
 
+    def rest(self) -> list[Frame]:
+        """Place an order that nothing reaches."""
+        quantity, price = Decimal("0.001"), Decimal(500_000)
+        placing = Placing("BTCZAR", "buy", quantity, price, time_in_force="GTC")
+        self.exchange.trading.place(placing)
+        return self.exchange.account.take()
+
     def _fill(self) -> list[Frame]:
         own = self.exchange.open_orders()
         if not own:

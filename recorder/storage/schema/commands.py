@@ -77,6 +77,14 @@ Index(
     postgresql_where=text("requeue_of IS NOT NULL"),
     sqlite_where=text("requeue_of IS NOT NULL"),
 )
+# Whose legs bear names of their own, which their orders are known by.
+Index(
+    "outbox_batches",
+    outbox.c.account,
+    outbox.c.outbox_id,
+    postgresql_where=text("command = 'PLACE_BATCH_ORDERS'"),
+    sqlite_where=text("command = 'PLACE_BATCH_ORDERS'"),
+)
 Index("outbox_order_id", outbox.c.account, outbox.c.order_id)
 Index("outbox_customer_order_id", outbox.c.account, outbox.c.customer_order_id)
 Index("outbox_modify_request_id", outbox.c.account, outbox.c.modify_request_id)

@@ -140,8 +140,19 @@ orders = table(
     Column("first_position", Long, nullable=False),
     Column("last_position", Long, nullable=False),
     _source(),
+    # By the exchange's time, as known by now: when it began, and when it ended if it did.
+    Column("began_at", UtcTime),
+    Column("ended_at", UtcTime),
+    # The event behind which it was no longer live; null while it is.
+    Column("ended_position", Long),
+    # By which its life is found, in positions and in seconds: see projections.lives. Null where it
+    # ended with the event, or in the moment, in which it began.
+    Column("position_node", Long),
+    Column("time_node", Long),
     key=("order_id",),
 )
+Index("orders_position_node", orders.c.account, orders.c.position_node, orders.c.ended_position)
+Index("orders_time_node", orders.c.account, orders.c.time_node, orders.c.ended_at)
 Index(
     "orders_live",
     orders.c.account,

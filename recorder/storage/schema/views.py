@@ -7,6 +7,8 @@ from sqlalchemy import Integer, Text, column, table
 from recorder.storage.columns import Amount, UtcTime
 from recorder.storage.schema.base import Long
 
+#: The orders that no command of ours placed, as far as it is read here; docs/reconcile.md.
+foreign_orders = table("foreign_orders", column("account", Text), column("order_id", Text))
 #: What changed each balance, one signed amount a row; docs/books.md has the columns.
 balance_movements = table(
     "balance_movements",
