@@ -89,6 +89,7 @@ class Faults:
     clock_ahead_s: float = 0.0
     rest_status: int = 0  # of every REST answer; 0: the right one
     rest_is_html: bool = False
+    no_futures: bool = False  # the key may not ask for positions and conditional orders
     rest_delay_s: float = 0.0  # every REST answer comes so much later
     rest_behind_s: float = 0.0  # REST knows orders and their fills only so much later
     rest_rows_max: int = 0  # of a page of a history; 0: as many as are asked for

@@ -24,6 +24,8 @@ from recorder.simulator.rest_faults import behind, spoiled
 from recorder.simulator.session import PATH, converse, credentials_refusal
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+FUTURES = ("/v1/positions/", "/v1/orders/conditionals")
+NOT_ALLOWED = Answer(403, {"code": -19213, "message": "Futures are not enabled"})
 TOO_MANY = Answer(429, {"message": "Too Many Requests"}, headers=(("x-valr-ratelimited", "true"),))
 
 
@@ -100,6 +102,8 @@ async def answer_request(simulator: Simulator, asked: Asked) -> Answer | None:
         return Answer(faults.rest_status or 400, b"<html>Bad Request</html>", "text/html")
     if faults.rest_status:
         return Answer(faults.rest_status, {"message": "simulated"})
+    if faults.no_futures and asked.path.startswith(FUTURES):
+        return NOT_ALLOWED
     # Made now, and on its way for so long.
     now = simulator.now()
     answer = answer_rest(simulator.exchange, asked, now)

@@ -12,15 +12,19 @@ from sqlalchemy import Connection, and_, exists, func, insert, or_, select, upda
 
 from recorder.projections.backfills import COMPLETE, INCOMPLETE, RUNNING
 from recorder.projections.joining import ALONE, UNDECIDED
+from recorder.projections.order_states import END_UNKNOWN
+from recorder.projections.positions import UNCONFIRMED
 from recorder.storage.schema import (
     backfill_lists,
     backfill_runs,
     backfills,
+    conditional_orders,
     events,
     fold_failures,
     gaps,
     ledger,
     orders,
+    positions,
     projections,
     trades,
 )
@@ -28,6 +32,8 @@ from recorder.storage.schema import (
 ASKED = "asked"
 #: What folds fetched pages, and what folds the notes about them.
 FOLDS = ("backfills", "ledger", "orders", "trades", "transfers")
+#: What folds positions and conditional orders.
+FUTURES_FOLD = ("futures",)
 
 
 @frozen
@@ -138,6 +144,31 @@ def last_answers(connection: Connection, account: str, run_id: int) -> list[int]
     return sorted(int(each) + 1 for each in connection.execute(asked).scalars())
 
 
+def has_futures(connection: Connection, account: str) -> bool:
+    """Tell whether anything was ever told of a position or a conditional order."""
+    asked = [
+        exists().where(table.c.account == account) for table in (positions, conditional_orders)
+    ]
+    return bool(connection.execute(select(or_(*asked))).scalar_one())
+
+
+def is_unconfirmed(connection: Connection, account: str) -> bool:
+    """Tell whether a list left out a position or a conditional order that counts as open."""
+    asked = [
+        exists().where(table.c.account == account, table.c.is_open, table.c.basis == UNCONFIRMED)
+        for table in (positions, conditional_orders)
+    ]
+    return bool(connection.execute(select(or_(*asked))).scalar_one())
+
+
+def ended_conditionals(connection: Connection, account: str) -> list[str]:
+    """Return the pairs of conditional orders of whose end nobody has told."""
+    of = conditional_orders.c
+    unknown = or_(of.is_open, of.state == END_UNKNOWN)
+    asked = select(of.pair).where(of.account == account, unknown, of.pair.is_not(None)).distinct()
+    return sorted(str(pair) for pair in connection.execute(asked).scalars())
+
+
 def next_asked(connection: Connection, account: str) -> Period | None:
     """Return a period that a person asked for and that nobody has begun, the oldest first."""
     of = backfills.c
@@ -234,7 +265,7 @@ def doubts_of(
     found = []
     failed = select(func.count()).where(
         fold_failures.c.account == account,
-        fold_failures.c.projection.in_(FOLDS),
+        fold_failures.c.projection.in_([*FOLDS, *FUTURES_FOLD]),
         events.c.account == account,
         events.c.position == fold_failures.c.position,
         events.c.position.between(run_id, until),

@@ -39,9 +39,13 @@ from recorder.log.event import Draft, Note, Origin, from_us, noted, storable_pay
 from recorder.projections.backfills import COMPLETE, RUNNING
 from recorder.storage.backfill import (
     FOLDS,
+    FUTURES_FOLD,
     Period,
     doubts_of,
+    ended_conditionals,
     fold_position,
+    has_futures,
+    is_unconfirmed,
     last_answers,
     lists_of,
     mark_begun,
@@ -52,6 +56,7 @@ from recorder.storage.backfill import (
     unfinished,
     unverified_within,
 )
+from recorder.tasks.futures_lists import FuturesLists
 from recorder.tasks.inbox import Inbox, Submission
 from recorder.tasks.rest import Asks, OpenClient, RestAnswer, RestUnavailable
 from recorder.tasks.units import P, T, Unit, UnitRunner
@@ -84,7 +89,7 @@ _NOTES = ("backfills",)
 NOT_COVERED = (
     "states that an order passed through in the gap: its history tells the latest only",
     "equal deposits of one transaction on two pages",
-    "positions and conditional orders",
+    "positions and conditional orders that came and went in the gap",
 )
 
 
@@ -154,6 +159,7 @@ class Backfiller:
                 continue
             cursor = read_cursor(next_) if next_ else self._first(name, period)
             last = max(last, await self._read(client, run_id, cursor))
+        last = max(last, await self._read_futures(client, run_id))
         last = await self._read_totals(client, period, run_id, last)
         await self._finish(period, run_id, last)
 
@@ -168,6 +174,22 @@ class Backfiller:
                 break
             last = await self._read(client, run_id, self._first(HistoryList.ORDERS, period))
         return last
+
+    async def _read_futures(self, client: Asks, run_id: int) -> int:
+        """Read what is held and waits of futures; return the position of the last event."""
+
+        async def pairs() -> Sequence[str]:
+            return await self._look(ended_conditionals, self.account)
+
+        async def is_left_out(last: int) -> bool:
+            with trio.move_on_after(FOLD_WAIT_S):
+                await self._until_folded(last, FUTURES_FOLD)
+            return await self._look(is_unconfirmed, self.account)
+
+        async def write(facts: Mapping[str, object], answer: RestAnswer | None, kind: str) -> int:
+            return await self._write({"run": run_id, **facts}, answer, kind)
+
+        return await FuturesLists(client, write, pairs, is_left_out).read()
 
     async def _begin(self, period: Period) -> int:
         facts = {
@@ -237,9 +259,7 @@ class Backfiller:
         }
         if came.page.unread:
             facts["reason"] = came.page.unread[0]
-        kind = FETCHED_AS[came.answer.request.kind].value
-        drafts = [self._note(Note.BACKFILL_PAGE, facts), self._draft(came.answer, kind)]
-        return (await self._submit(drafts))[-1]
+        return await self._write(facts, came.answer, FETCHED_AS[came.answer.request.kind].value)
 
     async def _keep_trouble(
         self, run_id: int, cursor: Cursor, came: _Came, *, is_over: bool
@@ -249,10 +269,16 @@ class Backfiller:
         if came.answer is None and not is_over:
             return run_id
         facts = self._facts(run_id, cursor, came) | {"page": False, "given_up": is_over}
+        # No list that a fold could read: its type is empty.
+        return await self._write(facts, came.answer, "")
+
+    async def _write(
+        self, facts: Mapping[str, object], answer: RestAnswer | None, kind: str
+    ) -> int:
+        """Make durable what was asked, and the answer behind it; return the last position."""
         drafts = [self._note(Note.BACKFILL_PAGE, facts)]
-        if came.answer is not None:
-            # No list that a fold could read: its type is empty.
-            drafts.append(self._draft(came.answer, ""))
+        if answer is not None:
+            drafts.append(self._draft(answer, kind))
         return (await self._submit(drafts))[-1]
 
     async def _finish(self, period: Period, run_id: int, last: int) -> None:
@@ -296,7 +322,7 @@ class Backfiller:
             "until": period.until.isoformat(),
             "last_answer": last,
             "reasons": list(reasons),
-            "not_covered": list(NOT_COVERED),
+            "not_covered": [*NOT_COVERED, *await self._unasked(run_id)],
         }
         kind = Note.GAP_UNVERIFIABLE if reasons else Note.GAP_HEALED
         return [self._note(kind, {"gap_id": gap_id, **verdict}) for gap_id in judged]
@@ -312,7 +338,19 @@ class Backfiller:
             state, _, reason = lists.get(name, (RUNNING, None, "it was not read"))
             if state != COMPLETE or reason:
                 reasons.append(f"{name.value}: {reason or 'not read to its end'}")
+        if await self._look(has_futures, self.account):
+            reasons += await self._unasked(run_id)
         return reasons + doubts
+
+    async def _unasked(self, run_id: int) -> list[str]:
+        """Return which lists of futures did not come, and why."""
+        lists = await self._look(lists_of, self.account, run_id)
+        names = {each.value for each in HistoryList}
+        return [
+            f"{name}: {reason or 'not read'}"
+            for name, (state, _, reason) in sorted(lists.items())
+            if name not in names and state != COMPLETE
+        ]
 
     async def _until_folded(self, position: int, folds: Sequence[str] = FOLDS) -> None:
         """Return when these folds stand at ``position``."""
