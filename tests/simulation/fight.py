@@ -127,7 +127,7 @@ class Fight:
             able = [p for p in self.processes if p.is_running and not p.storage.is_away]
             ruling = owners(able)
             ours = ([p.holder for p in able], [p.holder for p in ruling])
-            if ours != state or any(p.storage.slow_s > 0.1 or p.storage.uncertain for p in able):
+            if ours != state or any(p.storage.is_slow or p.storage.uncertain for p in able):
                 state, alone_since = ours, now
             elif not ruling and able:
                 assert now - alone_since < TAKEOVER_S, "nobody took the account over"
@@ -275,6 +275,7 @@ class Fight:
     def _assert_rows(self) -> None:
         received = self.simulator.exchange.received
         orders = self.simulator.exchange.trading.orders.all.values()
+        open_orders = {order.customer_order_id for order in orders if order.is_live}
         placed = {order.customer_order_id for order in orders}
         for message, status, command, payload in self.books.ask(
             "SELECT client_msg_id, status, command, payload FROM outbox"
@@ -289,8 +290,11 @@ class Fight:
                 assert status in FINAL | {"in_doubt"}, self._story(message)
             if status in ("expired", "refused", "withdrawn"):
                 assert message not in received, f"{message} is {status} and was received"
+            elif status == "rejected" and command == "CANCEL_ORDER" and message not in received:
+                # Nobody has refused it: it has not taken effect, and can't any more.
+                assert name not in open_orders, self._story(message)
             elif status in ("accepted", "rejected"):
-                assert received[message] == 1, f"{message} is {status} and was never received"
+                assert received[message] == 1, self._story(message)
             elif status == "not_placed" and command == "PLACE_LIMIT_ORDER":
                 assert name not in placed, f"{message} is not_placed, and its order stands"
 

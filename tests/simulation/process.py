@@ -38,6 +38,8 @@ from recorder.world import Runners, World
 BEGIN_US = 1_767_225_600_000_000
 #: Quartz is not worse than this, nor is what a virtual machine makes of it.
 DRIFT_MAX = 0.002
+#: A way to the database on which a unit may wait for longer, in seconds, is slow.
+SLOW_S = 0.1
 
 
 @define(eq=False)
@@ -71,10 +73,24 @@ class Storage:
     renewal_takes_s: float = 0.0
     #: The part of commits whose outcome nobody learns.
     uncertain: float = 0.0
+    #: What was on its way while it was slow comes no later than this.
+    waits_until: float = 0.0
 
     @property
     def is_away(self) -> bool:
         return trio.current_time() < self.away_until
+
+    @property
+    def is_slow(self) -> bool:
+        """Tell whether something may be on its way for longer than usual."""
+        return self.slow_s > SLOW_S or trio.current_time() < self.waits_until
+
+    def delay_s(self, dice: random.Random) -> float:
+        """Return how long a unit waits now."""
+        delay_s = dice.random() ** 4 * self.slow_s
+        if delay_s > SLOW_S:
+            self.waits_until = max(self.waits_until, trio.current_time() + delay_s)
+        return delay_s
 
 
 @define(eq=False)
@@ -124,7 +140,7 @@ class ProcessRunner:
 
     async def _wait(self) -> None:
         if self.is_slow:
-            await trio.sleep(self.process.dice.random() ** 4 * self.process.storage.slow_s)
+            await trio.sleep(self.process.storage.delay_s(self.process.dice))
         while not self.process.is_dead and self.process.is_frozen:
             await trio.sleep_until(self.process.frozen_until)
 

@@ -19,7 +19,9 @@ from recorder.log.event import Draft
 from recorder.storage.backfill import (
     Period,
     doubts_of,
+    ended_conditionals,
     fold_position,
+    is_unconfirmed,
     last_answers,
     lists_of,
     uncounted,
@@ -32,6 +34,8 @@ from recorder.tasks.rest import RestAnswer, RestUnavailable
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 NOW_US = 1_772_366_400_000_000
+#: What every back-fill asks for besides; here the account holds none.
+FUTURES = ("/v1/positions/", "/v1/orders/conditionals")
 DONE = {name.value: ("complete", None, None) for name in HistoryList}
 
 
@@ -63,10 +67,13 @@ class Bench:
         told = {"trades": ("incomplete", None, "given up")} if is_over else {}
         found: dict[Any, Any] = {lists_of: DONE | told, doubts_of: [], uncounted: 0}
         found |= {fold_position: 10**9, unverified_within: [], last_answers: [3]}
+        found |= {ended_conditionals: [], is_unconfirmed: False}
         return found.get(unit)
 
     async def get(self, request: RestRequest) -> RestAnswer:
         """Be the exchange."""
+        if request.path_with_query.startswith(FUTURES):
+            return answered(200, b"[]")(request)
         self.asked_at.append(trio.current_time())
         return self.answer(request)
 
@@ -78,8 +85,14 @@ class Bench:
         return range(len(self.written) - len(submission.drafts) + 2, len(self.written) + 2)
 
     def facts(self, kind: str = "BACKFILL_PAGE") -> list[Any]:
-        """Return what the notes of a kind say."""
-        return [json.loads(each.payload)["data"] for each in self.written if each.type == kind]
+        """Return what the notes of a kind say of the trades."""
+        notes = [json.loads(each.payload)["data"] for each in self.written if each.type == kind]
+        return [each for each in notes if each.get("list", "trades") == "trades"]
+
+    def fetched(self) -> list[tuple[str, str]]:
+        """Return type and text of what was fetched of the trades."""
+        fetched = [each for each in self.written if each.origin == "fetched"]
+        return [(each.type, each.payload) for each in fetched if each.type in ("", "REST_TRADES")]
 
 
 class Log(Inbox):
@@ -146,8 +159,10 @@ async def test_what_is_refused_is_given_up_at_once_and_kept(autojump_clock: Mock
     assert len(bench.asked_at) == 1
     (told,) = bench.facts()
     assert (told["given_up"], told["status"], told["page"]) == (True, 401, False)
-    assert [draft.type for draft in bench.written] == ["BACKFILL_PAGE", "", "BACKFILL_FINISHED"]
-    assert bench.written[1].origin == "fetched"
+    note, refusal = bench.written[:2]
+    assert (note.type, refusal.type, refusal.origin) == ("BACKFILL_PAGE", "", "fetched")
+    assert [text for _, text in bench.fetched()] == [refusal.payload]
+    assert bench.written[-1].type == "BACKFILL_FINISHED"
 
 
 async def test_a_page_is_kept_byte_for_byte_behind_the_note_about_it(
@@ -157,8 +172,7 @@ async def test_a_page_is_kept_byte_for_byte_behind_the_note_about_it(
     answers = iter([answered(500, b"oops"), answered(200, rows), answered(200, b"[]")])
     bench = Bench(lambda request: next(answers)(request))
     await run_to_the_end(bench)
-    kinds = [(draft.type, draft.payload) for draft in bench.written if draft.origin == "fetched"]
-    assert kinds == [("", "oops"), ("REST_TRADES", rows.decode()), ("REST_TRADES", "[]")]
+    assert bench.fetched() == [("", "oops"), ("REST_TRADES", rows.decode()), ("REST_TRADES", "[]")]
     trouble, first, last = bench.facts()
     assert (trouble["page"], trouble["given_up"], trouble["reason"]) == (
         False,
