@@ -49,6 +49,9 @@ SETTLE_S, LOOKUP_EVERY_S = "1", "0.3"
 KILLS_A_ROUND = 25
 #: So long nothing may have moved, and so long may that take.
 QUIET_S, QUIET_S_MAX = 4.0, 120.0
+#: A command that is in doubt after so many lines about look-ups will stay so: three count, and each
+#: may take two lines.
+LOOKS_ENOUGH = 12
 CALL_EVERY_S = 0.06
 FAULT_SHARE = 0.15
 #: So many stories of wrong rows are told.
@@ -60,6 +63,21 @@ DROP_SHARE = 0.1
 BEHIND_S = (0, 0.3, 0.7)
 
 COLUMNS = "outbox_id, client_msg_id, command, payload, status, customer_order_id, order_id"
+
+LOOKS_OF_DOUBTS = """
+    SELECT outbox_id, (SELECT count(*) FROM outbox_lookups AS looks
+        WHERE looks.outbox_id = outbox.outbox_id)
+    FROM outbox WHERE status = 'in_doubt'
+"""
+#: What is not settled, and what was found of it last.
+OPEN_ENDED = """
+    SELECT command, status, finding, count(*) FROM outbox
+    LEFT JOIN (SELECT outbox_id AS of_id, max(seq) AS newest FROM outbox_lookups GROUP BY outbox_id)
+        AS looks ON looks.of_id = outbox.outbox_id
+    LEFT JOIN outbox_lookups ON outbox_lookups.outbox_id = looks.of_id AND seq = looks.newest
+    WHERE status IN ('in_doubt', 'acknowledged') GROUP BY command, status, finding
+    ORDER BY command, status, finding
+"""
 
 
 @define(eq=False)
@@ -97,6 +115,10 @@ class Books:
         found = self.ask(f"SELECT {COLUMNS} FROM outbox ORDER BY outbox_id")
         return [dict(zip(names, row, strict=True)) for row in found]
 
+    def looks(self) -> dict[int, int]:
+        """Return how many lines about look-ups each command in doubt has."""
+        return dict(self.ask(LOOKS_OF_DOUBTS))
+
     def story(self, outbox_id: int) -> list[tuple[Any, ...]]:
         """Return the steps of one row."""
         query = (
@@ -104,6 +126,11 @@ class Books:
             " WHERE outbox_id = ? ORDER BY seq"
         )
         return self.ask(query, outbox_id)
+
+    def last_finding(self, row: dict[str, Any]) -> str | None:
+        """Return what the last look-up found of a command."""
+        query = "SELECT finding FROM outbox_lookups WHERE outbox_id = ? ORDER BY seq DESC LIMIT 1"
+        return next((str(found) for (found,) in self.ask(query, row["outbox_id"])), None)
 
     def head(self) -> tuple[int, bytes]:
         """Return where the log ends now."""
@@ -208,7 +235,12 @@ class Drill:
         query = "SELECT status, count(*) FROM outbox GROUP BY status ORDER BY status"
         began = changed = time.monotonic()
         before: list[tuple[Any, ...]] = []
-        while time.monotonic() < changed + QUIET_S or dict(before).keys() & {"queued", "sending"}:
+        looks = self.books.looks()
+        while (
+            time.monotonic() < changed + QUIET_S
+            or dict(before).keys() & {"queued", "sending"}
+            or any(seq < looks.get(of, 0) + LOOKS_ENOUGH for of, seq in self.books.looks().items())
+        ):
             await trio.sleep(0.1)
             now = await trio.to_thread.run_sync(self.books.ask, query)
             if now != before:
@@ -224,6 +256,8 @@ class Drill:
         for row in self.books.rows():
             story = self.books.story(row["outbox_id"])
             said = list(untruths(row, self.truth))
+            if row["status"] == "in_doubt" and self.books.last_finding(row) != "unclear":
+                said.append("is still in doubt, and what was found of it would settle it")
             said += [
                 f"went from {one} to {other}"
                 for one, other, *_ in story
@@ -306,6 +340,8 @@ def show(done: Drill, seed: int) -> None:
     print(f"  {done.late:6}  killed where they were: the step did not come")
     for status, count in sorted(Counter(row["status"] for row in done.books.rows()).items()):
         print(f"  {count:6}  commands {status}")
+    for command, status, finding, count in done.books.ask(OPEN_ENDED):
+        print(f"  {count:6}  {status}: {command}, looked up last: {finding or 'not yet'}")
     arrived = done.simulator.exchange.received
     print(f"  {len(arrived):6}  commands arrived, none more than {max(arrived.values())} times")
     print(f"  {done.books.head()[0]:6}  events, verified")

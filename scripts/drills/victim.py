@@ -20,6 +20,7 @@ from typing import Any
 from trio_websocket import WebSocketConnection
 
 import recorder.cli
+from recorder import parts
 from recorder.cli import main
 from recorder.storage import settle
 from recorder.tasks import commander, connection, inbox, log_writer
@@ -155,6 +156,8 @@ def live(step: str, nth: int, seconds: float) -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(quiet, 1)
     os.dup2(quiet, 2)
+    # This exchange counts no questions, and hundreds of doubts are to be settled in seconds.
+    parts.REST_AT_ONCE, parts.REST_PER_S = 200, 200.0
     arm(step, nth, seconds)
     sys.argv = ["recorder", "run"]
     os._exit(main())
