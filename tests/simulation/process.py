@@ -288,6 +288,10 @@ class Process:
                 async with trio.open_nursery() as nursery:
                     await nursery.start(self._daemon)
                     self.is_owner = self.error is None
+        except* RecorderError:
+            # What is killed while it ends of something else has nobody to tell.
+            if not self.is_dead:
+                raise
         finally:
             self.ended.set()
 
