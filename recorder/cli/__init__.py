@@ -34,6 +34,7 @@ COMMANDS = {
     "events": "show the log, or follow it",
     "gaps": "say what part of a period was observed, and list what may have been missed",
     "books": "explain the change of each balance over a period by its movements",
+    "statement": "make the report of a period: tables in files, and a page to read and sign",
     "enqueue": "queue a command in the outbox",
     "outbox": "show queued commands, or the story of one",
     "backfill": "fetch a period from the exchange's histories",

@@ -7,8 +7,10 @@ things can: checkpoints, which lie outside the database, and tables that stand f
 from __future__ import annotations
 
 from argparse import ArgumentParser
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import TextIO
 
 from attrs import field, frozen
 from sqlalchemy import Connection, func, select
@@ -20,6 +22,7 @@ from recorder.cli.output import Output, count_of, quoted
 from recorder.cli.progress import shown_progress
 from recorder.cli.standing import known_accounts
 from recorder.cli.verify_export import NO_CHECKPOINT, verify_export
+from recorder.config import Settings
 from recorder.errors import RecorderError
 from recorder.log.checkpoint import Finding
 from recorder.log.comparison import Comparison
@@ -35,7 +38,7 @@ from recorder.storage.read import head
 from recorder.storage.schema import projections
 from recorder.storage.verify import Damage, Verified, verify_account
 
-SETTINGS = ("checkpoint_file", "checkpoint_key_file", "checkpoint_public_file")
+CHECKPOINT_SETTINGS = ("checkpoint_file", "checkpoint_key_file", "checkpoint_public_file")
 #: What ``--checkpoints`` says to compare with none.
 NONE = "none"
 
@@ -55,12 +58,12 @@ def configure(parser: ArgumentParser) -> None:
         metavar="DIR",
         help="prove the log in this folder, which `recorder export` made, and ask no database",
     )
-    add_settings(parser, (*DATABASE, *SETTINGS))
+    add_settings(parser, (*DATABASE, *CHECKPOINT_SETTINGS))
     add_output(parser)
 
 
 @frozen
-class _Known:
+class Known:
     """What to compare with: checkpoints, or the reason why with none, and whether that is wrong."""
 
     checkpoints: KnownCheckpoints = field(factory=KnownCheckpoints)
@@ -75,7 +78,7 @@ def run(call: Call) -> int:
         if call.arguments.export is not None:
             return verify_export(call)
         # Before the log is read: a running recorder makes new ones.
-        known = _known(call)
+        known = known_checkpoints(call.settings(), call.arguments.checkpoints or ())
         codes += [_print_bad(call.output, bad) for bad in known.checkpoints.bad.values()]
         if known.is_wrong:
             call.output.warn(known.why_not)
@@ -90,29 +93,30 @@ def run(call: Call) -> int:
     return DAMAGED if DAMAGED in codes else max(codes)
 
 
-def _known(call: Call) -> _Known:
-    """Read what there is to compare with. Raises ConfigurationError for what can't be read."""
-    settings = call.settings()
-    named: list[str] = call.arguments.checkpoints or []
+def known_checkpoints(settings: Settings, named: Sequence[str] = ()) -> Known:
+    """Read what there is to compare with: the files that are named, else those of the settings.
+
+    Raises ConfigurationError for what can't be read.
+    """
     if NONE in named:
-        return _Known(why_not="not compared with checkpoints, as was asked for")
+        return Known(why_not="not compared with checkpoints, as was asked for")
     files = [Path(each) for each in named]
     if not files and settings.checkpoint_file:
         files = rotated_files(Path(settings.checkpoint_file))
         if not files:
-            return _Known(
+            return Known(
                 why_not=f"there is no checkpoint file {settings.checkpoint_file}, so nothing was"
                 " compared with it: `recorder checkpoint` writes one now; --checkpoints none"
                 " leaves it out",
                 is_wrong=True,
             )
     if not files:
-        return _Known(why_not=NO_CHECKPOINT)
+        return Known(why_not=NO_CHECKPOINT)
     trusted = trusted_keys(settings.checkpoint_public_file, settings.checkpoint_key_file)
-    return _Known(read_checkpoints(files, trusted))
+    return Known(read_checkpoints(files, trusted))
 
 
-def _asked(call: Call, database: Database, there: list[str], known: _Known) -> list[str]:
+def _asked(call: Call, database: Database, there: list[str], known: Known) -> list[str]:
     """Return the accounts to verify, also one of which only a checkpoint knows."""
     if call.named_account() is None and (found := {*there, *known.checkpoints.comparisons}):
         return sorted(found)
@@ -120,26 +124,34 @@ def _asked(call: Call, database: Database, there: list[str], known: _Known) -> l
 
 
 def _verify(
-    output: Output, database: Database, account: str, there: list[str], known: _Known
+    output: Output, database: Database, account: str, there: list[str], known: Known
 ) -> int:
     comparison = known.checkpoints.comparisons.get(account)
     if account not in there and comparison is None:
         output.warn(f"there is nothing to verify: the database knows no account {quoted(account)}")
         return WRONG
+    found = walk_log(output.err, database, account, comparison)
+    if isinstance(found, Damage):
+        return _print_damage(output, account, found)
+    return _print_sound(output, account, found, comparison, known)
+
+
+def walk_log(
+    err: TextIO, database: Database, account: str, comparison: Comparison | None
+) -> Verified | Damage:
+    """Read the account's whole log, and hold it against checkpoints and tables."""
     # Before the log: while it is read, a running recorder moves on.
     farthest = in_unit(database.reader, _farthest_checkpoint, account)
     total = in_unit(database.reader, _last_position, account)
-    with shown_progress(output.err, f"verifying {account}", total) as on_progress:
+    with shown_progress(err, f"verifying {account}", total) as on_progress:
         walk = partial(
             verify_account, account=account, on_progress=on_progress, comparison=comparison
         )
         found = in_unit(database.reader, walk)
     if isinstance(found, Verified) and found.events < farthest:
         what = f"missing: tables were folded up to position {farthest}"
-        found = Damage(found.events + 1, what, Finding.CUT_TAIL)
-    if isinstance(found, Damage):
-        return _print_damage(output, account, found)
-    return _print_sound(output, account, found, comparison, known)
+        return Damage(found.events + 1, what, Finding.CUT_TAIL)
+    return found
 
 
 def _print_damage(output: Output, account: str, found: Damage) -> int:
@@ -177,7 +189,7 @@ def _print_bad(output: Output, bad: BadLine) -> int:
 
 
 def _print_sound(
-    output: Output, account: str, found: Verified, comparison: Comparison | None, known: _Known
+    output: Output, account: str, found: Verified, comparison: Comparison | None, known: Known
 ) -> int:
     digest, checkpoints = found.head.digest.hex(), known.checkpoints
     not_compared = known.why_not
@@ -203,7 +215,7 @@ def _print_sound(
     return WRONG if not_compared and not known.why_not else OK
 
 
-def _agreement(comparison: Comparison | None, known: _Known) -> str:
+def _agreement(comparison: Comparison | None, known: Known) -> str:
     assert comparison is not None
     agreeing = count_of(comparison.agreeing, "checkpoint agrees", "checkpoints agree")
     said = f"{agreeing}, the last at position {comparison.agreed}"

@@ -238,7 +238,7 @@ def _lines(
 ) -> dict[str | None, list[Line]]:
     found: dict[str | None, list[Line]] = {}
     m = movements.c
-    for inside in _inside(period):
+    for within in inside(period):
         is_late = m.received_at > period.end if not period.is_by_position else m.position < 0
         is_assumed = and_(m.leg == "fee", m.fee_basis == "assumed")
         wanted = (
@@ -252,7 +252,7 @@ def _lines(
                 _count_if(is_late),
                 exact_sum(connection, case((is_assumed, m.amount))),
             )
-            .where(m.account == account, up_to(m.position, period.as_of), *inside)
+            .where(m.account == account, up_to(m.position, period.as_of), *within)
             .group_by(m.currency, m.kind)
         )
         if currency is not None:
@@ -273,7 +273,7 @@ def _lines(
     return found
 
 
-def _inside(period: Period) -> list[tuple[ColumnElement[bool], ...]]:
+def inside(period: Period) -> list[tuple[ColumnElement[bool], ...]]:
     """Return what tells a period's movements: one set of conditions for each index."""
     m, begin, end = movements.c, period.begin, period.end
     if period.is_by_position:

@@ -1,0 +1,132 @@
+"""``recorder statement``: a period's report, as tables in files and one page to read and sign."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from recorder.cli.call import Call
+from recorder.cli.exits import DAMAGED, OK
+from recorder.cli.flags import DATABASE, add_settings, moment
+from recorder.cli.gaps import BLIND_SPOTS
+from recorder.cli.output import count_of, quoted
+from recorder.cli.standing import known_accounts, read_standing
+from recorder.cli.verify import CHECKPOINT_SETTINGS, known_checkpoints, walk_log
+from recorder.errors import ConfigurationError
+from recorder.export.formats import Format
+from recorder.export.statement import FORMATS, PAGE, Asked, write_statement
+from recorder.statement.report import Proof
+from recorder.storage.engine import Database, in_unit
+from recorder.storage.verify import Damage
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Add this command's arguments."""
+    parser.add_argument("target", metavar="DIR", help="a folder that does not exist yet")
+    zone = "a time with a zone, as 2026-01-31T00:00:00Z"
+    parser.add_argument(
+        "--from",
+        dest="from_at",
+        type=moment,
+        required=True,
+        metavar="TIME",
+        help=f"behind this time ({zone})",
+    )
+    parser.add_argument(
+        "--to",
+        dest="until_at",
+        type=moment,
+        required=True,
+        metavar="TIME",
+        help="up to and including this time",
+    )
+    parser.add_argument(
+        "--format",
+        dest="file_format",
+        choices=tuple(map(str, FORMATS)),
+        default=str(Format.CSV),
+        help="of the tables: csv or parquet [default: csv]",
+    )
+    parser.add_argument(
+        "--no-verify",
+        action="store_true",
+        help="don't read the whole log again to prove it; the statement says so, as a doubt",
+    )
+    add_settings(parser, (*DATABASE, *CHECKPOINT_SETTINGS))
+    parser.add_argument_group("output").add_argument(
+        "--json",
+        action="store_const",
+        const="json",
+        dest="form",
+        help="say as JSON what was written [default where the output is no terminal]",
+    )
+
+
+def run(call: Call) -> int:
+    """Write the statement: exit code 0 if it is sound, 1 if it has doubts, 2 if none was made."""
+    target = Path(call.arguments.target)
+    with call.database() as database:
+        asked = _asked(call, database)
+        prove = None if call.arguments.no_verify else _prover(call, database, asked.account)
+        report, doubts = write_statement(partial(in_unit, database.reader), asked, target, prove)
+    page = target / PAGE
+    facts = {
+        "statement": str(page),
+        "account": report.account,
+        "as_of_position": report.as_of,
+        "sound": not doubts,
+        "doubts": doubts,
+        "rows": report.rows,
+    }
+    many = count_of(len(doubts), "doubt", "doubts")
+    said = [f"{page}: {'sound' if not doubts else many}", *(f"- {each}" for each in doubts)]
+    call.output.say(facts, "\n".join(said))
+    return DAMAGED if doubts else OK
+
+
+def _asked(call: Call, database: Database) -> Asked:
+    """Return what is wanted. Raises ConfigurationError for what can't be stated."""
+    given, now = call.arguments, call.now()
+    account = call.one_account()
+    if account not in in_unit(database.reader, known_accounts):
+        raise ConfigurationError(
+            f"there is nothing to state: the database knows no account {quoted(account)}"
+        )
+    if given.from_at >= given.until_at:
+        raise ConfigurationError("the period ends before it begins: say an earlier --from")
+    if given.until_at > now:
+        raise ConfigurationError(
+            "the period isn't over: say a --to that has been, or make the statement later"
+        )
+    return Asked(
+        account,
+        given.from_at,
+        given.until_at,
+        now,
+        Format(given.file_format),
+        is_running=in_unit(database.reader, read_standing, account).is_running(now),
+        blind_spots=BLIND_SPOTS,
+    )
+
+
+def _prover(call: Call, database: Database, account: str) -> Callable[[], Proof]:
+    # Before the log is read: a running recorder makes new ones.
+    known = known_checkpoints(call.settings())
+    if known.is_wrong:
+        raise ConfigurationError(known.why_not)
+    comparison = known.checkpoints.comparisons.get(account)
+
+    def prove() -> Proof:
+        for bad in known.checkpoints.bad.values():
+            return Proof(damage=f"line {bad.number} of its checkpoints {bad.why.what}")
+        found = walk_log(call.output.err, database, account, comparison)
+        if isinstance(found, Damage):
+            return Proof(damage=f"position {found.position} ({found.finding}): {found.what}")
+        if comparison is None:
+            why_not = known.why_not or "there is no checkpoint of this account"
+            return Proof(found.events, not_compared=why_not)
+        return Proof(found.events, checkpoints=comparison.agreeing)
+
+    return prove

@@ -1,0 +1,141 @@
+"""What keeps a statement from being sound, in sentences. Silence is never one of them.
+
+A doubt is anything for which the period's figures may be wrong, or may not be all. What no recorder
+could know (`Report.blind_spots`) and what was decided by whoever asked is told apart from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from recorder.log.coverage import Totals, share_text
+from recorder.projections.books import Explained
+from recorder.statement.markup import shown
+from recorder.statement.report import Report
+
+#: The states of a comparison that has looked at everything.
+COMPARED = frozenset({"clean", "differing"})
+_NO_CURRENCY = "movements without a currency"
+
+
+def doubts(report: Report) -> list[str]:
+    """Return all doubts, the worst first; none if the statement is sound."""
+    return [
+        *_of_the_log(report),
+        *_of_what_was_seen(report),
+        *_of_the_books(report),
+        *_of_comparisons(report),
+        *_of_orders(report),
+    ]
+
+
+def remarks(report: Report) -> list[str]:
+    """Return what a reader should know that is no doubt about this period."""
+    found = []
+    if report.proof is not None and report.proof.not_compared:
+        found.append(f"The log: {report.proof.not_compared}.")
+    healed = report.seen.sums.healed_s if report.seen.sums else 0
+    if healed:
+        found.append(
+            f"{healed:f} s of the period were not observed and have been filled in since from the"
+            " exchange's histories. Between the ends of such a stretch no balance is known."
+        )
+    for told in report.currencies:
+        later = sum(line.told_later for line in told.lines)
+        if later:
+            found.append(f"{_name(told)}: {later:,} movements were told after the period.")
+        assumed = [line.assumed_fees for line in told.lines if line.assumed_fees]
+        if assumed and told.adds_up:
+            found.append(
+                f"{_name(told)}: nothing but the sum proves what fees of"
+                f" {', '.join(map(shown, assumed))} were taken off."
+            )
+    return found
+
+
+def _of_the_log(report: Report) -> Iterator[str]:
+    if report.proof is None:
+        yield "The log was not verified, as was asked for."
+    elif report.proof.damage:
+        yield f"The log is damaged: {report.proof.damage}."
+    for projection, position in sorted(report.behind.items()):
+        yield (
+            f"The table {projection!r} is folded up to position {position:,} only, before the"
+            " period's end: run the recorder, and make the statement again."
+        )
+    if report.unread:
+        yield f"{report.unread:,} events of the period could not be read (fold_failures)."
+
+
+def _of_what_was_seen(report: Report) -> Iterator[str]:
+    seen = report.seen
+    if seen.sums is None:
+        yield "How much of the period was observed can't be told."
+        return
+    if seen.unrecorded_s:
+        yield f"{seen.unrecorded_s:f} s of the period lie before the first start of a recorder."
+    if seen.sums.blind_s:
+        yield (
+            f"{seen.sums.blind_s:f} s were not observed and not filled in"
+            f" ({share_text(seen.sums.blind_s, seen.sums.period_s)}; {_causes(seen.sums)}):"
+            " what came and went in them may be missing."
+        )
+    elif seen.unhealed:
+        yield f"{seen.unhealed:,} gaps, too short to be measured, are not filled in."
+
+
+def _causes(sums: Totals) -> str:
+    return ", ".join(f"{cause} {blind:f} s" for cause, blind, _ in sums.causes if blind)
+
+
+def _of_the_books(report: Report) -> Iterator[str]:
+    for told in report.currencies:
+        name = _name(told)
+        if told.unstated:
+            yield f"{name}: {told.unstated:,} movements without an amount, which are in no sum."
+        if told.residual is None:
+            yield f"{name}: the balance at an end of the period isn't known, so nothing is proved."
+        elif told.residual and told.in_flight:
+            yield (
+                f"{name}: {shown(told.residual)} were on their way at an end of the period; another"
+                " end, a moment off, tells."
+            )
+        elif told.residual:
+            yield f"{name}: {shown(told.residual)} of the change is explained by no movement."
+    if report.unmatched:
+        some = ", ".join(report.unmatched[:3]) + (" …" if len(report.unmatched) > 3 else "")
+        yield (
+            f"{len(report.unmatched):,} orders have fills that trades and ledger don't tell alike"
+            f" ({some}): a frame of one of the two was missed."
+        )
+
+
+def _name(told: Explained) -> str:
+    return told.currency or _NO_CURRENCY
+
+
+def _of_comparisons(report: Report) -> Iterator[str]:
+    made = [each for each in report.comparisons if each["state"] in COMPARED]
+    if not made:
+        yield (
+            "Nothing in the period was compared with the exchange's own answers"
+            " (`recorder reconcile` does it)."
+        )
+    left = [each for each in report.comparisons if each["state"] == "incomplete"]
+    if left and not made:
+        yield f"{len(left):,} comparisons were begun and could not be finished."
+    still_open = [each for each in report.differences if each["is_open"]]
+    if still_open:
+        named = sorted({f"{each['list']} {each['key']}" for each in still_open})
+        some = ", ".join(named[:3]) + (" …" if len(named) > 3 else "")
+        yield f"{len(still_open):,} differences from the exchange's answers are open ({some})."
+
+
+def _of_orders(report: Report) -> Iterator[str]:
+    if report.orders.untold:
+        yield f"{report.orders.untold:,} orders are no longer open; how they ended nobody has told."
+    unsure = sum(not each["certain"] for each in report.open_orders)
+    if unsure:
+        yield f"{unsure:,} orders that count as open at an end of the period may have ended before."
+    if report.in_doubt:
+        yield f"{report.in_doubt:,} commands were sent, and whether they took effect isn't known."
