@@ -186,7 +186,7 @@ def _shade(frame: _Frame, stretch: Stretch) -> Markup:
     wide = max(end - begin, _SHADE_MIN)
     left = min(begin, WIDTH - _RIGHT - wide)
     tall = HEIGHT - _TOP - _BOTTOM
-    title = element("title", f"{stretch.kind}: {stretch.cause}, {stretch.seconds:f} s")
+    title = element("title", f"{stretch.kind}: {stretch.cause}, {shown(stretch.seconds)} s")
     fill = f"url(#{stretch.kind})"
     return element(
         "rect", title, x=round(left, 2), y=_TOP, width=round(wide, 2), height=tall, fill=fill

@@ -37,8 +37,8 @@ def remarks(report: Report) -> list[str]:
     healed = report.seen.sums.healed_s if report.seen.sums else 0
     if healed:
         found.append(
-            f"{healed:f} s of the period were not observed and have been filled in since from the"
-            " exchange's histories. Between the ends of such a stretch no balance is known."
+            f"{shown(healed)} s of the period were not observed and have been filled in since from"
+            " the exchange's histories. Between the ends of such a stretch no balance is known."
         )
     for told in report.currencies:
         later = sum(line.told_later for line in told.lines)
@@ -73,10 +73,10 @@ def _of_what_was_seen(report: Report) -> Iterator[str]:
         yield "How much of the period was observed can't be told."
         return
     if seen.unrecorded_s:
-        yield f"{seen.unrecorded_s:f} s of the period lie before the first start of a recorder."
+        yield f"{shown(seen.unrecorded_s)} s of the period lie before a recorder's first start."
     if seen.sums.blind_s:
         yield (
-            f"{seen.sums.blind_s:f} s were not observed and not filled in"
+            f"{shown(seen.sums.blind_s)} s were not observed and not filled in"
             f" ({share_text(seen.sums.blind_s, seen.sums.period_s)}; {_causes(seen.sums)}):"
             " what came and went in them may be missing."
         )
@@ -85,7 +85,7 @@ def _of_what_was_seen(report: Report) -> Iterator[str]:
 
 
 def _causes(sums: Totals) -> str:
-    return ", ".join(f"{cause} {blind:f} s" for cause, blind, _ in sums.causes if blind)
+    return ", ".join(f"{cause} {shown(blind)} s" for cause, blind, _ in sums.causes if blind)
 
 
 def _of_the_books(report: Report) -> Iterator[str]:

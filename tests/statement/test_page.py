@@ -1,0 +1,284 @@
+"""The page of a statement: what it must say, and what it must never let through."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ElementTree
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from attrs import evolve
+
+from recorder.log.coverage import Blind, Kind, timeline, totals
+from recorder.projections.books import Basis, Explained, Line, Stated
+from recorder.statement.charts import COLUMNS, Chart, Step, Thinned, draw
+from recorder.statement.doubts import doubts, remarks
+from recorder.statement.markup import Markup, element
+from recorder.statement.page import ROWS_MAX, render
+from recorder.statement.report import End, OrderSums, Proof, Report, Seen, TradeSums
+
+BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
+END = BEGIN + timedelta(days=1)
+HOSTILE = "<script>alert(1)</script>\"' onload=x \u202e\x1b[2J"
+
+
+def at(hours: float) -> datetime:
+    return BEGIN + timedelta(hours=hours)
+
+
+def stated(amount: str | None, basis: Basis = Basis.STATED) -> Stated:
+    return Stated(None if amount is None else Decimal(amount), basis)
+
+
+def explained(closing: str | None = "3", *, amount: str = "2", **more: Any) -> Explained:
+    line = Line("deposit", Decimal(amount), 1, **more)
+    return Explained("BTC", stated("1"), stated(closing), (line,))
+
+
+def seen(*blinds: Blind, unrecorded_s: str = "0", unhealed: int = 0) -> Seen:
+    stretches = timeline(blinds, BEGIN, END)
+    return Seen(totals(stretches), Decimal(unrecorded_s), unhealed, stretches)
+
+
+def sound() -> Report:
+    """Return a report in which nothing is wanting."""
+    return Report(
+        account="main",
+        from_at=BEGIN,
+        until_at=END,
+        made_at=END,
+        version="1",
+        as_of=7,
+        ends=[End("opening", 0, None, bytes(32)), End("closing", 7, END, b"\x01" * 32)],
+        proof=Proof(7, checkpoints=2),
+        seen=seen(),
+        currencies=[explained()],
+        orders=OrderSums(),
+        trades=TradeSums(),
+        gaps=[],
+        comparisons=[{"state": "clean"}],
+        differences=[],
+        open_orders=[],
+        behind={},
+        unread=0,
+        unmatched=[],
+        in_doubt=0,
+        blind_spots=["what is never told"],
+        charts=[],
+        rows={"balances": 1},
+    )
+
+
+def difference(*, is_open: bool) -> dict[str, Any]:
+    said = dict.fromkeys(("list", "key", "field", "ours", "theirs", "state", "found_at"), "x")
+    return {**said, "is_open": is_open}
+
+
+def gap(cause: str, verdict: str | None = None) -> dict[str, Any]:
+    return {
+        "cause": cause,
+        "blind_from": BEGIN,
+        "blind_until": END,
+        "state": "closed",
+        "verdict": verdict,
+    }
+
+
+def test_a_sound_statement_says_what_was_checked_and_has_no_doubt() -> None:
+    page = render(sound())
+    assert doubts(sound()) == []
+    assert "Nothing was found wanting" in page
+    assert "What is not known" not in page
+    assert "1 comparisons" in page and "All 7 events" in page
+    assert "what is never told" in page
+
+
+UNTOLD = OrderSums(1, 0, {"end_unknown": 1})
+CHANGES: list[tuple[str, dict[str, Any]]] = [
+    ("not verified", {"proof": None}),
+    ("damaged: position 3", {"proof": Proof(damage="position 3: gone")}),
+    ("'ledger' is folded up to position 5 only", {"behind": {"ledger": 5}}),
+    ("2 events of the period could not be read", {"unread": 2}),
+    ("can't be told", {"seen": Seen(None, Decimal(0), 0)}),
+    ("60 s of the period lie before a recorder's first start", {"seen": seen(unrecorded_s="60")}),
+    ("3600 s were not observed", {"seen": seen(Blind(at(1), at(2), "killed"))}),
+    ("4.1666 %; killed 3600 s", {"seen": seen(Blind(at(1), at(2), "killed"))}),
+    ("1 gaps, too short", {"seen": seen(unhealed=1)}),
+    ("BTC: 1 movements without an amount", {"currencies": [explained(unstated=1)]}),
+    ("BTC: 7 of the change is explained by no", {"currencies": [explained("10")]}),
+    ("an end of the period isn't known", {"currencies": [explained(None)]}),
+    ("on their way", {"currencies": [evolve(explained("10"), in_flight=True)]}),
+    ("1 orders have fills that", {"unmatched": ["order-1"]}),
+    ("Nothing in the period was compared", {"comparisons": []}),
+    ("Nothing in the period was compared", {"comparisons": [{"state": "running"}]}),
+    ("1 comparisons were begun", {"comparisons": [{"state": "incomplete"}]}),
+    ("1 differences from the exchange's", {"differences": [difference(is_open=True)]}),
+    ("1 orders are no longer open", {"orders": UNTOLD}),
+    ("may have ended before", {"open_orders": [{"certain": False}]}),
+    ("2 commands were sent", {"in_doubt": 2}),
+]
+
+
+@pytest.mark.parametrize(("sentence", "change"), CHANGES)
+def test_whatever_is_not_known_is_a_doubt(sentence: str, change: dict[str, Any]) -> None:
+    found = doubts(evolve(sound(), **change))
+    assert sum(sentence in each for each in found) == 1
+
+
+@pytest.mark.parametrize(("sentence", "change"), CHANGES)
+def test_every_doubt_stands_on_the_page(sentence: str, change: dict[str, Any]) -> None:
+    if "open_orders" in change:
+        names = ("at_end", "order_id", "pair", "side", "price", "remaining_quantity", "state")
+        change = {"open_orders": [dict.fromkeys(names, "x") | {"certain": False}]}
+    page = render(evolve(sound(), **change))
+    top = page.split("<h2>Balances</h2>")[0]
+    assert "What is not known" in top and "Nothing was found wanting" not in page
+    assert str(element("li", sentence))[4:-5] in top
+
+
+def test_what_was_healed_or_has_ended_is_no_doubt() -> None:
+    healed = seen(Blind(at(1), at(2), "killed", is_healed=True))
+    report = evolve(sound(), seen=healed, differences=[difference(is_open=False)])
+    assert doubts(report) == []
+    assert any("3600 s" in each for each in remarks(report))
+
+
+def test_nothing_that_others_named_gets_in_as_it_came() -> None:
+    trades = TradeSums()
+    row = {"pair": HOSTILE, "side": HOSTILE, "source": "stream", "fee_currency": HOSTILE}
+    trades.add({**row, "price": Decimal(2), "quantity": Decimal(3), "fee": Decimal(1)})
+    names = ("at_end", "order_id", "pair", "side", "remaining_quantity", "price", "state")
+    report = evolve(
+        sound(),
+        account=HOSTILE,
+        currencies=[evolve(explained("10"), currency=HOSTILE)],
+        trades=trades,
+        orders=OrderSums(1, 1, {HOSTILE: 1}),
+        open_orders=[dict.fromkeys(names, HOSTILE) | {"certain": True}],
+        gaps=[gap("killed", HOSTILE)],
+        differences=[dict.fromkeys(difference(is_open=True), HOSTILE) | {"is_open": True}],
+        charts=[Chart(HOSTILE, [Step(BEGIN, Decimal(1))], 1)],
+        unmatched=[HOSTILE],
+        in_doubt=1,
+    )
+    page = render(report)
+    assert "&lt;script&gt;" in page
+    assert "\u202e" not in page and "\x1b" not in page
+    tags, attributes = tags_of(page)
+    assert "script" not in tags and "onload" not in attributes
+
+
+def tags_of(page: str) -> tuple[set[str], set[str]]:
+    tags: set[str] = set()
+    attributes: set[str] = set()
+
+    class Parser(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            tags.add(tag)
+            attributes.update(name for name, _ in attrs)
+
+    Parser().feed(page)
+    return tags, attributes
+
+
+def test_the_page_needs_nothing_from_outside() -> None:
+    page = render(evolve(sound(), charts=[chart("1", "2")]))
+    addresses = set(re.findall(r"[a-z]+://[^\"' )]+", page))
+    assert addresses == {"http://www.w3.org/2000/svg"}
+    assert tags_of(page)[0].isdisjoint({"script", "link", "img", "iframe", "a"})
+    assert "@media print" in page
+
+
+def test_a_long_table_says_where_the_rest_is() -> None:
+    gaps = [gap(f"cause-{number}") for number in range(ROWS_MAX + 5)]
+    page = render(evolve(sound(), gaps=gaps))
+    assert f"cause-{ROWS_MAX - 1}<" in page and f"cause-{ROWS_MAX}<" not in page
+    assert "5 more are in gaps." in page
+
+
+def test_sums_of_trades_are_exact_and_what_has_no_amount_is_counted() -> None:
+    sums = TradeSums()
+    row = {"pair": "BTCZAR", "side": "buy", "source": "backfill", "fee_currency": "ZAR"}
+    tiny = Decimal("0.000000000000000001")
+    for price, fee in ((Decimal("123456789012345678"), tiny), (Decimal(1), None), (None, tiny)):
+        sums.add({**row, "price": price, "quantity": tiny, "fee": fee})
+    pair = sums.pairs["BTCZAR", "buy"]
+    assert (pair.fills, pair.backfilled, pair.unstated) == (3, 3, 1)
+    assert pair.value == Decimal("0.123456789012345679")
+    assert (pair.quantity, pair.fees) == (2 * tiny, {"ZAR": 2 * tiny})
+
+
+# Charts
+
+
+def chart(*totals_: str | None) -> Chart:
+    steps = [
+        Step(at(number), None if total is None else Decimal(total))
+        for number, total in enumerate(totals_)
+    ]
+    return Chart("BTC", steps, len(steps))
+
+
+def lines(drawn: Markup) -> list[str]:
+    """Return the paths of a chart but its axis, which come last."""
+    svg = ElementTree.fromstring(drawn)
+    return [each.attrib["d"] for each in svg.iter("{http://www.w3.org/2000/svg}path")][1:]
+
+
+def test_a_chart_shades_what_was_not_observed_and_names_it() -> None:
+    blinds = [Blind(at(6), at(12), "killed"), Blind(at(18), at(18.0001), "silent", True)]
+    svg = ElementTree.fromstring(draw(chart("1", "2"), BEGIN, END, timeline(blinds, BEGIN, END)))
+    rects = list(svg.iter("{http://www.w3.org/2000/svg}rect"))
+    assert [each.attrib["fill"] for each in rects] == [
+        f"url(#{Kind.BLIND})",
+        f"url(#{Kind.HEALED})",
+    ]
+    assert float(rects[0].attrib["width"]) == pytest.approx(176, abs=0.1)
+    # A gap of a moment is still to be seen.
+    assert float(rects[1].attrib["width"]) >= 1.5
+    titles = [each.findtext("{http://www.w3.org/2000/svg}title") for each in rects]
+    assert titles == ["blind: killed, 21600 s", "healed: silent, 0.36 s"]
+
+
+def test_a_line_has_steps_and_breaks_where_the_balance_is_not_known() -> None:
+    whole = lines(draw(chart("1", "2", "3"), BEGIN, END, ()))
+    broken = lines(draw(chart("1", None, "3"), BEGIN, END, ()))
+    assert len(whole) == 1 and whole[0].count("V") == 2
+    assert len(broken) == 2
+
+
+@pytest.mark.parametrize("totals_", [(), (None,), ("5",), ("5", "5"), ("-1e30", "1e30")])
+def test_any_balance_can_be_drawn(totals_: tuple[str | None, ...]) -> None:
+    drawn = draw(chart(*totals_), BEGIN, END, ())
+    for path in lines(drawn):
+        numbers = [float(each) for each in re.findall(r"[\d.]+", path)]
+        assert all(0 <= number <= 720 for number in numbers)
+    assert "nan" not in drawn and "inf" not in drawn
+
+
+def test_a_million_statements_are_thinned_and_keep_ends_and_extremes() -> None:
+    thinned = Thinned(BEGIN, END)
+    for number in range(50_000):
+        total = Decimal(number % 1_000)
+        if number == 31_415:
+            total = Decimal(-7)
+        thinned.add(Step(BEGIN + timedelta(seconds=number * 86_400 / 50_000), total))
+    steps = thinned.steps()
+    assert thinned.count == 50_000
+    assert len(steps) <= COLUMNS * 5
+    assert [each.at for each in steps] == sorted(each.at for each in steps)
+    assert min(each.total for each in steps if each.total is not None) == -7
+    assert [steps[0].total, steps[-1].total] == [Decimal(0), Decimal(999)]
+
+
+def test_a_chart_begins_with_what_stood_and_lasts_to_the_end() -> None:
+    thinned = Thinned(BEGIN, END)
+    thinned.add(Step(at(3), Decimal(4)))
+    drawn = Chart.of("BTC", Decimal(1), BEGIN, END, thinned)
+    told = [(BEGIN, Decimal(1)), (at(3), Decimal(4)), (END, Decimal(4))]
+    assert drawn.steps == [Step(*each) for each in told]
+    assert drawn.statements == 1
+    assert Chart.of("BTC", None, BEGIN, END, Thinned(BEGIN, END)).steps == []
