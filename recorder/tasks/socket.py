@@ -8,11 +8,13 @@ groups, which are translated here and nowhere else.
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+import h11
 import trio
 from attrs import define, field
 from trio_websocket import (
@@ -43,6 +45,11 @@ UNREAD_BYTES_MAX = 16_384
 _CODES_OF_OURS = frozenset({1002, 1007})
 
 _STREAM_ERRORS = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
+#: trio-websocket answers an upgrade it can't make sense of with what no client may say, so h11's
+#: complaint of that arrives here; wsproto takes headers for ASCII.
+_PROTOCOL_ERRORS = (ProtocolError, h11.ProtocolError, UnicodeError)
+#: How an answer over HTTP begins, once its status is told in full.
+_has_status = re.compile(rb"HTTP/[0-9.]+ +([0-9]{3})(?=[ \r\n])").match
 
 
 async def open_network_stream(url: str) -> trio.abc.Stream:
@@ -54,9 +61,16 @@ async def open_network_stream(url: str) -> trio.abc.Stream:
         return await trio.open_tcp_stream(host, port)
     context = ssl.create_default_context()
     # An exchange may close TCP without TLS's goodbye; the WebSocket's own close frame counts.
-    return await trio.open_ssl_over_tcp_stream(
+    stream = await trio.open_ssl_over_tcp_stream(
         host, port, ssl_context=context, https_compatible=True
     )
+    try:
+        # Left to the first byte, a certificate that doesn't hold would look like a broken line.
+        await stream.do_handshake()
+    except BaseException:
+        await trio.aclose_forcefully(stream)
+        raise
+    return stream
 
 
 @define(eq=False)
@@ -75,7 +89,7 @@ class WatchedStream(trio.abc.Stream):
         """Receive as the inner stream does, and note its end."""
         try:
             received = await self._inner.receive_some(max_bytes)
-        except (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
+        except _STREAM_ERRORS:
             self.ended.set()
             raise
         if received:
@@ -87,8 +101,12 @@ class WatchedStream(trio.abc.Stream):
         return received
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send as the inner stream does."""
-        await self._inner.send_all(data)
+        """Send as the inner stream does; what can't be sent on is at its end."""
+        try:
+            await self._inner.send_all(data)
+        except _STREAM_ERRORS:
+            self.ended.set()
+            raise
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait as the inner stream does."""
@@ -137,8 +155,9 @@ async def run_on_socket(
         lost = lost or _rejected(_first(group))
     except* ConnectionClosed as group:
         lost = lost or SessionLost("the connection was closed", code=_code(_first(group)))
-    except* (*_STREAM_ERRORS, ProtocolError) as group:
-        lost = lost or SessionLost(f"the connection broke: {_text(_first(group))}")
+    except* (*_STREAM_ERRORS, *_PROTOCOL_ERRORS) as group:
+        broke = SessionLost(f"the connection broke: {_text(_first(group))}")
+        lost = lost or (broke if stream.opening is None else _not_upgraded(stream.opening))
     finally:
         await trio.aclose_forcefully(stream)
     if lost is not None:
@@ -189,27 +208,48 @@ async def _upgrade(
     max_message_bytes: int,
 ) -> Wire:
     parts = urlsplit(url)
+    wire = Wire(stream, parts.netloc, parts.path or "/", headers, max_message_bytes)
     try:
         with trio.fail_after(OPEN_TIMEOUT_S):
             async with trio.open_nursery() as watch:
-                watch.start_soon(_fail_when_ended, stream)
-                wire = Wire(stream, parts.netloc, parts.path or "/", headers, max_message_bytes)
+                watch.start_soon(_fail_when_ended, stream, wire)
                 await wire.open(nursery)
                 watch.cancel_scope.cancel()
     except trio.TooSlowError as error:
-        raise SessionLost(f"the upgrade was not answered in {OPEN_TIMEOUT_S:g} s") from error
+        late = SessionLost(f"the upgrade was not answered in {OPEN_TIMEOUT_S:g} s")
+        raise _refusal(stream.opening) or late from error
     stream.opening = None
     return wire
 
 
-async def _fail_when_ended(stream: WatchedStream) -> None:
+async def _fail_when_ended(stream: WatchedStream, wire: Wire) -> None:
     await stream.ended.wait()
-    # An answer without a length ends with the connection; trio-websocket would drop its status.
-    head, _, rest = bytes(stream.opening or b"").partition(b"\r\n\r\n")
-    words = head.split(b"\r\n", 1)[0].split()
-    if len(words) >= 2 and words[0].startswith(b"HTTP/") and words[1].isdigit():
-        raise handshake_refusal(int(words[1]), (), rest).error()
+    if wire.is_open:
+        # The line ended right behind the upgrade: what it said until then is there to be read.
+        return
+    if stream.opening:
+        raise _not_upgraded(stream.opening)
     raise SessionLost("the connection was closed during the handshake")
+
+
+def _not_upgraded(opening: bytes | bytearray) -> SessionLost:
+    """Return what an answer means that made no WebSocket."""
+    return _refusal(opening) or SessionLost(
+        "what answered the upgrade is no WebSocket", by="recorder", unread=bytes(opening)
+    )
+
+
+def _refusal(opening: bytes | bytearray | None) -> SessionLost | None:
+    """Return the refusal that the beginning of an answer states; None if it states none.
+
+    An answer without a length ends with the connection, and one that goes wrong, or on and on,
+    behind its head never ends: trio-websocket would drop the status of them all.
+    """
+    stated = _has_status(opening or b"")
+    if opening is None or stated is None or stated[1] == b"101":
+        return None
+    body = opening.partition(b"\r\n\r\n")[2]
+    return handshake_refusal(int(stated[1]), (), bytes(body)).error()
 
 
 async def _close(wire: Wire) -> None:

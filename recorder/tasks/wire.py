@@ -112,6 +112,11 @@ class Wire(WebSocketConnection):
         nursery.start_soon(self._reader_task)
         await self._open_handshake.wait()
 
+    @property
+    def is_open(self) -> bool:
+        """True once the upgrade was agreed to, whatever came of the line since."""
+        return self._open_handshake.is_set()
+
     async def messages(self) -> list[Message]:
         """Return what came since the last call, in order; wait where nothing did.
 
