@@ -27,9 +27,10 @@ verdict is given as it stands. The note says what may be concluded:
 
 - ``balances``: a currency that was not named is not held. Never true before the list of open
   orders has come, and where none was named at all: an exchange that states no balance has not
-  stated that all are zero.
+  stated that all are zero. Not true either where a frame could not be read: it may have named one.
 - ``open_orders``: the full list was stated.
-- ``complete``: the list came and the naming had ended; a position that was not named is not held.
+- ``complete``: the list came and the naming had ended; a position that was not named is not held,
+  unless ``positions`` is there and false, because a frame could not be read.
 
 **Renewed.** Where frames may have been dropped although the line holds (we slept, or did not read
 for long), only a new snapshot tells the state. ``renew`` says a PING; once its PONG is there, what
@@ -38,15 +39,14 @@ the line held has been read, and the session ends itself.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 
-import msgspec
 from attrs import define, field, frozen
 
 from recorder.exchange.actions import Action, Fact, Lost, Say
 from recorder.exchange.endings import close_reason, handshake_refusal
+from recorder.exchange.snapshot import Snapshot
 
 __all__ = [
     "TRANSITIONS",
@@ -71,7 +71,6 @@ LATE_S = 1.0
 _REFUSALS = frozenset({"ERROR", "UNAUTHORIZED", "AUTH_FAILED"})
 _NOT_UNDERSTOOD = frozenset({"UNSUPPORTED", "ERROR"})
 _NOTHING: Sequence[Action] = ()
-_SNAPSHOT_TYPES = frozenset({"BALANCE_UPDATE", "OPEN_ORDERS_UPDATE", "OPEN_POSITION_UPDATE"})
 
 
 class State(StrEnum):
@@ -135,9 +134,7 @@ class Session:
     _ping_said_s: float = field(default=0.0, init=False)
     _unanswered_s: float | None = field(default=None, init=False)
 
-    _currencies: set[str] = field(factory=set, init=False)
-    _positions: set[str] = field(factory=set, init=False)
-    _listed: bool = field(default=False, init=False)
+    _snapshot: Snapshot = field(factory=Snapshot, init=False)
     _named_s: float = field(default=0.0, init=False)
     #: The number of the PING said since the last new currency, whose PONG proves the end.
     _proof: int | None = field(default=None, init=False)
@@ -312,8 +309,9 @@ class Session:
     # What frames say
 
     def _answer(self, frame_type: str, text: str) -> list[Action]:
-        if frame_type in _SNAPSHOT_TYPES and self.state is not State.LIVE:
-            self._take_snapshot_frame(frame_type, text)
+        if self.state is not State.LIVE and self._snapshot.take(frame_type, text):
+            self._named_s = self._now_s
+            self._proof = None
         if frame_type == "PONG":
             # A PONG that nobody asked for must not count for a later PING.
             self._pongs = min(self._pongs + 1, self._pings)
@@ -350,24 +348,9 @@ class Session:
 
     # The snapshot
 
-    def _take_snapshot_frame(self, frame_type: str, text: str) -> None:
-        if frame_type == "OPEN_ORDERS_UPDATE":
-            self._listed = self._listed or _is_full_list(_frame_content(text))
-            return
-        if frame_type == "OPEN_POSITION_UPDATE":
-            self._name(_named_position(text), self._positions)
-        else:
-            self._name(_named_currency(text), self._currencies)
-
-    def _name(self, name: str | None, named: set[str]) -> None:
-        if name is not None and name not in named:
-            named.add(name)
-            self._named_s = self._now_s
-            self._proof = None
-
     def _snapshot_due(self) -> list[Action]:
         ended = self._proof is not None and self._pongs >= self._proof
-        complete = ended and self._listed and bool(self._currencies)
+        complete = ended and self._snapshot.is_listed and self._snapshot.has_balances
         if complete or self._now_s >= self._since_s + self.settings.snapshot_timeout_s:
             return [self._close_snapshot(ended)]
         if self._proof is None and self._now_s >= self._named_s + self.settings.snapshot_quiet_s:
@@ -379,75 +362,9 @@ class Session:
     def _close_snapshot(self, ended: bool) -> Fact:
         self._enter(State.LIVE)
         self._subscribe_open = False
-        facts = {
-            "complete": ended and self._listed,
-            "balances": ended and self._listed and bool(self._currencies),
-            "open_orders": self._listed,
-            "currencies": len(self._currencies),
-        }
-        self._currencies, self._positions = set(), set()
+        facts, self._snapshot = self._snapshot.facts(ended=ended), Snapshot()
         return Fact("SNAPSHOT_COMPLETE", facts)
 
     def _enter(self, state: State) -> None:
         assert state in TRANSITIONS[self.state], f"{self.state} can't become {state}"
         self.state = state
-
-
-def _frame_content(text: str) -> object:
-    """Return the frame's ``data`` with nothing for numbers, or None where it can't be read."""
-    try:
-        frame = json.loads(text, parse_int=_nothing, parse_float=_nothing)
-    except (ValueError, RecursionError):
-        return None
-    return frame.get("data") if isinstance(frame, dict) else None
-
-
-def _nothing(number: str) -> None:
-    """Read no number: none matters here, and one of 10,000 digits would raise."""
-
-
-class _Currency(msgspec.Struct):
-    # The rand's symbol is "R"; shortName is the code that everything else uses.
-    shortName: str | None = None  # noqa: N815 - the wire's own name
-    symbol: str | None = None
-
-
-class _Balance(msgspec.Struct):
-    currency: _Currency | str | None = None
-
-
-class _BalanceFrame(msgspec.Struct):
-    data: _Balance | None = None
-
-
-_BALANCE_DECODER = msgspec.json.Decoder(_BalanceFrame)
-
-
-def _named_currency(text: str) -> str | None:
-    """Return the code of the currency that a BALANCE_UPDATE is about, without reading the rest."""
-    try:
-        data = _BALANCE_DECODER.decode(text).data
-    except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError):
-        return None
-    currency = data.currency if data is not None else None
-    if isinstance(currency, _Currency):
-        return currency.shortName or currency.symbol
-    return currency or None
-
-
-def _named_position(text: str) -> str | None:
-    """Return the id of the position that a frame is about, or its pair."""
-    content = _frame_content(text)
-    if not isinstance(content, dict):
-        return None
-    name = content.get("positionId") or content.get("pair")
-    return name if isinstance(name, str) else None
-
-
-def _is_full_list(content: object) -> bool:
-    """Return whether every element names its order: otherwise it is no list to conclude from."""
-    orders = content.get("orders") if isinstance(content, dict) else content
-    return isinstance(orders, list) and all(
-        isinstance(order, dict) and isinstance(order.get("orderId"), str) and order["orderId"]
-        for order in orders
-    )

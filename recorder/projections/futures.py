@@ -80,8 +80,7 @@ class Futures:
         if is_note(event, Note.SNAPSHOT_COMPLETE):
             if not isinstance(message, NoteMessage):
                 raise unfoldable(message)
-            is_complete = _is_complete(message)
-            left = positions.left_out(rows, event, is_complete=is_complete)
+            left = positions.left_out(rows, event, is_complete=_names_all_positions(message))
             return [*left, *conditionals.left_out(rows, event)]
         if is_received(event) and event.type in _FRAMES:
             return _fold_frame(rows, event, message)
@@ -91,9 +90,11 @@ class Futures:
         return ()
 
 
-def _is_complete(message: NoteMessage) -> bool:
+def _names_all_positions(message: NoteMessage) -> bool:
     try:
-        return bool(message.facts.flag("complete"))
+        # The second one is told only where a frame could not be read that may have named one.
+        facts = message.facts
+        return bool(facts.flag("complete")) and facts.flag("positions") is not False
     except FieldError as error:
         raise Unfoldable(str(error)) from error
 

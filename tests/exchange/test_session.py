@@ -11,6 +11,7 @@ from attrs import define, field
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recorder.exchange.frames import frame_type
 from recorder.exchange.session import (
     LATE_S,
     PING,
@@ -58,8 +59,7 @@ class Told:
 
     def frame(self, text: str, at: float | None = None) -> Told:
         self.until(self.now_s if at is None else at)
-        frame = json.loads(text)
-        self._keep(self.session.on_frame(self.now_s, frame["type"], text))
+        self._keep(self.session.on_frame(self.now_s, frame_type(text), text))
         return self
 
     def authenticated(self) -> Told:
@@ -337,7 +337,8 @@ def test_a_currency_named_again_is_no_news_for_the_snapshot() -> None:
 
 def test_a_new_position_after_the_ping_starts_the_proof_anew_and_an_old_one_does_not() -> None:
     def position(name: str) -> str:
-        return json.dumps({"type": "OPEN_POSITION_UPDATE", "data": {"positionId": name}})
+        data = {"positionId": name, "pair": "BTCUSDTPERP"}
+        return json.dumps({"type": "OPEN_POSITION_UPDATE", "data": data})
 
     told = Told().authenticated().frame(NO_ORDERS).frame(balance("BTC")).frame(position("p"))
     told.frame(position("p"), at=0.9).until(1.0)
@@ -416,10 +417,10 @@ def test_a_list_that_can_not_be_read_whole_is_no_list(content: str) -> None:
         "nonsense",
         "[1]",
         '{"type":"BALANCE_UPDATE"}',
-        '{"type":"BALANCE_UPDATE","data":{"currency":7}}',
+        '{"type":"BALANCE_UPDATE","data":{"currency":true}}',
         '{"type":"BALANCE_UPDATE","data":{"currency":{"shortName":null}}}',
         '{"data":' + "[" * 100_000,
-        '{"data":{"currency":{"shortName":' + "9" * 5000 + "}}}",
+        '{"data":{"currency":{"shortName":' + "9" * 10_001 + "}}}",
     ],
 )
 def test_a_balance_that_can_not_be_read_names_no_currency(text: str) -> None:
@@ -429,6 +430,42 @@ def test_a_balance_that_can_not_be_read_names_no_currency(text: str) -> None:
     for second in range(1, 12):
         told.frame(PONG, at=second)
     assert snapshot(told)["currencies"] == 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"type":"BALANCE_UPDATE","data":{"currency":"BTC","total":"one"}}',
+        '{"type":"BALANCE_UPDATE","data":{"currency":"BTC","updatedAt":"soon"}}',
+        '{"type":"BALANCE_UPDATE","data":null}',
+        '{"type":"BALANCE_UPDATE","data":{"currency":"BTC","total":NaN}}',
+        "nonsense",
+    ],
+)
+def test_a_snapshot_with_a_frame_that_nobody_can_read_concludes_nothing_of_balances(
+    text: str,
+) -> None:
+    told = Told().authenticated().frame(balance("ZAR")).frame(text).frame(NO_ORDERS)
+    facts = snapshot(told.frame(PONG, at=1.1))
+    assert (facts["complete"], facts["balances"]) == (True, False)
+
+
+@pytest.mark.parametrize(
+    "text", ['{"type":"OPEN_POSITION_UPDATE","data":{"positionId":"p"}}', "nonsense"]
+)
+def test_a_snapshot_with_a_frame_that_nobody_can_read_concludes_nothing_of_positions(
+    text: str,
+) -> None:
+    told = Told().authenticated().frame(balance("ZAR")).frame(text).frame(NO_ORDERS)
+    facts = snapshot(told.frame(PONG, at=1.1))
+    assert (facts["complete"], facts["positions"]) == (True, False)
+
+
+def test_an_empty_frame_hides_nothing() -> None:
+    told = Told().authenticated().frame(balance("ZAR")).frame("").frame(NO_ORDERS)
+    facts = snapshot(told.frame(PONG, at=1.1))
+    assert facts["balances"] is True
+    assert "positions" not in facts
 
 
 # The whole

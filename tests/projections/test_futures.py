@@ -184,6 +184,11 @@ def test_a_snapshot_that_was_given_up_casts_doubt_and_ends_nothing() -> None:
     assert of_position(position(), given_up, position(connection="c2")) == HELD
 
 
+def test_a_snapshot_with_a_position_that_could_not_be_read_casts_doubt_and_ends_nothing() -> None:
+    unread = snapshot("c2", positions=False)
+    assert of_position(position(), unread) == ("open", Decimal(2), "unconfirmed")
+
+
 def test_what_was_called_gone_and_is_named_again_is_held() -> None:
     assert of_position(position(), snapshot("c2"), position(connection="c2")) == HELD
     assert of_position(position(), snapshot("c2"), held(position())) == HELD

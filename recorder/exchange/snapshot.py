@@ -1,0 +1,101 @@
+"""What a new connection has been told of the state so far: which currencies and positions, and the
+list of open orders. When that is all there is to tell, the `Session` judges.
+
+What can't be read may have named anything. Then nothing may be concluded from what was not named:
+a currency whose frame nobody understood is not a currency that is no longer held.
+"""
+
+from __future__ import annotations
+
+import json
+
+from attrs import define, field
+
+from recorder.exchange.messages import BalanceUpdate, OpenPositionUpdate
+from recorder.exchange.parsing import parse_message
+
+#: What is told of the state on connecting.
+TYPES = frozenset({"BALANCE_UPDATE", "OPEN_ORDERS_UPDATE", "OPEN_POSITION_UPDATE"})
+
+
+@define(eq=False)
+class Snapshot:
+    """What the frames of one connection have named."""
+
+    is_listed: bool = False
+    _currencies: set[str] = field(factory=set)
+    _positions: set[str] = field(factory=set)
+    _is_balance_unread: bool = False
+    _is_position_unread: bool = False
+
+    @property
+    def has_balances(self) -> bool:
+        """True once a currency was named."""
+        return bool(self._currencies)
+
+    def take(self, frame_type: str, text: str) -> bool:
+        """Take a frame; return whether it named something new."""
+        if frame_type == "OPEN_ORDERS_UPDATE":
+            self.is_listed = self.is_listed or _is_full_list(_frame_content(text))
+            return False
+        if frame_type == "BALANCE_UPDATE":
+            return self._take_balance(text)
+        if frame_type == "OPEN_POSITION_UPDATE":
+            return self._take_position(text)
+        if not frame_type and text.strip():
+            # Nobody knows what it was. An empty frame is known to come, and says nothing.
+            self._is_balance_unread = self._is_position_unread = True
+        return False
+
+    def facts(self, *, ended: bool) -> dict[str, object]:
+        """Return what may be concluded; ``ended`` if nothing more was going to be named."""
+        is_complete = ended and self.is_listed
+        facts: dict[str, object] = {
+            "complete": is_complete,
+            "balances": is_complete and self.has_balances and not self._is_balance_unread,
+            "open_orders": self.is_listed,
+            "currencies": len(self._currencies),
+        }
+        return facts | ({"positions": False} if self._is_position_unread else {})
+
+    def _take_balance(self, text: str) -> bool:
+        message = parse_message("BALANCE_UPDATE", text)
+        if not isinstance(message, BalanceUpdate):
+            self._is_balance_unread = True
+            return False
+        return _add(message.currency, self._currencies)
+
+    def _take_position(self, text: str) -> bool:
+        message = parse_message("OPEN_POSITION_UPDATE", text)
+        if not isinstance(message, OpenPositionUpdate):
+            self._is_position_unread = True
+            return False
+        return _add(message.position_id or message.pair, self._positions)
+
+
+def _add(name: str, named: set[str]) -> bool:
+    is_new = name not in named
+    named.add(name)
+    return is_new
+
+
+def _frame_content(text: str) -> object:
+    """Return the frame's ``data`` with nothing for numbers, or None where it can't be read."""
+    try:
+        frame = json.loads(text, parse_int=_nothing, parse_float=_nothing)
+    except (ValueError, RecursionError):
+        return None
+    return frame.get("data") if isinstance(frame, dict) else None
+
+
+def _nothing(number: str) -> None:
+    """Read no number: none matters here, and one of 10,000 digits would raise."""
+
+
+def _is_full_list(content: object) -> bool:
+    """Return whether every element names its order: otherwise it is no list to conclude from."""
+    orders = content.get("orders") if isinstance(content, dict) else content
+    return isinstance(orders, list) and all(
+        isinstance(order, dict) and isinstance(order.get("orderId"), str) and order["orderId"]
+        for order in orders
+    )
