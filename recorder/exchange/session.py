@@ -152,6 +152,11 @@ class Session:
         """When to call ``on_time`` at the latest; None when nothing is waited for."""
         return min(self._deadlines(), default=None)
 
+    @property
+    def pings(self) -> tuple[int, int]:
+        """How many PINGs were said, and up to which one they are answered."""
+        return self._pings, self._pongs
+
     def on_open(self, now_s: float, authenticate: Say | None = None) -> list[Action]:
         """Begin. ``authenticate`` is the in-band AUTHENTICATE frame where headers don't do it."""
         self._enter(State.AUTHENTICATING)

@@ -92,7 +92,9 @@ def fold_gaps(rows: Rows, event: Event, facts: Fields) -> Sequence[Change]:
         case Note.RECORDER_STOPPED:
             return _stopped(rows, event)
         case Note.CONNECTION_CLOSED | Note.CONNECTION_REFUSED:
-            since = time_of(facts, "last_frame_at") or event.received_at
+            # Frames that waited while nobody read bear the time at which they were read.
+            since = time_of(facts, "certain_at") or time_of(facts, "last_frame_at")
+            since = since or event.received_at
             return _lose(rows, event, _cause(facts), since, facts.words("reason"))
         case Note.CLOCKS_APART:
             return _clocks_apart(rows, event, facts)
@@ -166,7 +168,8 @@ def _paused(rows: Rows, event: Event, facts: Fields) -> Sequence[Change]:
         return ()
     since = time_of(facts, "last_frame_at") or event.received_at
     seconds = facts.required_amount("seconds")
-    evidence = f"the socket was not read for {seconds} s: the log was full"
+    why = facts.words("why") or "the log was full"
+    evidence = f"the socket was not read for {seconds} s: {why}"
     return _lose(rows, event, Cause.QUEUE_FULL, since, evidence)
 
 

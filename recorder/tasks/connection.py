@@ -18,7 +18,6 @@ from __future__ import annotations
 import base64
 import logging
 import math
-import re
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -30,11 +29,11 @@ from trio_websocket import ConnectionClosed
 from recorder.config import AccountSettings
 from recorder.errors import SessionLost
 from recorder.exchange.actions import Action, Fact, Lost, Say
-from recorder.exchange.endings import close_reason
+from recorder.exchange.endings import close_reason, masked
 from recorder.exchange.frames import frame_type
 from recorder.exchange.pacing import ConnectPacing
 from recorder.exchange.session import Session, SessionSettings
-from recorder.log.event import Draft, Note, Origin, from_us, noted, storable_payload
+from recorder.log.event import Draft, Note, Origin, noted, storable_payload
 from recorder.storage.dispatch import Taken
 from recorder.tasks.exchange_time import skew_text
 from recorder.tasks.inbox import Inbox, Submission
@@ -82,6 +81,7 @@ class ConnectionHolder:
         """Connect, and connect again, until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch_clocks)
+            nursery.start_soon(self._watch_ourselves)
             await self._keep_connected()
 
     async def _keep_connected(self) -> None:
@@ -92,10 +92,9 @@ class ConnectionHolder:
                 log.info("%s: connecting again in %.1f s", self.account.name, wait_s)
             await trio.sleep(wait_s)
             live, lost = await self._hold_session()
-            lived_s = self._authenticated_s(live)
             pacing = pacing.ended(
                 self._now_s(),
-                authenticated_s=lived_s,
+                authenticated_s=live.authenticated_s(self.around.clock.monotonic_ns()),
                 refused=lost.refused,
                 retry_after_s=lost.retry_after_s,
             )
@@ -172,12 +171,15 @@ class ConnectionHolder:
                 now_s = self._now_s()
             kind, payload = self._put(live, came.popleft(), wall_us, now_ns)
             actions = session.on_frame(now_s, kind, payload)
+            if kind == "PONG":
+                live.heard_pong()
             if actions:
                 self._act(live, outbound, actions)
 
     def _look_at_time(self, live: Live) -> tuple[int, int]:
         """Return the time on both clocks for what was read just now."""
         wall_us, now_ns = self.around.clock.wall_us(), self.around.clock.monotonic_ns()
+        self._stir(live, now_ns)
         if self.sight.seems_apart(wall_us, now_ns):
             self._look_at_clocks()
         return wall_us, now_ns
@@ -202,17 +204,29 @@ class ConnectionHolder:
         paused_s = (self.around.clock.monotonic_ns() - began_ns) / 1e9
         live.session.resume(self._now_s())
         if paused_s >= PAUSE_NOTED_S:
-            log.warning("%s: did not read for %.1f s: the log is slow", self.account.name, paused_s)
-            self._note_pause(live, round(paused_s, 3))
+            self._note_pause(live, round(paused_s, 3), "the log was full")
 
-    def _note_pause(self, live: Live, paused_s: float) -> None:
-        is_blind = paused_s >= PAUSE_BLIND_S
-        last = {"last_frame_at": _moment(live.last_frame_us)}
-        self._note(live, Note.READING_PAUSED, {"seconds": paused_s, "blind": is_blind, **last})
+    def _stir(self, live: Live | None, now_ns: int) -> None:
+        """Note it when the whole process stood still, before anything that waited is counted."""
+        still_s = self.sight.stir(now_ns)
+        if still_s and live is not None and live.is_open:
+            self._note_pause(live, round(still_s, 3), "the process stood still")
+
+    def _note_pause(self, live: Live, paused_s: float, why: str) -> None:
+        log.warning("%s: did not read for %.1f s: %s", self.account.name, paused_s, why)
+        live.cast_doubt()
+        is_blind, last_at = paused_s >= PAUSE_BLIND_S, live.certain_at
+        facts = {"seconds": paused_s, "blind": is_blind, "last_frame_at": last_at, "why": why}
+        self._note(live, Note.READING_PAUSED, facts)
         if is_blind:
-            self.sight.lose(live.last_frame_ns)
+            self.sight.lose(live.certain_ns)
             live.session.renew(f"it was not read for {paused_s:.1f} s")
             self._set_alarm(live)
+
+    async def _watch_ourselves(self) -> None:
+        while True:
+            await trio.sleep(LOOK_S)
+            self._stir(self._live, self.around.clock.monotonic_ns())
 
     async def _watch_clocks(self) -> None:
         while True:
@@ -250,10 +264,10 @@ class ConnectionHolder:
         name, way = self.account.name, "further" if ahead_s > 0 else "less"
         why = f"the clock on the wall went {abs(ahead_s):.1f} s {way} than the monotonic one"
         log.warning("%s: %s: the machine slept, or its clock was set", name, why)
-        self.sight.lose(live.last_frame_ns if live else None)
+        self.sight.lose(live.certain_ns if live else None)
         facts: dict[str, object] = {
             "ahead_s": round(ahead_s, 6),
-            "last_frame_at": _moment(live.last_frame_us) if live else None,
+            "last_frame_at": live.certain_at if live else None,
             "blind_s": round(self.sight.blind_s, 6),
         }
         if live is None:
@@ -389,25 +403,20 @@ class ConnectionHolder:
             log.error("%s: %s. Trying again at long intervals.", name, text)
 
     def _note_end(self, live: Live, lost: SessionLost, skew_s: float | None) -> None:
-        self.sight.lose(live.last_frame_ns)
+        self.sight.lose(live.certain_ns)
         facts: dict[str, object] = {
             "reason": lost.reason,
             "code": lost.code,
             "by": lost.by,
-            "frames": live.frames,
-            "last_frame_at": _moment(live.last_frame_us),
+            **live.heard(),
         }
         if lost.unread:
-            facts["unread_base64"] = base64.b64encode(self._masked(lost.unread)).decode("ascii")
+            unread = masked(lost.unread, self.hidden())
+            facts["unread_base64"] = base64.b64encode(unread).decode("ascii")
         if skew_s is not None:
             facts["clock_ahead_s"] = round(skew_s, 3)
         note = Note.CONNECTION_CLOSED if live.is_open else Note.CONNECTION_FAILED
         self._note(live, Note.CONNECTION_REFUSED if lost.refused else note, facts)
-
-    def _masked(self, unread: bytes) -> bytes:
-        for secret in filter(None, self.hidden()):
-            unread = re.sub(re.escape(secret.encode()), b"***", unread, flags=re.IGNORECASE)
-        return unread
 
     def _note(self, live: Live, note: Note, facts: Mapping[str, object]) -> None:
         self.inbox.put(self._noted(live, note, facts))
@@ -436,14 +445,5 @@ class ConnectionHolder:
     def _elapsed_ns(self, live: Live) -> int | None:
         return self.around.clock.monotonic_ns() - live.opened_ns if live.is_open else None
 
-    def _authenticated_s(self, live: Live) -> float | None:
-        if live.authenticated_ns is None:
-            return None
-        return (self.around.clock.monotonic_ns() - live.authenticated_ns) / 1e9
-
     def _now_s(self) -> float:
         return self.around.clock.monotonic_ns() / 1e9
-
-
-def _moment(wall_us: int | None) -> str | None:
-    return None if wall_us is None else from_us(wall_us).isoformat()

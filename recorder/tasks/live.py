@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import trio
 from attrs import define, field, frozen
@@ -11,6 +11,7 @@ from attrs import define, field, frozen
 from recorder.clock import Clock
 from recorder.exchange.actions import Say
 from recorder.exchange.session import Session
+from recorder.log.event import from_us
 from recorder.tasks.socket import OpenStream
 
 
@@ -34,6 +35,19 @@ class Surroundings:
     exchange_time_us: Callable[[], Awaitable[int | None]]
 
 
+@frozen
+class Doubt:
+    """Nobody read for a while: what is read now may have waited on a line that has ended since.
+
+    The last frame before that is the last moment known to be good, until a PING said behind it
+    (the one of this number) is answered: then nothing that was on the way is missing.
+    """
+
+    last_frame_us: int | None
+    last_frame_ns: int | None
+    proof: int
+
+
 @define(eq=False)
 class Live:
     """One session under way."""
@@ -50,3 +64,38 @@ class Live:
     #: Why a new snapshot is wanted, until the connection is left for it.
     renewal: str | None = None
     is_wrong_clock_said: bool = False
+    doubt: Doubt | None = None
+
+    def heard(self) -> Mapping[str, object]:
+        """Return what a note on its end says of what was heard."""
+        told = {"frames": self.frames, "last_frame_at": _moment(self.last_frame_us)}
+        return told if self.doubt is None else told | {"certain_at": self.certain_at}
+
+    def authenticated_s(self, now_ns: int) -> float | None:
+        """For how long it has been authenticated; None if it never was."""
+        began_ns = self.authenticated_ns
+        return None if began_ns is None else (now_ns - began_ns) / 1e9
+
+    def cast_doubt(self) -> None:
+        """Say that nobody read for a while, before what is read next is counted."""
+        certain, (said, _) = self.doubt or self, self.session.pings
+        self.doubt = Doubt(certain.last_frame_us, certain.last_frame_ns, said + 1)
+
+    def heard_pong(self) -> None:
+        """End the doubt, if this PONG is the one that does."""
+        if self.doubt is not None and self.session.pings[1] >= self.doubt.proof:
+            self.doubt = None
+
+    @property
+    def certain_ns(self) -> int | None:
+        """The last moment known to be good, on the monotonic clock."""
+        return (self.doubt or self).last_frame_ns
+
+    @property
+    def certain_at(self) -> str | None:
+        """The same on the wall's."""
+        return _moment((self.doubt or self).last_frame_us)
+
+
+def _moment(wall_us: int | None) -> str | None:
+    return None if wall_us is None else from_us(wall_us).isoformat()

@@ -14,6 +14,8 @@ from recorder.log.clocks import APART_US, LOOK_NS_MAX, Reading, apart_us
 
 #: Between two looks at the clocks while nothing comes in.
 LOOK_S = 1.0
+#: A process that has neither read nor looked for so long stood still: stopped, starved, or frozen.
+STILL_S = 2.0
 
 
 @define(eq=False)
@@ -24,10 +26,11 @@ class Sight:
     #: The monotonic moment from which nothing is certain; None while it is observed.
     _blind_since_ns: int | None = None
     _looked: Reading = field(default=Reading(0, 0), init=False)
+    _stirred_ns: int = field(default=0, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._looked = Reading(self.clock.wall_us(), self.clock.monotonic_ns())
-        self._blind_since_ns = self._looked.monotonic_ns
+        self._blind_since_ns = self._stirred_ns = self._looked.monotonic_ns
 
     def lose(self, last_frame_ns: int | None) -> None:
         """Say that nothing is certain behind the last frame; a second loss changes nothing."""
@@ -46,6 +49,12 @@ class Sight:
         if self._blind_since_ns is None:
             return 0.0
         return (self.clock.monotonic_ns() - self._blind_since_ns) / 1e9
+
+    def stir(self, now_ns: int) -> float:
+        """Say that the process runs; return for how many seconds it stood still, mostly 0."""
+        still_s = (now_ns - self._stirred_ns) / 1e9
+        self._stirred_ns = now_ns
+        return still_s if still_s >= STILL_S else 0.0
 
     def seems_apart(self, wall_us: int, monotonic_ns: int) -> bool:
         """Tell from times just taken whether a closer look is due. For every frame."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta
@@ -21,6 +22,7 @@ from recorder.clock import SystemClock
 from recorder.daemon import run_daemon
 from recorder.simulator.faults import GARBAGE
 from recorder.tasks.connection import PAUSE_BLIND_S
+from recorder.tasks.sight import STILL_S
 from tests.daemon.scene import (
     Books,
     Scene,
@@ -286,6 +288,45 @@ async def test_a_log_that_took_nothing_for_long_is_a_gap_and_a_short_wait_is_non
         # What TCP held was read before we left: nothing that was said is missing.
         assert scene.books.count("ledger") == len(scene.simulator.exchange.account.books.ledger)
         assert_sane(scene.books)
+
+
+async def test_the_time_of_a_standstill_in_which_the_line_was_lost_is_blind(
+    sqlite_url: str,
+) -> None:
+    async with recording(sqlite_url, **NO_BACKFILL) as scene:
+        await scene.until_recorded()
+        before = datetime.now(UTC)
+        await scene.simulator.reward("USDC", Decimal("0.01"))
+        await scene.simulator.drop("cut")
+        stand_still()
+        await until_closed(scene.books, "first_start", "connection_lost")
+
+        ((blind_from,),) = gaps(scene.books, "blind_from")[1:]
+        # What waited was read late; it proves nothing about the time before.
+        assert moment(blind_from) < before + timedelta(seconds=1)
+        assert scene.books.has_note("READING_PAUSED")
+        assert_sane(scene.books)
+
+
+async def test_a_standstill_on_a_line_that_holds_is_no_gap_and_casts_no_doubt_for_long(
+    sqlite_url: str,
+) -> None:
+    async with recording(sqlite_url, **NO_BACKFILL) as scene:
+        stand_still()
+        await until(lambda: scene.books.has_note("READING_PAUSED"))
+        pongs = scene.books.count("events", "type = 'PONG'")
+        await until(lambda: scene.books.count("events", "type = 'PONG'") > pongs + 1)
+        assert gaps(scene.books, "cause") == [("first_start",)]
+
+        await scene.simulator.drop("cut")
+        await until_closed(scene.books, "first_start", "connection_lost")
+        gap_id, from_at = gaps(scene.books, "gap_id", "from_at")[1]
+        assert moment(from_at) == last_frame_before(scene.books, gap_id)
+
+
+def stand_still() -> None:
+    """Block the whole loop, as when the process is stopped."""
+    time.sleep(STILL_S + 0.5)
 
 
 async def lock_for(scene: Scene, seconds: float) -> None:

@@ -173,6 +173,20 @@ def test_a_pause_is_a_gap_only_where_it_was_noted_as_blind() -> None:
     assert (row["cause"], row["from_at"]) == ("queue_full", at(47))
 
 
+def test_a_gap_behind_a_standstill_begins_at_the_last_frame_before_it() -> None:
+    closed = note(Note.CONNECTION_CLOSED, 40, reason="cut", last_frame_at=at(39), certain_at=at(12))
+    (row,) = live(closed)
+    assert row["from_at"] == row["blind_from"] == at(12)
+
+
+def test_a_long_standstill_says_that_it_was_one() -> None:
+    paused = note(
+        Note.READING_PAUSED, 60, seconds=12, blind=True, last_frame_at=at(47), why="it stood still"
+    )
+    (row,) = live(paused)
+    assert row["evidence"] == "the socket was not read for 12 s: it stood still"
+
+
 def test_a_snapshot_that_was_given_up_closes_nothing() -> None:
     (row,) = live(lost(20, last=15), complete(25, 10, is_complete=False))
     assert row["state"] == "open"

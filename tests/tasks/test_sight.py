@@ -45,6 +45,14 @@ def test_it_is_blind_from_its_start_until_a_snapshot_and_again_from_the_last_fra
     assert sight.regain() == 9
 
 
+def test_a_process_that_stood_still_is_told_once_and_one_that_runs_never() -> None:
+    clocks = Clocks()
+    sight = Sight(clocks)
+    for seconds, still_s in [(1, 0), (1.9, 0), (2, 2), (0.1, 0), (60, 60), (0, 0)]:
+        clocks.go(seconds)
+        assert sight.stir(clocks.monotonic) == still_s
+
+
 def test_a_clock_that_is_set_back_measures_nothing() -> None:
     clocks = Clocks()
     sight = Sight(clocks)
