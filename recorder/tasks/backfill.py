@@ -186,10 +186,14 @@ class Backfiller:
                 await self._until_folded(last, FUTURES_FOLD)
             return await self._look(is_unconfirmed, self.account)
 
+        async def is_held() -> bool:
+            return await self._look(has_futures, self.account)
+
         async def write(facts: Mapping[str, object], answer: RestAnswer | None, kind: str) -> int:
             return await self._write({"run": run_id, **facts}, answer, kind)
 
-        return await FuturesLists(client, write, pairs, is_left_out).read()
+        lists = FuturesLists(client, write, pairs, is_left_out, is_held, self.give_up_s)
+        return await lists.read()
 
     async def _begin(self, period: Period) -> int:
         facts = {

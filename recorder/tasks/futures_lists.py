@@ -5,7 +5,8 @@ a list has left out what a frame had stated (`projections.futures`): only a seco
 that was a moment behind from an end.
 
 Most accounts hold no futures, and a key may not be allowed to ask. So a list that is refused, or
-that doesn't come, is written down and changes nothing, unless the account is known to hold any.
+that doesn't come, is written down and changes nothing, unless the account is known to hold any:
+then it is waited for as patiently as the histories are.
 """
 
 from __future__ import annotations
@@ -38,9 +39,11 @@ CONDITIONAL_HISTORY = "conditional_order_history"
 
 #: How often all are asked for, while one leaves out what was stated.
 LOOKS = 3
-#: How often one is asked for that doesn't come, and the first wait in between, which doubles.
+#: How often one is asked for that doesn't come, where no futures are known of.
 TRIES = 4
+#: First and longest wait before a list is asked for again; it doubles in between.
 RETRY_FIRST_S = 0.5
+RETRY_LONGEST_S = 60.0
 
 #: Writes down what was asked and what came: (facts of the note, answer, its type) → position.
 Write = Callable[[Mapping[str, object], RestAnswer | None, str], Awaitable[int]]
@@ -68,6 +71,10 @@ class FuturesLists:
     pairs: Callable[[], Awaitable[Sequence[str]]]
     #: Waits until the events up to this one are folded; tells whether a list left anything out.
     is_left_out: Callable[[int], Awaitable[bool]]
+    #: Tells whether anything was ever told of futures of the account.
+    is_held: Callable[[], Awaitable[bool]]
+    #: A list that gave nothing for so long is given up all the same.
+    give_up_s: float
 
     async def read(self) -> int:
         """Read all; return the position of the last event, 0 if there was none."""
@@ -97,21 +104,29 @@ class FuturesLists:
 
     async def _ask(self, name: str, request: RestRequest) -> tuple[int, bool]:
         """Ask until a list came, or it is no use; return the last event, and whether it came."""
-        last, wait_s = 0, RETRY_FIRST_S
-        for left in range(TRIES - 1, -1, -1):
+        last, wait_s, since_s, tries = 0, RETRY_FIRST_S, trio.current_time(), 0
+        while True:
+            tries += 1
             answer: RestAnswer | None = None
             try:
                 answer = await self.client.get(request)
                 came = _read(answer)
             except RestUnavailable as error:
                 came = _Came(None, str(error))
-            is_over = came.rows is None and (came.is_final or not left)
+            is_over = came.rows is None and (
+                came.is_final or await self._is_vain(tries, trio.current_time() - since_s)
+            )
             last = await self._keep(name, request, answer, came, is_over=is_over) or last
             if came.rows is not None or is_over:
                 return last, came.rows is not None
             await trio.sleep(wait_s)
-            wait_s *= 2
-        raise AssertionError("the last try is the end of it")
+            wait_s = min(wait_s * 2, RETRY_LONGEST_S)
+
+    async def _is_vain(self, tries: int, passed_s: float) -> bool:
+        """Tell whether enough was asked: a gap of an account with futures needs the answer."""
+        if tries < TRIES:
+            return False
+        return passed_s > self.give_up_s or not await self.is_held()
 
     async def _keep(
         self,
