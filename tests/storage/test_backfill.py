@@ -6,11 +6,23 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from recorder.exchange.histories import Fetched
 from recorder.log.event import Note, noted
-from recorder.storage.backfill import ask, asked_for, next_asked, next_gap, unfinished
+from recorder.storage.backfill import (
+    Period,
+    ask,
+    asked_for,
+    doubts_of,
+    next_asked,
+    next_gap,
+    uncounted,
+    unfinished,
+)
 from recorder.storage.engine import Database, in_unit
 from recorder.storage.migrate import downgrade, migrate
 from tests.cli.scene import fold
+from tests.projections.test_backfill import fill, page
+from tests.projections.test_folds import status
 from tests.storage.drafts import NOW_US, run_sql, write
 
 SINCE = datetime(2026, 3, 1, 10, 0, tzinfo=UTC)
@@ -61,6 +73,24 @@ def test_a_run_is_gone_on_with_where_its_last_page_says(database: Database) -> N
     asked = "SELECT state, pages, answers, rows FROM backfill_runs"
     assert run_sql(database, asked) == [("complete", 2, 3, 3)]
     assert run_sql(database, "SELECT state, reason FROM backfill_lists") == [("complete", None)]
+
+
+@pytest.mark.parametrize(("fills", "is_known"), [(0, False), (1, False), (2, True)])
+def test_an_order_left_out_of_the_history_is_known_if_every_fill_of_it_is(
+    database: Database, fills: int, *, is_known: bool
+) -> None:
+    told = [fill(f"t-{number}", orderId="o-1") for number in range(fills)]
+    write(
+        database,
+        status("Partially Filled", "1", "2026-03-01T10:00:00.000Z"),
+        status("Filled", "0", "2026-02-01T10:00:00.000Z", orderId="o-before"),
+        page(Fetched.TRADES, [*told, fill("t-other", orderId="o-2")]),
+    )
+    fold(database)
+    doubts = in_unit(database.reader, doubts_of, "main", 1, 9, Period(SINCE, UNTIL))
+    assert doubts == ([] if is_known else ["what the fills of 1 orders came to is not known"])
+    # All the same it is asked for again: its history may tell of its fees by then.
+    assert in_unit(database.reader, uncounted, "main", SINCE) == 1
 
 
 def test_a_period_is_asked_for_with_a_plain_insert(database: Database) -> None:
