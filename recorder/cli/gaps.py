@@ -97,10 +97,9 @@ def configure(parser: ArgumentParser) -> None:
 
 def run(call: Call) -> int:
     """Print coverage and gaps of each account. One that was never recorded is exit code 2."""
-    now = call.now()
 
     def look(connection: Connection) -> list[tuple[str, Answer | None]]:
-        return [(name, _answer(call, connection, name, now)) for name in call.accounts(connection)]
+        return [(name, _answer(call, connection, name)) for name in call.accounts(connection)]
 
     with call.database() as database:
         answers = in_unit(database.reader, look)
@@ -142,10 +141,12 @@ def facts(answer: Answer) -> dict[str, Any]:
     }
 
 
-def _answer(call: Call, connection: Connection, account: str, now: datetime) -> Answer | None:
+def _answer(call: Call, connection: Connection, account: str) -> Answer | None:
     asked, known = call.arguments, read_known(connection, account)
     if known.since is None:
         return None
+    # Only now: a frame that came in between would look as if the clock stood before it.
+    now = call.now()
     from_at = max(asked.from_at or known.since, known.since)
     until_at = min(asked.until_at or now, now)
     if from_at >= until_at:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import io
+import json
+from argparse import Namespace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
+from recorder.cli import gaps
+from recorder.cli.call import Call
 from recorder.cli.gaps import BLIND_SPOTS
+from recorder.cli.output import Output
+from recorder.clock import SystemClock
 from recorder.log.event import Draft, Note, from_us, noted
 from recorder.storage.engine import Database
 from tests.cli.scene import ask, fold, now_us, own
@@ -153,6 +160,30 @@ def test_a_clock_that_stands_before_the_last_frame_is_said(
     assert any("clock stands before the last frame" in doubt for doubt in told["doubts"])
     parts = (Decimal(told[name]) for name in ("observed_s", "blind_s", "healed_s"))
     assert sum(parts) == Decimal(told["seconds"]) > 0
+
+
+def test_a_frame_that_comes_in_while_it_is_asked_is_no_clock_that_stands_before_it(
+    database: Database, database_url: str, start_us: int
+) -> None:
+    own(database)
+
+    class Busy(SystemClock):
+        """A clock of an account to which something is told between any two looks."""
+
+        def wall_us(self) -> int:
+            asked_us = now_us()
+            write(database, frame('{"type":"PONG"}', kind="PONG", at_us=asked_us + 1_000))
+            return asked_us
+
+    out = io.StringIO()
+    asked = Namespace(from_at=None, until_at=None, limit=None)
+    environment = {"RECORDER_DATABASE_URL": database_url}
+
+    code = gaps.run(Call(asked, environment, Output(True, out, io.StringIO()), Busy()))
+
+    assert code == 0
+    told = json.loads(out.getvalue())
+    assert not any("clock" in doubt for doubt in told["doubts"])
 
 
 def test_before_the_first_start_there_is_no_answer(database_url: str, start_us: int) -> None:
