@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from attrs import field, frozen
 
-from recorder.cli.output import Output
+from recorder.cli.output import Output, quoted
 from recorder.clock import Clock, SystemClock
 from recorder.config import SETTINGS, Settings, read_settings
 from recorder.errors import ConfigurationError
@@ -73,18 +73,38 @@ class Call:
         flag = vars(self.arguments).get("account")
         return flag if flag is not None else self.environment.get("RECORDER_ACCOUNT")
 
-    def accounts(self, connection: Connection) -> list[str]:
+    def accounts(self, connection: Connection, *, queued: bool = False) -> list[str]:
         """Return the accounts to answer for: the one that was named, else all the database knows.
 
         None known: those of the settings, so that an answer can say that nothing is known of them.
+        With ``queued``, also those that are nothing but a name in the outbox.
         """
-        from recorder.cli.standing import known_accounts
+        from recorder.cli.standing import known_accounts, queued_accounts
 
         configured = [account.name for account in self.settings().accounts]
         named = self.named_account()
         if named is not None:
             return [named]
-        return known_accounts(connection) or configured
+        found = known_accounts(connection) or configured
+        return sorted({*found, *queued_accounts(connection)}) if queued else found
+
+    def recorded_accounts(self, connection: Connection) -> list[str]:
+        """Return the accounts to answer for, all of which the database knows.
+
+        Raises ConfigurationError for any other: to find nothing of a name that was mistyped proves
+        nothing, and to write under it would make an account of it.
+        """
+        from recorder.cli.standing import known_accounts
+
+        known, wanted = known_accounts(connection), self.accounts(connection)
+        unknown = [quoted(name) for name in wanted if name not in known]
+        if unknown:
+            named = f"say one with --account: {', '.join(map(quoted, known))}"
+            raise ConfigurationError(
+                f"the database knows no account {', '.join(unknown)}:"
+                f" {named if known else 'start `recorder run`, which makes it'}"
+            )
+        return wanted
 
     def one_account(self) -> str:
         """Return the account of a command that is for exactly one. Raises ConfigurationError."""

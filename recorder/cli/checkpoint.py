@@ -66,7 +66,7 @@ def run(call: Call) -> int:
 
 
 def _heads(connection: Connection, call: Call) -> dict[str, Head]:
-    heads = {account: head(connection, account) for account in call.accounts(connection)}
+    heads = {account: head(connection, account) for account in call.recorded_accounts(connection)}
     return {account: found for account, found in heads.items() if found != EMPTY_HEAD}
 
 

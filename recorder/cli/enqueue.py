@@ -16,7 +16,7 @@ from recorder.cli.standing import doubts, read_standing
 from recorder.errors import ConfigurationError, Refused
 from recorder.exchange.commands import COMMANDS
 from recorder.storage.engine import in_unit
-from recorder.storage.outbox import PRIORITY_MAX, enqueue, read_switch
+from recorder.storage.outbox import PRIORITY_MAX, enqueue
 
 #: No command of VALR's comes near it; a wrong file piped in does.
 PAYLOAD_BYTES_MAX = 1024 * 1024
@@ -78,8 +78,11 @@ def run(call: Call) -> int:
             f"queued as {outbox_id} for account {quoted(account)};"
             f" `recorder outbox show {outbox_id}` tells what becomes of it",
         )
-        for reason in in_unit(database.reader, _held_up_by, account, call.now()):
+        now = call.now()
+        for reason in in_unit(database.reader, _held_up_by, account, now):
             call.output.warn(reason)
+        if asked.expires_at is not None and asked.expires_at <= now:
+            call.output.warn("its --expires-at is over, so it will never be sent: queue it anew")
     return OK
 
 
@@ -97,11 +100,10 @@ def _payload(text: str) -> str:
 
 def _held_up_by(connection: Connection, account: str, now: datetime) -> list[str]:
     """Return why the command may not go out soon."""
-    reasons = [
-        f"it waits in the queue: {doubt}"
-        for doubt in doubts(read_standing(connection, account), now)
-    ]
-    switch = read_switch(connection, account)
-    if switch != "on":
+    standing = read_standing(connection, account)
+    reasons = [f"it waits in the queue: {doubt}" for doubt in doubts(standing, now)]
+    # No row yet is no switch that is off: the first start sets it to on.
+    if standing.switch is not None and standing.switch["trading"] != "on":
+        switch = standing.switch["trading"]
         reasons.append(f"the switch of account {quoted(account)} is {switch} (table controls)")
     return reasons

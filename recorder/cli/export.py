@@ -14,7 +14,6 @@ from recorder.cli.exits import OK
 from recorder.cli.flags import DATABASE, add_settings, moment, whole
 from recorder.cli.output import count_of
 from recorder.cli.progress import shown_progress
-from recorder.cli.standing import known_accounts
 from recorder.errors import ConfigurationError
 from recorder.export.formats import Format
 from recorder.export.manifest import Manifest
@@ -81,11 +80,7 @@ def run(call: Call) -> int:
     """Export, and say what was written."""
     asked = call.arguments
     with call.database() as database, _shown(call) as progress:
-        known = in_unit(database.reader, known_accounts)
-        accounts = in_unit(database.reader, call.accounts)
-        if not set(accounts) <= set(known):
-            named = ", ".join(map(repr, accounts))
-            raise ConfigurationError(f"there is nothing to export: the database knows no {named}")
+        accounts = in_unit(database.reader, call.recorded_accounts)
         order = _order(call, accounts)
         if asked.target == STDOUT:
             pour(database, order, _stdout(call, order), progress)

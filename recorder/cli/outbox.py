@@ -99,7 +99,7 @@ def run(call: Call) -> int:
 
 def _list(connection: Connection, call: Call) -> None:
     asked = call.arguments
-    accounts = call.accounts(connection)
+    accounts = call.accounts(connection, queued=True)
     columns = ROWS if len(accounts) == 1 else (Column("account"), *ROWS)
     which = f"no command of status {asked.status}" if asked.status else "no command"
     found = connection.execute(_newest(accounts, asked.status, asked.limit)).mappings().all()
@@ -147,7 +147,7 @@ def _show(connection: Connection, call: Call) -> int:
 
 def _find(connection: Connection, call: Call) -> dict[str, Any] | None:
     """Return the command that is asked about; None, and say so, if there is none."""
-    outbox_id, accounts = call.arguments.outbox_id, call.accounts(connection)
+    outbox_id, accounts = call.arguments.outbox_id, call.accounts(connection, queued=True)
     which = (outbox.c.account.in_(accounts), outbox.c.outbox_id == outbox_id)
     found = connection.execute(select(outbox).where(*which)).mappings().first()
     if found is None:

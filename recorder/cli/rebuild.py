@@ -52,7 +52,7 @@ def run(call: Call) -> int:
     chosen = _chosen(call)
     with call.database() as database:
         codes = [OK]
-        for account in in_unit(database.reader, call.accounts):
+        for account in in_unit(database.reader, call.recorded_accounts):
             if call.arguments.check:
                 codes += [_check(call, database, account, each) for each in chosen]
                 continue

@@ -77,6 +77,7 @@ def run(call: Call) -> int:
     account = call.one_account()
     with call.database() as database:
         if call.arguments.past is not None:
+            in_unit(database.reader, call.recorded_accounts)
             return _show_past(call, database, account, call.arguments.past)
         standing = in_unit(database.reader, read_standing, account)
         if not standing.is_running(call.now()):

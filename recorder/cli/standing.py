@@ -9,7 +9,7 @@ Each look is a few look-ups by key, however long the log is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -26,12 +26,13 @@ from recorder.storage.schema import (
     events,
     gaps,
     leases,
+    outbox,
     projections,
     reconciliations,
 )
-from recorder.tasks.lease import is_dead
+from recorder.tasks.lease import is_alive_here, is_dead
 
-#: A live connection hears a PONG at least this often, in seconds (a PING goes out every 20).
+#: A live connection hears a PONG at least this often, in seconds (a PING goes out after 5).
 SILENT_AFTER_S = 60
 #: How many events back the last frame is looked for; our own notes are rare among frames.
 TAIL_EVENTS = 64
@@ -72,6 +73,8 @@ class Standing:
     checkpoints: Mapping[str, Mapping[str, Any]]
     switch: Mapping[str, Any] | None
     pending: Mapping[str, int]
+    #: Where no recorder ever ran for this account: the accounts that the database knows instead.
+    others: Sequence[str] = ()
 
     def is_running(self, now: datetime) -> bool:
         """Tell whether a recorder holds the account: its lease runs, and it isn't known dead."""
@@ -86,6 +89,7 @@ class Standing:
 def read_standing(connection: Connection, account: str) -> Standing:
     """Return how the account stands, in one snapshot."""
     tail = _tail(connection, account)
+    lease = current(connection, account)
     open_gaps = _rows(connection, select(gaps).where(gaps.c.account == account, _is_open(gaps.c)))
     return Standing(
         account=account,
@@ -95,7 +99,7 @@ def read_standing(connection: Connection, account: str) -> Standing:
         last_frame_at=next(
             (row["received_at"] for row in tail if row["origin"] == Origin.RECEIVED), None
         ),
-        lease=current(connection, account),
+        lease=lease,
         connection=_last_connection(connection, account),
         open_gap=open_gaps[0] if open_gaps else None,
         gaps_open=len(open_gaps),
@@ -104,7 +108,12 @@ def read_standing(connection: Connection, account: str) -> Standing:
         checkpoints=_checkpoints(connection, account),
         switch=_first(connection, select(controls).where(controls.c.account == account)),
         pending=_pending(connection, account),
+        others=_others(connection, account) if lease is None else (),
     )
+
+
+def _others(connection: Connection, account: str) -> list[str]:
+    return [name for name in known_accounts(connection) if name != account]
 
 
 def _gaps_ended(connection: Connection, account: str) -> dict[str, int]:
@@ -132,6 +141,12 @@ def known_accounts(connection: Connection) -> list[str]:
     return sorted(found)
 
 
+def queued_accounts(connection: Connection) -> list[str]:
+    """Return the accounts for which a command waits, also one that nobody records."""
+    waiting = select(outbox.c.account).where(outbox.c.status == "queued").distinct()
+    return sorted(connection.execute(waiting).scalars())
+
+
 def doubts(standing: Standing, now: datetime, projection: str | None = None) -> tuple[str, ...]:
     """Return, as sentences, why the tables may not be the present state; empty if they are.
 
@@ -139,9 +154,11 @@ def doubts(standing: Standing, now: datetime, projection: str | None = None) -> 
     """
     name = plain(standing.account)
     if standing.lease is None:
+        others = ", ".join(f"'{plain(other)}'" for other in standing.others)
+        instead = f", or say --account with one that it knows: {others}" if others else ""
         return (
             f"no recorder ever ran for account '{name}' on this database:"
-            " start one with `recorder run`",
+            f" start one with `recorder run`{instead}",
         )
     found = [*_life(standing, now)]
     if projection is not None:
@@ -154,11 +171,11 @@ def _life(standing: Standing, now: datetime) -> list[str]:
     if is_dead(standing.lease.holder):
         return ["the recorder's process is gone: this is how things stood then, not now"]
     if not standing.is_running(now):
-        ended = short_time(standing.lease.expires_at)
-        return [
-            f"the recorder isn't running (its lease ended {ended} UTC):"
-            " this is how things stood then, not now"
-        ]
+        ended = f"its lease ended {short_time(standing.lease.expires_at)} UTC"
+        what = f"the recorder isn't running ({ended})"
+        if is_alive_here(standing.lease.holder):
+            what = f"the recorder's process is frozen or cut off from the database ({ended})"
+        return [f"{what}: this is how things stood then, not now"]
     connection = standing.connection
     if connection is None:
         return ["the recorder has not been connected to the exchange yet"]

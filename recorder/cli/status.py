@@ -30,7 +30,8 @@ def run(call: Call) -> int:
     """Print one JSON object, or one page, per account."""
 
     def look(connection: Connection) -> list[Standing]:
-        return [read_standing(connection, account) for account in call.accounts(connection)]
+        accounts = call.accounts(connection, queued=True)
+        return [read_standing(connection, account) for account in accounts]
 
     with call.database() as database:
         standings = in_unit(database.reader, look)
@@ -153,6 +154,11 @@ def _life_line(standing: Standing, now: datetime) -> str:
     if standing.is_running(now):
         renewed = ago((now - lease.renewed_at).total_seconds())
         return f"running: {holder}; lease renewed {renewed} ago"
+    if lease.expires_at > now:
+        # Its process is gone; the lease stands until then, or until somebody takes it over.
+        return (
+            f"not running: {holder}; lease not given back, ends {short_time(lease.expires_at)} UTC"
+        )
     return f"not running: lease of {holder} ended {short_time(lease.expires_at)} UTC"
 
 
@@ -188,7 +194,7 @@ def _outbox_line(standing: Standing) -> str:
 def _switch_line(standing: Standing) -> str:
     switch = standing.switch
     if switch is None:
-        return "not set, so nothing is sent"
+        return "not set; the first start sets it to on, and nothing is sent before"
     reason = f": {plain(switch['reason'])}" if switch["reason"] else ""
     return (
         f"{switch['trading']} since {short_time(switch['changed_at'])} UTC,"

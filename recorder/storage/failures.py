@@ -156,7 +156,7 @@ def _sqlite_constraint(text: str) -> str:
         return "events_pkey"
     if text == "UNIQUE constraint failed: outbox.account, outbox.client_msg_id":
         return "outbox_client_msg_id"
-    return ""
+    return text.removeprefix("CHECK constraint failed: ")
 
 
 def _from_postgres(error: psycopg.Error) -> RecorderError:
@@ -181,6 +181,8 @@ def _from_constraint(text: str, constraint: str, *, on_outbox: bool) -> Recorder
         return LeaseLost(f"another process appended to an account of this one ({text})")
     if constraint == "outbox_client_msg_id":
         return Refused("client_msg_id", "a command with this client_msg_id stands already")
+    if constraint == "outbox_client_msg":
+        return Refused("client_msg_id", "client_msg_id must be 1 to 100 characters")
     if on_outbox or text.startswith(REFUSAL):
         return Refused("schema", text.removeprefix(REFUSAL))
     return StorageFailed(f"{_ASK['other']} ({text})")

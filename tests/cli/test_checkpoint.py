@@ -98,7 +98,7 @@ def test_each_account_has_its_head_and_without_a_key_that_is_said(
 def test_where_there_is_no_event_there_is_no_head(database_url: str) -> None:
     answer = ask(database_url, "checkpoint")
     assert (answer.code, answer.out) == (2, "")
-    assert "no head" in answer.err
+    assert "knows no account 'main'" in answer.err
 
 
 def test_a_place_that_does_not_take_it_is_code_2_and_the_others_have_it(

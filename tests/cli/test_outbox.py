@@ -79,6 +79,49 @@ def test_a_client_message_id_queues_one_command_only(database_url: str) -> None:
     assert len(ask(database_url, "outbox").rows) == 1
 
 
+def test_a_client_message_id_that_the_schema_refuses_is_named(database_url: str) -> None:
+    for client_msg_id in ("", "x" * 101):
+        answer = ask(
+            database_url,
+            "enqueue",
+            "PLACE_LIMIT_ORDER",
+            LIMIT_ORDER,
+            "--client-msg-id",
+            client_msg_id,
+        )
+
+        assert answer.code == 2
+        assert "not queued: client_msg_id must be 1 to 100 characters" in answer.err
+
+
+def test_a_command_for_an_account_that_nobody_records_does_not_wait_unseen(
+    database: Database, database_url: str
+) -> None:
+    own(database)
+
+    queued = ask(database_url, "enqueue", "PLACE_LIMIT_ORDER", LIMIT_ORDER, "--account", "mian")
+
+    assert queued.code == 0
+    assert "no recorder ever ran for account 'mian'" in queued.err
+    assert "one that it knows: 'main'" in queued.err
+    # Nobody has set a switch for it, neither on nor off.
+    assert "switch" not in queued.err
+    assert [row["account"] for row in ask(database_url, "outbox").rows] == ["mian"]
+    told = {row["account"]: row for row in ask(database_url, "status").rows}
+    assert told["mian"]["outbox"]["queued"] == 1
+    assert not told["mian"]["live"]
+
+
+def test_a_command_whose_time_is_over_is_said_to_go_nowhere(database_url: str) -> None:
+    answer = ask(
+        database_url,
+        *("enqueue", "PLACE_LIMIT_ORDER", LIMIT_ORDER, "--expires-at", "2026-01-01T00:00:00Z"),
+    )
+
+    assert answer.code == 0
+    assert "its --expires-at is over" in answer.err
+
+
 def test_a_command_that_will_have_to_wait_says_why(database: Database, database_url: str) -> None:
     own(database)
     run_sql(database, "UPDATE controls SET trading = 'off'")

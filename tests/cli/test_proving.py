@@ -162,6 +162,28 @@ def test_a_rebuild_makes_the_tables_what_the_log_says_and_gives_the_lease_back(
     assert ask(database_url, "rebuild", "--check").code == 0
 
 
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("rebuild", "--all"),
+        ("rebuild", "--all", "--check"),
+        ("export", "nowhere"),
+        ("checkpoint",),
+        ("reconcile", "--past"),
+    ],
+)
+def test_an_account_that_was_mistyped_is_neither_proved_nor_made(
+    database: Database, database_url: str, argv: tuple[str, ...]
+) -> None:
+    record_scene(database)
+
+    answer = ask(database_url, *argv, "--account", "mian")
+
+    assert (answer.code, answer.out) == (2, "")
+    assert "the database knows no account 'mian': say one with --account: 'main'" in answer.err
+    assert [row["account"] for row in ask(database_url, "status").rows] == ["main"]
+
+
 def test_a_rebuild_is_refused_while_a_recorder_owns_the_account(
     database: Database, database_url: str
 ) -> None:

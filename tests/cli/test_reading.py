@@ -6,20 +6,24 @@ import json
 import signal
 import subprocess
 import sys
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import event
 
 from recorder.cli.events import event_lines
 from recorder.cli.standing import read_standing
-from recorder.log.event import Draft, Event, Note, noted
+from recorder.log.event import Draft, Event, Note, from_us, noted
 from recorder.storage.engine import Database, in_unit
+from recorder.storage.leases import take
+from recorder.tasks.lease import this_holder
 from tests.cli.scene import (
     ESCAPES,
     OPEN_ORDER_ID,
     ask,
     balance,
     fold,
+    now_us,
     open_order,
     own,
     received,
@@ -203,6 +207,32 @@ def test_balances_of_a_recorder_that_never_ran_say_so(database_url: str) -> None
     answer = ask(database_url, "balances", "--table")
 
     assert "no recorder ever ran for account 'main'" in answer.err
+
+
+def test_a_process_that_lives_but_does_not_renew_is_not_called_gone(
+    database: Database, database_url: str
+) -> None:
+    begun = from_us(now_us()) - timedelta(hours=1)
+    ttl = timedelta(seconds=15)
+    in_unit(database.writer, take, "main", holder=this_holder(), now=begun, ttl=ttl)
+
+    (told,) = ask(database_url, "status").rows
+
+    assert (told["recorder"], told["live"]) == ("not running", False)
+    assert "frozen or cut off from the database" in told["doubts"][0]
+
+
+def test_a_lease_that_outlives_its_process_has_not_ended_yet(
+    database: Database, database_url: str
+) -> None:
+    gone = this_holder().rpartition("/")[0] + "/0"
+    ttl = timedelta(minutes=5)
+    in_unit(database.writer, take, "main", holder=gone, now=from_us(now_us()), ttl=ttl)
+
+    page = ask(database_url, "status", "--table").out
+
+    assert f"not running: {gone}, epoch 1; lease not given back, ends " in page
+    assert "process is gone" in page
 
 
 def test_orders_are_the_live_ones_and_those_that_ended_lately(
