@@ -17,7 +17,9 @@ from recorder.statement.markup import Markup, element, shown
 
 #: Of the picture, in its own units.
 WIDTH, HEIGHT = 720, 170
-_LEFT, _RIGHT, _TOP, _BOTTOM = 8, 8, 10, 24
+_LEFT, _RIGHT, _TOP, _BOTTOM = 116, 8, 10, 24
+#: Of a balance beside the axis: so many characters fit as they are, longer ones are drawn closer.
+_LABEL_CHARACTERS = 17
 #: So many columns of time are told apart.
 COLUMNS = 600
 _TICKS = 4
@@ -135,8 +137,8 @@ def draw(
     ]
     if known:
         parts += [
-            _label(shown(high), _LEFT + 4, _TOP + 10),
-            _label(shown(low), _LEFT + 4, HEIGHT - _BOTTOM - 4),
+            _balance_label(shown(high), _TOP + 8),
+            _balance_label(shown(low), HEIGHT - _BOTTOM),
         ]
     box = f"0 0 {WIDTH} {HEIGHT}"
     return element("svg", *parts, viewBox=box, role="img", xmlns="http://www.w3.org/2000/svg")
@@ -226,5 +228,12 @@ def _line(frame: _Frame, steps: Sequence[Step]) -> Markup:
     return element("path", d="".join(path), fill="none", stroke="#036", stroke_width="1.4")
 
 
-def _label(text: str, x: float, y: float, anchor: str = "start") -> Markup:
-    return element("text", text, x=x, y=y, font_size=10, text_anchor=anchor, fill="#333")
+def _balance_label(text: str, y: float) -> Markup:
+    """Return a balance left of the axis, where no line runs through it."""
+    fitted = {"textLength": _LEFT - 10, "lengthAdjust": "spacingAndGlyphs"}
+    closer = fitted if len(text) > _LABEL_CHARACTERS else {}
+    return _label(text, _LEFT - 6, y, "end", **closer)
+
+
+def _label(text: str, x: float, y: float, anchor: str = "start", **more: object) -> Markup:
+    return element("text", text, x=x, y=y, font_size=10, text_anchor=anchor, fill="#333", **more)

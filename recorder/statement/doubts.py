@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from recorder.log.coverage import Totals, share_text
 from recorder.projections.books import Explained
-from recorder.statement.markup import shown
+from recorder.statement.markup import count_of, shown
 from recorder.statement.report import Report
 
 #: The states of a comparison that has looked at everything.
@@ -43,7 +43,8 @@ def remarks(report: Report) -> list[str]:
     for told in report.currencies:
         later = sum(line.told_later for line in told.lines)
         if later:
-            found.append(f"{_name(told)}: {later:,} movements were told after the period.")
+            moved = count_of(later, "movement was", "movements were")
+            found.append(f"{_name(told)}: {moved} told after the period.")
         assumed = [line.assumed_fees for line in told.lines if line.assumed_fees]
         if assumed and told.adds_up:
             found.append(
@@ -64,7 +65,8 @@ def _of_the_log(report: Report) -> Iterator[str]:
             " period's end: run the recorder, and make the statement again."
         )
     if report.unread:
-        yield f"{report.unread:,} events of the period could not be read (fold_failures)."
+        unread = count_of(report.unread, "event", "events")
+        yield f"{unread} of the period could not be read (fold_failures)."
 
 
 def _of_what_was_seen(report: Report) -> Iterator[str]:
@@ -81,7 +83,12 @@ def _of_what_was_seen(report: Report) -> Iterator[str]:
             " what came and went in them may be missing."
         )
     elif seen.unhealed:
-        yield f"{seen.unhealed:,} gaps, too short to be measured, are not filled in."
+        gaps = count_of(
+            seen.unhealed,
+            "gap, too short to be measured, is",
+            "gaps, too short to be measured, are",
+        )
+        yield f"{gaps} not filled in."
 
 
 def _causes(sums: Totals) -> str:
@@ -92,7 +99,8 @@ def _of_the_books(report: Report) -> Iterator[str]:
     for told in report.currencies:
         name = _name(told)
         if told.unstated:
-            yield f"{name}: {told.unstated:,} movements without an amount, which are in no sum."
+            unstated = count_of(told.unstated, "movement", "movements")
+            yield f"{name}: {unstated} without an amount, in no sum."
         if told.residual is None:
             yield f"{name}: the balance at an end of the period isn't known, so nothing is proved."
         elif told.residual and told.in_flight:
@@ -104,8 +112,9 @@ def _of_the_books(report: Report) -> Iterator[str]:
             yield f"{name}: {shown(told.residual)} of the change is explained by no movement."
     if report.unmatched:
         some = ", ".join(report.unmatched[:3]) + (" …" if len(report.unmatched) > 3 else "")
+        orders = count_of(len(report.unmatched), "order has", "orders have")
         yield (
-            f"{len(report.unmatched):,} orders have fills that trades and ledger don't tell alike"
+            f"{orders} fills that trades and ledger don't tell alike"
             f" ({some}): a frame of one of the two was missed."
         )
 
@@ -123,19 +132,23 @@ def _of_comparisons(report: Report) -> Iterator[str]:
         )
     left = [each for each in report.comparisons if each["state"] == "incomplete"]
     if left and not made:
-        yield f"{len(left):,} comparisons were begun and could not be finished."
+        yield f"{count_of(len(left), 'comparison was', 'comparisons were')} begun and not finished."
     still_open = [each for each in report.differences if each["is_open"]]
     if still_open:
         named = sorted({f"{each['list']} {each['key']}" for each in still_open})
         some = ", ".join(named[:3]) + (" …" if len(named) > 3 else "")
-        yield f"{len(still_open):,} differences from the exchange's answers are open ({some})."
+        apart = count_of(len(still_open), "difference", "differences")
+        yield f"{apart} from the exchange's answers: still open ({some})."
 
 
 def _of_orders(report: Report) -> Iterator[str]:
     if report.orders.untold:
-        yield f"{report.orders.untold:,} orders are no longer open; how they ended nobody has told."
+        untold = count_of(report.orders.untold, "order is", "orders are")
+        yield f"{untold} no longer open, and nobody has told of the end."
     unsure = sum(not each["certain"] for each in report.open_orders)
     if unsure:
-        yield f"{unsure:,} orders that count as open at an end of the period may have ended before."
+        orders = count_of(unsure, "order counts", "orders count")
+        yield f"{orders} as open at an end of the period and may have ended before."
     if report.in_doubt:
-        yield f"{report.in_doubt:,} commands were sent, and whether they took effect isn't known."
+        sent = count_of(report.in_doubt, "command was", "commands were")
+        yield f"{sent} sent, and the effect isn't known."

@@ -9,7 +9,7 @@ from html import escape
 from recorder.exchange.amounts import canonical_amount
 
 #: Elements that hold nothing and have no end.
-_VOID = frozenset({"meta"})
+_VOID = frozenset({"meta", "wbr"})
 #: What stands for a value that isn't known.
 NOTHING = "–"
 
@@ -65,3 +65,8 @@ def shown(value: object) -> str:
             return value.hex()
         case _:
             return str(value)
+
+
+def count_of(number: int, one: str, many: str) -> str:
+    """Return ``1 order is`` or ``2 orders are``."""
+    return f"{number:,} {one if number == 1 else many}"

@@ -19,6 +19,8 @@ from recorder.statement.report import Report, Seen
 #: Rows of a table that the page shows; the files have all.
 ROWS_MAX = 40
 CHARTS_MAX = 40
+#: Characters of a word that any column can hold.
+WORD_MAX = 24
 
 STYLE = """
 body{font:15px/1.45 system-ui,sans-serif;color:#111;max-width:60rem;margin:2rem auto;padding:0 1rem}
@@ -26,7 +28,8 @@ h1{font-size:1.6rem;margin:0 0 .3rem}
 h2{font-size:1.15rem;margin:2rem 0 .5rem;border-bottom:1px solid #999}
 h3{font-size:1rem;margin:1.2rem 0 .2rem}
 table{border-collapse:collapse;margin:.4rem 0;font-size:.87rem}
-th,td{text-align:left;padding:.15rem .9rem .15rem 0;vertical-align:top;overflow-wrap:anywhere}
+th,td{text-align:left;padding:.15rem .9rem .15rem 0;vertical-align:top}
+td.w{overflow-wrap:anywhere}
 thead th{border-bottom:1px solid #999;font-weight:600}
 td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}
 tr.sum td{border-top:1px solid #bbb;font-weight:600}
@@ -36,7 +39,9 @@ tr.sum td{border-top:1px solid #bbb;font-weight:600}
 svg{max-width:100%;height:auto;display:block}
 @page{size:A4;margin:16mm}
 @media print{body{font-size:10.5pt;margin:0;max-width:none;padding:0}h2,h3{break-after:avoid}
-tr,figure,.doubts,.sound{break-inside:avoid}thead{display:table-header-group}figure{margin:0}}
+table{font-size:8.5pt}th,td{padding-right:.5rem}tr,figure,.doubts,.sound,.signed{break-inside:avoid}
+thead{display:table-header-group}figure{margin:0}}
+.signed td{padding:2.2rem 3rem 0 0;border-bottom:1px solid #111;width:14rem}
 """
 
 _BASIS = {
@@ -68,6 +73,8 @@ def render(report: Report) -> str:
         _coverage(report),
         _comparisons(report),
         _log(report),
+        # Beside the digests: a signature on a sheet of its own would be one under nothing.
+        _signature(),
         _files(report),
     ]
     page = element("html", head, element("body", patterns(), *sections), lang="en")
@@ -312,7 +319,7 @@ def _comparisons(report: Report) -> Markup:
     states: dict[str, int] = {}
     for each in report.comparisons:
         states[each["state"]] = states.get(each["state"], 0) + 1
-    told = ", ".join(f"{count:,} {state}" for state, count in sorted(states.items())) or "none"
+    told = ", ".join(f"{count:,} {state}" for state, count in sorted(states.items()))
     columns = ("list", "key", "field", "ours", "theirs", "state", "found at")
     rows = [
         {**each, "found at": each["found_at"]}
@@ -321,8 +328,8 @@ def _comparisons(report: Report) -> Markup:
     return joined(
         [
             element("h2", "Comparisons with the exchange"),
-            element("p", f"Made in the period, or of it: {told}."),
-            _table(columns, rows, "differences"),
+            element("p", f"Made in the period, or of it: {told or 'none'}."),
+            _table(columns, rows, "differences", empty="No value differed." if told else "None."),
         ]
     )
 
@@ -379,6 +386,13 @@ def _files(report: Report) -> Markup:
     )
 
 
+def _signature() -> Markup:
+    names = ("name", "place and date", "signature")
+    blank = element("tr", *(element("td", Markup("&nbsp;")) for _ in names))
+    below = element("tr", *(element("th", each) for each in names))
+    return element("table", blank, below, class_="signed")
+
+
 # Parts of a page
 
 
@@ -393,18 +407,16 @@ def _table(
     *,
     numbers: Sequence[str] = (),
     limit: int = ROWS_MAX,
+    empty: str = "None.",
 ) -> Markup:
-    """Return a table of the first rows, and how many more ``file`` has."""
+    """Return a table of the first rows, and how many more ``file`` has; ``empty`` without rows."""
     if not rows:
-        return element("p", "None.")
+        return element("p", empty)
     head = element("tr", *(element("th", each, class_=_class(each, numbers)) for each in columns))
     body = [
         element(
             "tr",
-            *(
-                element("td", _cell(row.get(each)), class_=_class(each, numbers))
-                for each in columns
-            ),
+            *(_cell(row.get(each), class_=_class(each, numbers)) for each in columns),
         )
         for row in rows[:limit]
     ]
@@ -415,8 +427,21 @@ def _table(
     return joined([table, more])
 
 
-def _cell(value: object) -> str:
-    return value if isinstance(value, Markup) else shown(value)
+def _cell(value: object, class_: str | None) -> Markup:
+    """Return a cell. What is read as one word isn't broken, or a price would read as a lower one.
+
+    A word that no line may be able to hold is broken all the same: a number behind its point, any
+    other where it must.
+    """
+    if isinstance(value, Markup):
+        return element("td", value, class_=class_)
+    said = shown(value)
+    if all(len(word) <= WORD_MAX for word in said.replace("-", " ").split()):
+        return element("td", said, class_=class_)
+    if class_ is None:
+        return element("td", said, class_="w")
+    whole, point, places = said.partition(".")
+    return element("td", f"{whole}{point}", element("wbr"), places, class_=class_)
 
 
 def _class(column: str, numbers: Sequence[str]) -> str | None:
