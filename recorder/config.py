@@ -327,11 +327,9 @@ def _rest_beside(ws_url: str) -> str:
 
 
 def _read_file(file: Path | None, environment: Mapping[str, str]) -> dict[str, Any]:
-    named = file or (
-        Path(environment["RECORDER_CONFIG"]) if "RECORDER_CONFIG" in environment else None
-    )
-    path = named or Path(DEFAULT_FILE)
-    if named is None and not path.exists():
+    named = file or environment.get("RECORDER_CONFIG")
+    path = Path(named or DEFAULT_FILE)
+    if not named and not path.exists():
         return {}
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
@@ -401,7 +399,7 @@ def _accounts(
         problems += [f"{key!r} in [accounts.{name}] is no setting of an account" for key in unknown]
         try:
             own = {
-                setting.name: setting.parse(_as_text(table[setting.name]))
+                setting.name: _own(setting, table[setting.name])
                 for setting in SETTINGS
                 if setting.name in _PER_ACCOUNT and setting.name in table
             }
@@ -409,6 +407,13 @@ def _accounts(
         except ValueError as error:
             problems.append(f"[accounts.{name}]: {error}")
     return tuple(made)
+
+
+def _own(setting: Setting, value: object) -> object:
+    try:
+        return setting.parse(_as_text(value))
+    except ValueError as error:
+        raise ValueError(f"{setting.name} is {value!r}: {error}") from error
 
 
 def _account(
@@ -436,6 +441,8 @@ def _credential(
         problems.append(f"can't read {variable} from {file}: {reason}")
         return Secret("")
     text = text.strip()
+    if file and not text:
+        problems.append(f"can't read {variable} from {file}: it is empty")
     if not text.isascii() or not text.isprintable():
         problems.append(f"{variable} holds a character that no key has; is it one line of the key?")
         return Secret("")

@@ -118,12 +118,14 @@ async def run_daemon(
 
 def _check_credentials(settings: Settings) -> None:
     for account in settings.accounts:
-        if not (account.api_key and account.api_secret):
-            raise ConfigurationError(
-                f"account {account.name!r} has no credentials: set VALR_API_KEY and"
-                " VALR_API_SECRET, or VALR_API_KEY_FILE and VALR_API_SECRET_FILE"
-                " (a key that may only view is enough to record)"
-            )
+        if account.api_key and account.api_secret:
+            continue
+        missing = "key" if account.api_secret else "secret" if account.api_key else "credentials"
+        raise ConfigurationError(
+            f"account {account.name!r} has no {missing}: set VALR_API_KEY and VALR_API_SECRET, or"
+            " VALR_API_KEY_FILE and VALR_API_SECRET_FILE (a key that may only view is enough to"
+            " record)"
+        )
 
 
 def _the_reason(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -74,6 +74,20 @@ def test_a_missing_secret_file_is_named_and_only_where_it_is_needed() -> None:
     assert not read_settings(environment, file=NO_FILE, credentials=False).accounts[0].api_secret
 
 
+def test_a_secret_file_with_nothing_in_it_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("\n")
+    with pytest.raises(ConfigurationError, match=f"VALR_API_KEY from {file}: it is empty"):
+        read_settings({"VALR_API_KEY_FILE": str(file)}, file=NO_FILE)
+
+
+def test_a_wrong_value_in_an_accounts_table_is_named_with_its_key(tmp_path: Path) -> None:
+    file = tmp_path / "recorder.toml"
+    file.write_text("[accounts.main]\ntrading = 5\n")
+    with pytest.raises(ConfigurationError, match=r"\[accounts.main\]: trading is 5: say 1 or 0"):
+        read_settings({}, file=file)
+
+
 def test_no_setting_shows_a_secret(tmp_path: Path) -> None:
     environment = {"VALR_API_KEY": "AKEY-1234", "VALR_API_SECRET": "ASECRET-1234"}
     settings = read_settings(environment, file=NO_FILE)

@@ -12,7 +12,7 @@ from recorder.cli.call import Call
 from recorder.cli.exits import OK
 from recorder.cli.flags import DATABASE, add_output, add_settings
 from recorder.cli.output import Column, count_of, quoted
-from recorder.cli.past import TRUE, Past, add_past, find_past, is_past, tell_doubts, tell_moment
+from recorder.cli.past import TRUE, Past, add_past, is_past, run_past, tell_doubts, tell_moment
 from recorder.cli.plain import short_time
 from recorder.cli.standing import Standing, as_of, doubts, read_standing
 from recorder.storage.engine import in_unit
@@ -42,7 +42,7 @@ def configure(parser: ArgumentParser) -> None:
 def run(call: Call) -> int:
     """Print the balances of each account, and what keeps them from being the present ones."""
     if is_past(call):
-        return _run_at(call)
+        return run_past(call, "balances", _read_at, _print_at)
 
     def look(connection: Connection) -> list[tuple[Standing, list[Mapping[str, Any]]]]:
         return [
@@ -82,22 +82,6 @@ def _print(call: Call, standing: Standing, rows: list[Mapping[str, Any]]) -> Non
     if not output.as_json and len(rows) > len(held) > 0:
         hidden = count_of(len(rows) - len(held), "currency", "currencies")
         output.line(f"{hidden} with nothing left out; --all shows them")
-
-
-def _run_at(call: Call) -> int:
-    """Print what was held at a moment; one of which nothing is known is exit code 2."""
-
-    def look(connection: Connection) -> list[tuple[Past, list[Mapping[str, Any]]]]:
-        asked = [
-            find_past(call, connection, account, "balances")
-            for account in call.accounts(connection)
-        ]
-        return [(past, _read_at(connection, past)) for past in asked]
-
-    with call.database() as database:
-        for past, rows in in_unit(database.reader, look):
-            _print_at(call, past, rows)
-    return OK
 
 
 def _read_at(connection: Connection, past: Past) -> list[Mapping[str, Any]]:

@@ -35,7 +35,7 @@ def configure(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--priority",
-        type=whole(-PRIORITY_MAX),
+        type=whole(-PRIORITY_MAX, PRIORITY_MAX),
         metavar="N",
         help="the higher goes first; cancels go before all [default: 0]",
     )

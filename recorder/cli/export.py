@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import ArgumentParser
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
@@ -11,7 +11,7 @@ from typing import IO
 
 from recorder.cli.call import Call
 from recorder.cli.exits import OK
-from recorder.cli.flags import DATABASE, add_settings, moment, whole
+from recorder.cli.flags import DATABASE, add_settings, position_or_moment
 from recorder.cli.output import count_of
 from recorder.cli.progress import shown_progress
 from recorder.errors import ConfigurationError
@@ -49,14 +49,14 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--from",
         dest="since",
-        type=_limit,
+        type=position_or_moment,
         metavar="WHEN",
         help="from this position or time on (2026-01-31T12:00:00Z)",
     )
     parser.add_argument(
         "--to",
         dest="until",
-        type=_limit,
+        type=position_or_moment,
         metavar="WHEN",
         help="up to and including this position, or before this time",
     )
@@ -93,19 +93,11 @@ def run(call: Call) -> int:
     return OK
 
 
-def _limit(text: str) -> int | datetime:
-    """Parse a position (digits alone) or a time that names its zone."""
-    if text.isascii() and text.isdigit():
-        return whole(1)(text)
-    try:
-        return moment(text)
-    except ArgumentTypeError as error:
-        raise ArgumentTypeError(f"say a position, or a time: {error}") from error
-
-
 def _order(call: Call, accounts: list[str]) -> Order:
     asked = call.arguments
     tables = asked.tables or [LOG]
+    if _is_empty(asked.since, asked.until):
+        raise ConfigurationError("there is nothing between --from and --to: say an earlier --from")
     return Order(
         accounts=accounts,
         tables=TABLES if _ALL in tables else tuple(dict.fromkeys(tables)),
@@ -114,6 +106,13 @@ def _order(call: Call, accounts: list[str]) -> Order:
         packed=asked.compress == "gzip",
         by_day=not (asked.no_partition or asked.target == STDOUT),
     )
+
+
+def _is_empty(since: int | datetime | None, until: int | datetime | None) -> bool:
+    """Tell whether nothing can be between. A position and a time are not to be compared."""
+    if isinstance(since, datetime) and isinstance(until, datetime):
+        return since >= until
+    return isinstance(since, int) and isinstance(until, int) and since > until
 
 
 def _stdout(call: Call, order: Order) -> IO[bytes]:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Collection
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 from recorder.config import SETTINGS, Setting
 
+A_TIME = "a time like 2026-01-31T12:00:00Z"
 #: What a command needs that only looks at tables.
 DATABASE = ("database_url", "account")
 
@@ -56,15 +57,24 @@ def add_output(parser: ArgumentParser) -> None:
     )
 
 
-def whole(minimum: int) -> type[int]:
-    """Return an argument type: a whole number that a database can hold, ``minimum`` or more."""
+#: 19 digits are what 64 bits hold.
+WHOLE_MAX = 10**18 - 1
+
+
+def whole(minimum: int, maximum: int = WHOLE_MAX) -> type[int]:
+    """Return an argument type: a whole number that a database can hold, within these bounds."""
+    most = f" and at most {maximum}" if maximum < WHOLE_MAX else ""
 
     def parse(text: str) -> int:
-        is_number = text.removeprefix("-").isascii() and text.removeprefix("-").isdigit()
-        # 19 digits are what 64 bits hold.
-        if not is_number or len(text) > 18 or int(text) < minimum:
-            raise ArgumentTypeError(f"say a whole number of at least {minimum}, not {text[:40]!r}")
-        return int(text)
+        digits = text.removeprefix("-")
+        is_number = digits.isascii() and digits.isdigit()
+        # Python itself refuses to read a number of thousands of digits.
+        if is_number and len(digits) < 20 and minimum <= int(text) <= maximum:
+            return int(text)
+        what = f"a whole number of at least {minimum}{most}"
+        if is_number and not text.startswith("-") and not most:
+            what += " and at most 18 digits"
+        raise ArgumentTypeError(f"say {what}, not {text[:40]!r}")
 
     return parse  # type: ignore[return-value]
 
@@ -74,7 +84,9 @@ def moment(text: str) -> datetime:
     try:
         parsed = datetime.fromisoformat(text)
     except ValueError as error:
-        raise ArgumentTypeError("say a time like 2026-01-31T12:00:00Z") from error
+        raise ArgumentTypeError(f"say {A_TIME}, not {text[:40]!r}") from error
+    if _is_date(text):
+        raise ArgumentTypeError(f"{text!r} is a day and no moment of it: say {A_TIME}")
     if parsed.tzinfo is None:
         raise ArgumentTypeError(f"{text!r} names no zone: add Z for UTC, or +02:00")
     try:
@@ -91,7 +103,19 @@ def position_or_moment(text: str) -> int | datetime:
         return whole(1)(text)
     if text[16:19] == ":60":
         raise ArgumentTypeError(f"{text[:40]!r} names a leap second, which no clock here counts")
+    if not text[:4].isdigit():
+        raise ArgumentTypeError(
+            f"say a position of the log (1 and up), or {A_TIME}, not {text[:40]!r}"
+        )
     return moment(text)
+
+
+def _is_date(text: str) -> bool:
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _help(setting: Setting) -> str:

@@ -17,8 +17,8 @@ from recorder.cli.past import (
     TRUE,
     Past,
     add_past,
-    find_past,
     is_past,
+    run_past,
     tell_doubts,
     tell_moment,
 )
@@ -133,15 +133,7 @@ def _run_at(call: Call) -> int:
             "--at shows the orders that were open then: leave --all, --open and --history out"
         )
 
-    def look(connection: Connection) -> list[tuple[Past, list[Mapping[str, Any]]]]:
-        accounts = call.accounts(connection)
-        found = [find_past(call, connection, account, "orders") for account in accounts]
-        return [(past, _read_at(connection, past)) for past in found]
-
-    with call.database() as database:
-        for past, rows in in_unit(database.reader, look):
-            _print_at(call, past, rows)
-    return OK
+    return run_past(call, "orders", _read_at, _print_at)
 
 
 def _read_at(connection: Connection, past: Past) -> list[Mapping[str, Any]]:

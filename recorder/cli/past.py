@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from attrs import frozen
 from sqlalchemy import Connection
 
 from recorder.cli.call import Call
+from recorder.cli.exits import OK, WRONG
 from recorder.cli.flags import position_or_moment
 from recorder.cli.output import quoted
 from recorder.cli.plain import short_time
 from recorder.cli.standing import as_of, read_standing
 from recorder.errors import ConfigurationError
+from recorder.storage.engine import in_unit
 from recorder.storage.moments import BLIND, HEALED, Moment, find_moment
 
 KNOWN = "known"
 TRUE = "true"
+
+Rows = list[Mapping[str, Any]]
 
 
 @frozen
@@ -96,6 +100,35 @@ def find_past(call: Call, connection: Connection, account: str, projection: str)
     return Past(account, moment, reading, folded)
 
 
+def run_past(
+    call: Call,
+    projection: str,
+    read: Callable[[Connection, Past], Rows],
+    show: Callable[[Call, Past, Rows], None],
+) -> int:
+    """Show what stood at the moment asked for, of each account.
+
+    Exit code 2 if that can't be told of one of them, which doesn't keep back what can of others.
+    """
+    untold: list[str] = []
+
+    def look(connection: Connection) -> Iterator[tuple[Past, Rows]]:
+        for account in call.accounts(connection):
+            try:
+                past = find_past(call, connection, account, projection)
+            except ConfigurationError as error:
+                untold.append(str(error))
+                continue
+            yield past, read(connection, past)
+
+    with call.database() as database:
+        for past, rows in in_unit(database.reader, lambda connection: [*look(connection)]):
+            show(call, past, rows)
+    for why in dict.fromkeys(untold):
+        call.output.warn(why)
+    return WRONG if untold else OK
+
+
 def tell_moment(call: Call, past: Past) -> None:
     """Print the heading of a table: whose, which moment, and in which reading."""
     if call.output.as_json:
@@ -103,7 +136,7 @@ def tell_moment(call: Call, past: Past) -> None:
     moment = past.moment
     if past.reading == TRUE:
         until = f"known up to position {past.folded:,}"
-        words = f"as true at {moment.at.isoformat(' ')[:26]} UTC, {until}"
+        words = f"as true at {short_time(moment.at)} UTC, {until}"
     else:
         came = short_time(moment.received_at)
         words = f"as known at position {moment.position:,}, received {came} UTC"

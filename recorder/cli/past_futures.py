@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from sqlalchemy import Connection
 
 from recorder.cli.call import Call
-from recorder.cli.exits import OK
 from recorder.cli.output import Column
-from recorder.cli.past import TRUE, Past, find_past, tell_doubts, tell_moment
+from recorder.cli.past import TRUE, Past, Rows, run_past, tell_doubts, tell_moment
 from recorder.errors import ConfigurationError
-from recorder.storage.engine import in_unit
 from recorder.storage.past_futures import Kept, known_at, true_at
 
 PROJECTION = "futures"
 CERTAIN = Column("certain", show=lambda value: "yes" if value else "no")
-
-Rows = list[Mapping[str, Any]]
 
 
 def run_at(call: Call, kept: Kept, columns: Sequence[Column], empty: str) -> int:
@@ -26,21 +21,15 @@ def run_at(call: Call, kept: Kept, columns: Sequence[Column], empty: str) -> int
     if call.arguments.all or call.arguments.history is not None:
         raise ConfigurationError("--at shows what was open then: leave --all and --history out")
 
-    def look(connection: Connection) -> list[tuple[Past, Rows]]:
-        accounts = call.accounts(connection)
-        found = [find_past(call, connection, account, PROJECTION) for account in accounts]
-        return [(past, _read(connection, past, kept)) for past in found]
+    def read(connection: Connection, past: Past) -> Rows:
+        if past.reading == TRUE:
+            return true_at(connection, past.account, kept, past.moment.at)
+        return known_at(connection, past.account, kept, past.moment.position)
 
-    with call.database() as database:
-        for past, rows in in_unit(database.reader, look):
-            _print(call, past, rows, [*columns, CERTAIN], empty)
-    return OK
+    def show(call: Call, past: Past, rows: Rows) -> None:
+        _print(call, past, rows, [*columns, CERTAIN], empty)
 
-
-def _read(connection: Connection, past: Past, kept: Kept) -> Rows:
-    if past.reading == TRUE:
-        return true_at(connection, past.account, kept, past.moment.at)
-    return known_at(connection, past.account, kept, past.moment.position)
+    return run_past(call, PROJECTION, read, show)
 
 
 def _print(call: Call, past: Past, rows: Rows, columns: Sequence[Column], empty: str) -> None:

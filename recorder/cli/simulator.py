@@ -19,12 +19,15 @@ from recorder.simulator import Simulator, SimulatorConfig, serve
 
 #: Between two moves of the market, in seconds.
 TICK_S = 0.5
+PORT_MAX = 65535
 
 
 def configure(parser: ArgumentParser) -> None:
     """Add this command's arguments."""
     default = SimulatorConfig()
-    parser.add_argument("--port", type=whole(0), default=0, metavar="N", help="[a free one]")
+    parser.add_argument(
+        "--port", type=whole(0, PORT_MAX), default=0, metavar="N", help="[a free one]"
+    )
     parser.add_argument("--host", default=default.host, help=f"where to listen [{default.host}]")
     parser.add_argument("--key", default=default.key, help=f"API key it accepts [{default.key}]")
     parser.add_argument("--secret", default=default.secret, help=f"its secret [{default.secret}]")

@@ -156,6 +156,25 @@ def test_a_simulator_on_a_port_in_use_says_so(tmp_path: Path) -> None:
     assert "Traceback" not in err
 
 
+def test_a_simulator_does_not_take_a_port_that_there_is_not_for_another(tmp_path: Path) -> None:
+    code, out, err = ended(start("simulator", "--port", "99999", cwd=tmp_path))
+
+    assert (code, out) == (2, "")
+    assert "at most 65535, not '99999'" in err
+
+
+@pytest.mark.parametrize("name", ["KEY", "SECRET"])
+def test_a_recorder_with_half_its_credentials_says_which_half_is_missing(
+    tmp_path: Path, name: str
+) -> None:
+    given = {"VALR_API_KEY": "k", "VALR_API_SECRET": "s", f"VALR_API_{name}": ""}
+
+    code, _, err = ended(start("run", cwd=tmp_path, **given))
+
+    assert code == 2
+    assert f"account 'main' has no {name.lower()}: " in err
+
+
 @pytest.mark.parametrize("formatter", [PlainLines(), JsonLines()])
 def test_what_is_logged_stays_on_one_line_whatever_it_quotes(formatter: logging.Formatter) -> None:
     record = logging.LogRecord(

@@ -8,7 +8,7 @@ import pytest
 from attrs import evolve
 
 from recorder.storage.engine import Database
-from tests.cli.scene import OPEN_ORDER_ID, ask, balance, fold, received, record_scene
+from tests.cli.scene import OPEN_ORDER_ID, ask, balance, fold, own, received, record_scene
 from tests.cli.test_futures import record_futures
 from tests.storage.drafts import write
 
@@ -54,6 +54,30 @@ def test_balances_as_true_at_a_time_have_what_was_told_later(
     assert "0.00002887" in shown.out
 
 
+@pytest.mark.parametrize("command", ["balances", "orders", "positions", "conditionals"])
+def test_an_account_that_began_later_keeps_back_no_other_ones_answer(
+    database: Database, database_url: str, command: str
+) -> None:
+    written = record_scene(database)
+    own(database, "a-later-one")
+
+    answer = ask(database_url, command, "--table", "--at", str(written[-1].position))
+
+    assert answer.code == 2
+    assert "account 'main' as known at position" in answer.out
+    assert "position 8 of account 'a-later-one' is not there yet" in answer.err
+
+
+def test_a_whole_second_is_told_like_any_other_time(database: Database, database_url: str) -> None:
+    record_scene(database)
+
+    answer = ask(
+        database_url, "balances", "--table", "--as", "true", "--at", "2026-01-02T02:00:00+02:00"
+    )
+
+    assert "account 'main' as true at 2026-01-02 00:00:00.000000 UTC, known up to" in answer.out
+
+
 def test_a_reading_without_a_moment_is_refused(database: Database, database_url: str) -> None:
     record_scene(database)
 
@@ -91,7 +115,9 @@ def test_within_the_first_gap_the_answer_is_marked(database: Database, database_
         ("2026-12-31T23:59:60Z", "leap second"),
         ("2026-03-29T02:30:00", "names no zone"),
         ("0", "at least 1"),
-        ("yesterday", "say a time like"),
+        ("yesterday", "a position of the log (1 and up), or a time like"),
+        ("-1", "a position of the log (1 and up), or a time like"),
+        ("2026-03-29", "a day and no moment of it"),
         ("0001-01-01T00:00:00+02:00", "outside the years"),
     ],
 )
