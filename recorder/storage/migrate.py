@@ -19,7 +19,7 @@ from recorder.errors import SchemaMismatch
 from recorder.storage.engine import Database, in_unit
 
 #: The revision whose tables this program's code names.
-EXPECTED = "0014"
+EXPECTED = "0015"
 #: Any number will do that no other program locks in the same database: "recorder" in ASCII.
 _LOCK = int.from_bytes(b"recorder", "big")
 _TABLE_OF_ALEMBIC = "alembic_version"

@@ -212,6 +212,10 @@ TRIGGERS = {
         "outbox_no_delete",
         "outbox_no_replace",
         "outbox_our_transition",
+        "outbox_ours",
+        "outbox_readable",
+        "outbox_readable_reason",
+        "outbox_readable_times",
         "outbox_requeue_keep",
         "outbox_requeue_settled",
         "outbox_their_transition",
@@ -226,6 +230,8 @@ TRIGGERS = {
         "events_follow",
         "events_no_change",
         "limits_sign",
+        "outbox_able",
+        "outbox_able_again",
         "outbox_check",
         "outbox_check_closely",
         "outbox_first_transition",
@@ -381,3 +387,25 @@ def test_ledger_rows_from_before_are_movements_whose_fees_are_assumed(database: 
     downgrade(database, "0011")
     assert run_sql(database, "SELECT natural_id FROM ledger") == [("a",)]
     migrate(database)
+
+
+def test_a_queued_command_with_a_time_that_is_none_ends_refused_by_the_migration(
+    database: Database,
+) -> None:
+    downgrade(database, "0014")
+    is_sqlite = database.dialect == "sqlite"
+    wrong = "2030-02-30 00:00:00" if is_sqlite else "infinity"
+    for column, time in (("expires_at", wrong), ("expires_at", "2030-02-28 00:00:00")):
+        run_sql(
+            database,
+            f"INSERT INTO outbox (account, command, payload, {column})"
+            " VALUES ('main', 'PLACE_LIMIT_ORDER', :payload, :time)",
+            payload=ORDER,
+            time=time,
+        )
+    migrate(database)
+    rows = run_sql(database, "SELECT status, reason FROM outbox ORDER BY outbox_id")
+    assert rows == [
+        ("refused", "not_before or expires_at was no time that can be read"),
+        ("queued", None),
+    ]
