@@ -13,8 +13,8 @@ told). What it finds is one of `Finding`:
 *Placing*: an order found by the name that the recorder made, or by VALR's id, is the command's. One
 found by a caller's name must also have the pair, side and quantity, and not be older than the
 command, for callers use names again. *Cancelling and modifying* are judged by the order's own
-state. *A batch* by the orders that it places, if any: done, if one was taken; refused, if all were;
-absent, if all are.
+state; a remaining quantity is proof only in a state that a change made, for fills bring it about
+as well. *A batch* by each of its orders (`all_told`).
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ class Wanted:
 def wanted(row: Row, since: datetime) -> tuple[Wanted, ...]:
     """Return the orders that tell what became of a command; none if its payload can't be read.
 
-    For a batch, those that it places; only if it places none, those that it changes.
+    For a batch, those that it places before those that it changes.
     """
     made = generated_customer_order_id(row.account, row.outbox_id, row.client_msg_id)
     try:
@@ -161,7 +161,7 @@ def wanted(row: Row, since: datetime) -> tuple[Wanted, ...]:
         _wanted(leg, name, known, since, told)
         for leg, name, told in zip(legs, names.customer_order_ids, terms, strict=True)
     )
-    return tuple(each for each in found if each.command in PLACING) or found
+    return tuple(sorted(found, key=lambda each: each.command not in PLACING))
 
 
 def _wanted(
@@ -223,18 +223,36 @@ def read_open(want: Wanted, before: Found, outcome: Outcome) -> Found:
     return Found(Finding.UNCHANGED, f"{before.said}; it is among the open orders")
 
 
-def all_told(found: Sequence[Found]) -> Found:
-    """Return what the findings on each of a command's orders say of the command."""
-    for each in found:
-        if each.finding is Finding.EFFECT or len(found) == 1:
+def all_told(
+    wants: Sequence[Wanted], found: Sequence[Found], *, has_arrived: bool = False
+) -> Found:
+    """Return what the findings on each of a command's orders say of the command.
+
+    ``found`` are those on the first of ``wants``. An order that a batch places is the batch's own:
+    one that was taken is its effect, and none of them failed unless the batch had arrived. What a
+    batch cancels or changes, another may have cancelled or changed as well. So that is the batch's
+    effect where it is known to have arrived, or where nothing says the contrary; and how such an
+    order ended before is no word on whether it arrived.
+    """
+    if len(found) == 1 == len(wants):
+        return found[0]
+    of_own = [each for want, each in zip(wants, found, strict=False) if want.command in PLACING]
+    of_others = found[len(of_own) :]
+    for each in of_own:
+        if each.finding is Finding.EFFECT:
             return each
-    kinds = {each.finding for each in found}
+    own, others = {each.finding for each in of_own}, {each.finding for each in of_others}
+    kinds = own | others
     said = ", ".join(f"{kind.value}: {_many(found, kind)}" for kind in sorted(kinds))
-    if kinds == {Finding.REFUSED}:
-        return evolve(found[0], said=said, reason=f"every order failed: {found[0].reason}")
     if Finding.NO_ANSWER in kinds or not kinds:
         return Found(Finding.NO_ANSWER, said or "nothing can be asked about it")
-    return Found(Finding.ABSENT if kinds <= NOTHING_SEEN else Finding.UNCLEAR, said)
+    if Finding.EFFECT in others:
+        is_its = has_arrived or Finding.REFUSED in own or kinds <= PROOF
+        return Found(Finding.EFFECT if is_its else Finding.UNCLEAR, said)
+    if kinds == {Finding.REFUSED}:
+        return evolve(found[0], said=said, reason=f"every order failed: {found[0].reason}")
+    is_nothing = own <= NOTHING_SEEN and others <= NOTHING_SEEN | {Finding.REFUSED}
+    return Found(Finding.ABSENT if is_nothing else Finding.UNCLEAR, said)
 
 
 def no_answer(outcome: Outcome) -> Found:

@@ -88,6 +88,11 @@ class _Pending:
     began_s: float
     found: list[Found] = field(factory=list)
 
+    def told(self, found: Sequence[Found]) -> Found:
+        """Return what these findings on its orders, in their order, say of the command."""
+        has_arrived = self.doubt.row.status == Status.ACKNOWLEDGED
+        return all_told(self.wants, found, has_arrived=has_arrived)
+
 
 #: These are about an order that the command placed.
 _PLACED = (Fact.EFFECT_SEEN, Fact.REFUSED_BY_EXCHANGE)
@@ -148,7 +153,7 @@ class Resolver:
             came = await self._ask_states(client, look)
             if came is not None and _is_everybodys_trouble(came):
                 break
-            if all_told(look.found).finding not in (*PROOF, Finding.NO_ANSWER):
+            if look.told(look.found).finding not in (*PROOF, Finding.NO_ANSWER):
                 pending.append(look)
         if pending:
             await self._ask_open(client, pending)
@@ -162,10 +167,11 @@ class Resolver:
         for want in look.wants:
             came, found = await self._ask_order(client, look, want)
             look.found.append(found)
-            told = all_told(look.found)
-            # Of several orders one that was taken is enough, and one that failed is not.
+            told = look.told(look.found)
+            # Of several orders one that was taken is enough; what else is seen needs all of them.
             is_whole = len(look.found) == len(look.wants)
-            is_proved = told.finding is Finding.EFFECT or (is_whole and told.finding in PROOF)
+            is_taken = found.finding is Finding.EFFECT and want.command in PLACING
+            is_proved = is_taken or (is_whole and told.finding in PROOF)
             is_over = is_proved or found.finding is Finding.NO_ANSWER
             fact = self._conclude(look, told if is_proved else found) if is_over else None
             await self._keep(came, [self._line(look, came, found, told, fact)])
@@ -173,7 +179,7 @@ class Resolver:
                 break
         if came is None:
             log.warning("%s: outbox %d: nothing to ask for", self.account, look.doubt.row.outbox_id)
-            self._conclude(look, all_told(()))
+            self._conclude(look, look.told(()))
         return came
 
     async def _ask_order(self, client: Asks, look: _Pending, want: Wanted) -> tuple[_Came, Found]:
@@ -195,7 +201,7 @@ class Resolver:
                 await self._own(look.doubt, want, _read(read_open, came, want, before))
                 for want, before in zip(look.wants, look.found, strict=True)
             ]
-            told = all_told(found)
+            told = look.told(found)
             lines.append(self._line(look, came, told, told, self._conclude(look, told)))
         await self._keep(came, lines)
 

@@ -130,21 +130,21 @@ def test_an_id_that_no_question_can_hold_is_passed_by(order_id: str) -> None:
         assert want(row).name.text == NAME
 
 
-def test_a_batch_is_judged_by_the_orders_that_it_places() -> None:
+def test_a_batch_is_judged_by_all_its_orders_and_first_by_those_that_it_places() -> None:
     legs = [
         {"type": "CANCEL_ORDER", "data": {"pair": "BTCZAR", "orderId": "o-9"}},
         {"type": "PLACE_LIMIT", "data": TERMS},
         {"type": "PLACE_LIMIT", "data": {**TERMS, "customerOrderId": "mine"}},
     ]
     row = Row("PLACE_BATCH_ORDERS", json.dumps({"requests": legs}), order_id="o-3")
-    assert [each.name.text for each in wanted(row, SENT_AT)] == [f"{NAME}01", "mine"]
+    assert [each.name.text for each in wanted(row, SENT_AT)] == [f"{NAME}01", "mine", "o-9"]
     only = Row("PLACE_BATCH_ORDERS", json.dumps({"requests": legs[:1]}))
     assert [each.name.text for each in wanted(only, SENT_AT)] == ["o-9"]
 
 
 def test_a_payload_that_can_not_be_read_any_more_has_nothing_to_ask_for() -> None:
     assert wanted(Row("PLACE_LIMIT_ORDER", "{}"), SENT_AT) == ()
-    assert all_told(()).finding is Finding.NO_ANSWER
+    assert all_told((), ()).finding is Finding.NO_ANSWER
 
 
 # What answers prove
@@ -309,13 +309,74 @@ def test_an_end_says_nothing_of_a_change_that_may_end_the_order() -> None:
     assert read_states(asked, orders(order("Cancelled"))).finding is Finding.UNCLEAR
 
 
-@given(st.lists(st.sampled_from(Finding), min_size=1, max_size=6))
-def test_a_batch_is_done_by_one_effect_and_undone_by_all_of_a_kind(kinds: list[Finding]) -> None:
-    told = all_told([Found(kind, "said", reason="why") for kind in kinds]).finding
+def batch(*kinds: str) -> tuple[Wanted, ...]:
+    data = {"PLACE_LIMIT": TERMS, "CANCEL_ORDER": {"pair": "BTCZAR", "orderId": "o-9"}}
+    legs = [{"type": kind, "data": data[kind]} for kind in kinds]
+    return wanted(Row("PLACE_BATCH_ORDERS", json.dumps({"requests": legs})), SENT_AT)
+
+
+def told_of(
+    own: Sequence[Finding], others: Sequence[Finding] = (), *, has_arrived: bool = False
+) -> Finding:
+    wants = batch(*["PLACE_LIMIT"] * len(own), *["CANCEL_ORDER"] * len(others))
+    found = [Found(kind, "said", reason="why") for kind in (*own, *others)]
+    return all_told(wants, found, has_arrived=has_arrived).finding
+
+
+_findings = st.lists(st.sampled_from(Finding), min_size=1, max_size=6)
+
+
+@given(_findings)
+def test_a_batch_of_orders_is_done_by_one_effect_and_undone_by_all_of_a_kind(
+    kinds: list[Finding],
+) -> None:
+    told = told_of(kinds)
     assert (told is Finding.EFFECT) == (Finding.EFFECT in kinds)
     assert (told is Finding.REFUSED) == (set(kinds) == {Finding.REFUSED})
     if told in NOTHING_SEEN:
         assert set(kinds) <= NOTHING_SEEN
+
+
+@given(_findings, _findings, st.booleans())
+def test_a_batch_is_not_absent_while_something_that_it_may_have_done_is_done(
+    own: list[Finding], others: list[Finding], has_arrived: bool
+) -> None:
+    told = told_of(own, others, has_arrived=has_arrived)
+    if Finding.EFFECT in (*own, *others):
+        assert told not in (*NOTHING_SEEN, Finding.REFUSED)
+    if Finding.EFFECT in own:
+        assert told is Finding.EFFECT
+
+
+EFFECT, REFUSED, ABSENT_, UNCHANGED = (
+    Finding.EFFECT,
+    Finding.REFUSED,
+    Finding.ABSENT,
+    Finding.UNCHANGED,
+)
+
+
+@pytest.mark.parametrize(
+    ("own", "others", "has_arrived", "told"),
+    [
+        # The order may have been turned down at once, or another may have cancelled.
+        ([ABSENT_], [EFFECT], False, Finding.UNCLEAR),
+        ([ABSENT_], [EFFECT], True, EFFECT),
+        ([REFUSED], [EFFECT], False, EFFECT),
+        ([ABSENT_], [REFUSED], False, ABSENT_),
+        ([ABSENT_], [UNCHANGED], False, ABSENT_),
+        # One is cancelled, by whomever; the other stands.
+        ([], [EFFECT, UNCHANGED], False, Finding.UNCLEAR),
+        ([], [EFFECT, UNCHANGED], True, EFFECT),
+        ([], [EFFECT, REFUSED], False, EFFECT),
+        ([], [REFUSED, UNCHANGED], False, ABSENT_),
+        ([], [REFUSED, REFUSED], False, REFUSED),
+    ],
+)
+def test_what_another_may_have_done_proves_a_batch_only_if_nothing_says_the_contrary(
+    own: list[Finding], others: list[Finding], has_arrived: bool, told: Finding
+) -> None:
+    assert told_of(own, others, has_arrived=has_arrived) is told
 
 
 @given(st.text(), st.text())
