@@ -217,7 +217,7 @@ def read_open(want: Wanted, before: Found, outcome: Outcome) -> Found:
     if not listed:
         return _not_open(before)
     if want.command != CANCEL_ORDER and _shows(want, listed[0]):
-        return Found(Finding.EFFECT, "the open order shows the change")
+        return _looks_changed(want, listed[0], "the open order shows the change")
     if before.finding is Finding.UNCLEAR:
         return before
     return Found(Finding.UNCHANGED, f"{before.said}; it is among the open orders")
@@ -344,8 +344,10 @@ def _modified(want: Wanted, states: Sequence[RestOrder]) -> Found:
         for state in states
         if status_word(state.status or "") in _MODIFIED and _is_since(want, state)
     ]
-    if any(_shows(want, state) for state in [latest, *changes]):
+    if any(_shows(want, state) for state in changes):
         return Found(Finding.EFFECT, "a state of the order shows the change")
+    if _shows(want, latest):
+        return _looks_changed(want, latest, "a state of the order shows the change")
     if changes:
         return Found(Finding.UNCLEAR, "the order was changed since, to something else")
     if word in _STANDING:
@@ -373,6 +375,14 @@ def _shows(want: Wanted, state: RestOrder) -> bool:
         (want.amount("newRemainingQuantity"), state.remaining_quantity),
     )
     return all(wish is None or wish == shown for wish, shown in asked)
+
+
+def _looks_changed(want: Wanted, state: RestOrder, said: str) -> Found:
+    """Return what a state proves that shows what was asked for, whatever brought it about."""
+    is_changed = status_word(state.status or "") in _MODIFIED
+    if want.amount("newRemainingQuantity") is None or is_changed:
+        return Found(Finding.EFFECT, said)
+    return Found(Finding.UNCLEAR, "so much remains as was asked for, but a fill may have done that")
 
 
 def _latest(states: Sequence[RestOrder]) -> RestOrder:

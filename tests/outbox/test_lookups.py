@@ -309,6 +309,19 @@ def test_an_end_says_nothing_of_a_change_that_may_end_the_order() -> None:
     assert read_states(asked, orders(order("Cancelled"))).finding is Finding.UNCLEAR
 
 
+def test_a_remaining_quantity_that_a_fill_may_have_left_proves_no_change() -> None:
+    asked = want(modify(newPrice=None, newRemainingQuantity="0.0005"))
+    half = {"remaining_quantity": Decimal("0.0005")}
+    filled = order("Partially Filled", **half)
+    found = read_states(asked, orders(filled, order()))
+    assert found.finding is Finding.UNCLEAR
+    assert read_open(asked, found, orders(filled)).finding is Finding.UNCLEAR
+    changed = order("Order Modified", **half)
+    assert read_states(asked, orders(changed, order())).finding is Finding.EFFECT
+    later = order("Partially Filled", remaining_quantity=Decimal("0.0001"))
+    assert read_states(asked, orders(later, changed, order())).finding is Finding.EFFECT
+
+
 def batch(*kinds: str) -> tuple[Wanted, ...]:
     data = {"PLACE_LIMIT": TERMS, "CANCEL_ORDER": {"pair": "BTCZAR", "orderId": "o-9"}}
     legs = [{"type": kind, "data": data[kind]} for kind in kinds]
