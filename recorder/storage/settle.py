@@ -37,7 +37,7 @@ from recorder.outbox.evidence import (
     ids_learnt,
     ids_of,
 )
-from recorder.outbox.states import Fact, Status, after_rate_limit, next_status, path
+from recorder.outbox.states import UNRESOLVED, Fact, Status, after_rate_limit, next_status, path
 from recorder.projections.fold import Table
 from recorder.storage.outbox import (
     OutboxRow,
@@ -202,7 +202,8 @@ def is_of_another(connection: Connection, found: Evidence, row: OutboxRow) -> bo
     """Tell whether the order that a name led to is not the one that the row placed.
 
     A name is unique among open orders only, and callers use one again when they try again. An
-    order that another command placed, or that was known before this one went out, is not its.
+    order that another command placed, or that was known before this one went out, is not its. Nor
+    is it known to be, while another command of that name is out whose order nobody has told.
     """
     if not may_be_of_another(found, row):
         return False
@@ -212,6 +213,8 @@ def is_of_another(connection: Connection, found: Evidence, row: OutboxRow) -> bo
     own = generated_customer_order_id(row.account, row.outbox_id, row.client_msg_id)
     if row.customer_order_id == own or row.sent_position is None:
         return False
+    if _rivals(connection, row):
+        return True
     first = first_position(connection, row.account, found.order_id, behind=row.sent_position)
     return first is not None and first < row.sent_position
 
@@ -219,6 +222,19 @@ def is_of_another(connection: Connection, found: Evidence, row: OutboxRow) -> bo
 def _placed(connection: Connection, row: OutboxRow, order_id: str) -> list[OutboxRow]:
     owners = find(connection, row.account, order_id=order_id)
     return [owner for owner in owners if owner.command in PLACING_COMMANDS]
+
+
+def _rivals(connection: Connection, row: OutboxRow) -> list[OutboxRow]:
+    """Return the other commands that may have placed what bears the row's name."""
+    named = find(connection, row.account, customer_order_id=row.customer_order_id)
+    return [
+        other
+        for other in named
+        if other.outbox_id != row.outbox_id
+        and other.command in PLACING_COMMANDS
+        and other.order_id is None
+        and Status(other.status) in UNRESOLVED
+    ]
 
 
 def _abandoned(rows: dict[int, OutboxRow], event: Event) -> Iterator[OutboxRow]:

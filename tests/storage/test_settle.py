@@ -13,13 +13,15 @@ from sqlalchemy import Connection
 
 from recorder.errors import StorageUnavailable
 from recorder.log.event import EMPTY_HEAD, Draft, Head, Note, noted
+from recorder.outbox.evidence import Evidence
+from recorder.outbox.states import Fact
 from recorder.projections.orders import Orders
 from recorder.storage import outbox, sending
 from recorder.storage.append import append
 from recorder.storage.engine import Database, in_unit
 from recorder.storage.leases import take
 from recorder.storage.outbox import OutboxRow
-from recorder.storage.settle import settle
+from recorder.storage.settle import PLACING_COMMANDS, is_of_another, settle
 from recorder.storage.tables import Memory, project
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -270,6 +272,22 @@ def test_a_new_order_of_the_commands_name_proves_that_it_was_placed(story: Story
     story.frame("OPEN_ORDERS_UPDATE", listed("o-1", "MINE"))
     story.settle()
     assert (story.row(1).status, story.row(1).order_id) == ("accepted", "o-1")
+
+
+def test_an_order_of_a_name_that_two_open_commands_bear_is_known_to_be_neithers(
+    story: Story,
+) -> None:
+    first = story.send("PLACE_LIMIT_ORDER", LIMIT, "m1", order_name="mine")
+    story.note(Note.CONNECTION_CLOSED, "c1")
+    second = story.send("PLACE_LIMIT_ORDER", LIMIT, "m2", order_name="mine")
+    story.settle()
+    meant = Evidence(Fact.EFFECT_SEEN, PLACING_COMMANDS, order_id="o-9")
+    for number in (first, second):
+        assert in_unit(story.database.reader, is_of_another, meant, story.row(number))
+    # Once the second is known to have placed another one, the order can be the first's.
+    story.frame("PLACE_LIMIT_WS_RESPONSE", {"orderId": "o-2"}, clientMsgId="m2")
+    story.settle()
+    assert not in_unit(story.database.reader, is_of_another, meant, story.row(first))
 
 
 def test_what_a_name_led_to_waits_until_orders_can_tell_who_was_first(story: Story) -> None:
