@@ -11,7 +11,8 @@ ids its row is found, of which commands it speaks, and what it proves:
   ORDER_PROCESSED without success, status Failed, FAILED_ORDER.
 - *cancelling*: received: CANCEL_ORDER_WS_RESPONSE. Done: status Cancelled. Not done: an error, the
   order ended in another way first, or FAILED_CANCEL_ORDER. The last names the order alone, so it
-  says nothing of a cancel in doubt: that one may have done what this one failed to do again.
+  says nothing of a cancel in doubt, and nothing where several are under way: one of them may have
+  done what the other failed to do again.
 - *modifying*: received: MODIFY_ORDER_WS_RESPONSE. Done or not done: MODIFY_ORDER_OUTCOME, which
   names the change; done: status Order Modified, if it shows what was asked for. Others may change
   the same order, so what doesn't name the change says nothing of one in doubt. The end of the order
@@ -162,7 +163,8 @@ def concerned(found: Evidence, rows: Iterable[AnyRow], position: int) -> list[An
         return [row for row in able if row.modify_request_id == found.modify_request_id]
     certain, possible = _by_order(found, able), _by_name(found, able)
     if found.commands == _CANCEL:
-        return certain + possible
+        of_order = certain + possible
+        return _only(of_order) if found.only_under_way else of_order
     return _only(certain + possible) if found.commands == _MODIFY else _only(certain or possible)
 
 

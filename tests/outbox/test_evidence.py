@@ -380,6 +380,14 @@ def test_order_modified_accepts_the_only_change_that_asked_for_what_it_shows() -
     assert judge([fitting, second], "ORDER_STATUS_UPDATE", update) == {}
 
 
+def test_a_failed_cancel_settles_none_of_several_that_can_be_meant() -> None:
+    # The first may have done what the second failed to do again.
+    two = [CANCELS, evolve(CANCELS, client_msg_id="m-2")]
+    data = {"orderId": ORDER, "message": "no such order"}
+    assert judge(two, "FAILED_CANCEL_ORDER", data) == {}
+    assert judge(two[:1], "FAILED_CANCEL_ORDER", data) == {0: ("rejected", "no such order")}
+
+
 def test_a_cancel_that_failed_says_nothing_of_one_that_is_in_doubt() -> None:
     data = {"orderId": ORDER, "message": "An error occurred while cancelling your order."}
     lost = evolve(CANCELS, status="in_doubt")
