@@ -13,6 +13,8 @@ from recorder.exchange.messages import Message, Unrecognised
 from recorder.exchange.readers import answers, control, futures, money, orders
 
 RESPONSE_SUFFIX = "_WS_RESPONSE"
+#: The answer to a batch has no published name; so much of it will do.
+BATCH_WORD = "BATCH_ORDERS"
 INVALID_PREFIX = "INVALID_"
 
 Reader = Callable[[str, Fields], Message]
@@ -21,10 +23,10 @@ Reader = Callable[[str, Fields], Message]
 def parse_message(type_: str, text: str) -> Message:
     """Return what the frame says; ``type_`` is what `frame_type` found in it. Never raises."""
     reader = _READERS.get(type_)
-    if reader is None and type_.endswith(RESPONSE_SUFFIX):
-        reader = answers.response
-    elif reader is None and type_.startswith(INVALID_PREFIX):
+    if reader is None and type_.startswith(INVALID_PREFIX):
         reader = answers.invalid
+    elif reader is None and (type_.endswith(RESPONSE_SUFFIX) or BATCH_WORD in type_):
+        reader = answers.response
     if reader is None:
         return Unrecognised(type_, "no JSON object with a type" if not type_ else "unknown type")
     try:

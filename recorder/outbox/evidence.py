@@ -238,7 +238,7 @@ def _answer(message: CommandResponse) -> Iterable[Evidence]:
 def _batch_answer(outcomes: Sequence[BatchOutcome], ids: Evidence) -> Evidence:
     taken = [outcome for outcome in outcomes if outcome.accepted]
     if not taken:
-        why = outcomes[0].error or "no reason given"
+        why = outcomes[0].error.message if outcomes[0].error else "no reason given"
         return _refused(ids, f"every request was refused; the first: {why}")
     # One placed order is enough to find the batch again by.
     placed = [one.order_id for one in taken if (one.request_type or "").startswith("PLACE")]

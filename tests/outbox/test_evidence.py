@@ -421,6 +421,20 @@ def test_a_batch_with_every_request_refused_is_rejected() -> None:
     assert "no balance" in proved[0][1]
 
 
+@pytest.mark.parametrize("kind", ["BATCH_ORDERS_WS_RESPONSE", "BATCH_ORDERS_RESPONSE"])
+@pytest.mark.parametrize("place", ["data", "data.outcomes", "outcomes"])
+def test_a_batchs_answer_is_read_wherever_its_outcomes_stand(kind: str, place: str) -> None:
+    outcomes = [{"accepted": False, "error": {"code": -21, "message": "no such pair"}}]
+    told: dict[str, dict[str, Any]] = {
+        "data": {"data": outcomes},
+        "data.outcomes": {"data": {"outcomes": outcomes}},
+        "outcomes": {"outcomes": outcomes},
+    }
+    row = OutboxRow(PLACE_BATCH_ORDERS)
+    said = "every request was refused; the first: no such pair"
+    assert judge([row], kind, clientMsgId="m-1", **told[place]) == {0: ("rejected", said)}
+
+
 @pytest.mark.parametrize(("kind", "data"), EFFECTS)
 def test_an_effect_of_an_order_that_it_placed_accepts_the_batch(kind: str, data: Any) -> None:
     assert judge([evolve(BATCH, order_id=ORDER)], kind, data) == ACCEPTED

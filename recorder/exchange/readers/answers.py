@@ -24,7 +24,7 @@ def response(type_: str, frame: Fields) -> Message:
         modify_request_id=inner.text("modifyRequestId"),
         requested=inner.flag("requested"),
         error=_error(frame),
-        outcomes=_outcomes(inner),
+        outcomes=_outcomes(frame, inner),
         batch_id=inner.text("batchId"),
     )
 
@@ -53,8 +53,12 @@ def _error(frame: Fields) -> CommandError | None:
     )
 
 
-def _outcomes(inner: Fields) -> tuple[BatchOutcome, ...]:
-    listed = inner.find("outcomes")
+def _outcomes(frame: Fields, inner: Fields) -> tuple[BatchOutcome, ...]:
+    """Read what became of a batch's requests, wherever it stands: VALR shows no such answer."""
+    data = frame.find("data")
+    listed = data if isinstance(data, list) else inner.find("outcomes")
+    if listed is None:
+        listed = frame.find("outcomes")
     if listed is None:
         return ()
     if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
