@@ -44,7 +44,7 @@ class Output:
     as_json: bool
     out: TextIO
     err: TextIO
-    #: None lets the terminal say.
+    #: None lets the terminal say. A file or a pipe has no width, and is spared no column.
     width: int | None = None
     _console: Console | None = field(default=None, init=False)
 
@@ -54,8 +54,9 @@ class Output:
         if self._console is None:
             from rich.console import Console
 
+            width = self.width if self.width or self.out.isatty() else _UNBOUNDED
             self._console = Console(
-                file=self.out, width=self.width, highlight=False, markup=False, emoji=False
+                file=self.out, width=width, highlight=False, markup=False, emoji=False
             )
         return self._console
 

@@ -46,6 +46,16 @@ def test_a_narrow_screen_loses_spare_columns_first_and_says_which() -> None:
     assert max(map(len, out.getvalue().splitlines())) <= 60
 
 
+def test_a_file_has_no_width_and_loses_no_column() -> None:
+    out = io.StringIO()
+    columns = [Column(f"column_{number}", spare=True) for number in range(40)]
+    Output(False, out, io.StringIO()).rows(columns, [{"column_0": "x" * 200}], empty="")
+
+    lines = out.getvalue().splitlines()
+    assert len(lines) == 3
+    assert "column_39" in lines[0] and "x" * 200 in lines[2]
+
+
 def test_a_screen_too_narrow_for_any_table_gets_blocks_with_whole_ids() -> None:
     answer, out, _ = output(30)
     row = {"order_id": OPEN_ORDER_ID, "price": Decimal("2100000"), "customer_order_id": "m" * 50}

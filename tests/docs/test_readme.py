@@ -201,6 +201,18 @@ def test_the_readme_answers_at_least_ten_questions() -> None:
     )
 
 
+def test_every_statement_can_be_pasted_into_a_shell_as_it_stands() -> None:
+    pages = [README, *(README.parent / "docs").rglob("*.md")]
+    found = [
+        statement
+        for page in pages
+        for statement in re.findall(r"```sql\n(.*?)\n```", page.read_text("utf-8"), re.DOTALL)
+    ]
+    assert len(found) > len(STATEMENTS)
+    # Without its end a shell would wait for more.
+    assert [statement for statement in found if not statement.endswith(";")] == []
+
+
 @pytest.mark.parametrize("number", numbers("SELECT"))
 def test_a_query_of_the_readme_finds_what_is_there(recorded: Database, number: int) -> None:
     wanted = DIALECTS.get(STATEMENTS[number].split("\n", 1)[0])
