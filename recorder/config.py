@@ -22,7 +22,6 @@ from attrs import field, fields, frozen
 from recorder.errors import ConfigurationError
 
 VALR_WS_URL = "wss://api.valr.com"
-VALR_REST_URL = "https://api.valr.com"
 ACCOUNT_PATH = "/ws/account"
 DEFAULT_FILE = "recorder.toml"
 

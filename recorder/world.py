@@ -24,11 +24,9 @@ from recorder.tasks.rest import Introduce, RestClient, open_rest
 from recorder.tasks.socket import OpenStream, open_network_stream
 from recorder.tasks.units import (
     Aside,
-    InlineRunner,
     ThreadRunner,
     UnitRunner,
     WriteGate,
-    in_place,
     in_thread,
 )
 from recorder.tasks.wakeups import WatchOutbox, watch_outbox
@@ -67,17 +65,6 @@ def thread_runners(database: Database) -> Runners:
         reader=partial(ThreadRunner, database.reader),
         gate=gate,
         kept=(log, folds),
-    )
-
-
-def inline_runners(database: Database) -> Runners:
-    """Return runners that start no thread: for simulations on a mock clock."""
-    return Runners(
-        log=InlineRunner(database.writer),
-        writer=InlineRunner(database.writer),
-        projector=partial(InlineRunner, database.projector),
-        reader=partial(InlineRunner, database.reader),
-        aside=in_place,
     )
 
 

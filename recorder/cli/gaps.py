@@ -107,7 +107,7 @@ def run(call: Call) -> int:
         if answer is None:
             call.output.warn(
                 f"nothing of account {quoted(name)} is recorded in that period:"
-                " name one between its first start and now"
+                " name one that begins before it ends, between its first start and now"
             )
         elif call.output.as_json:
             call.output.json_line(facts(answer))

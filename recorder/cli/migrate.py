@@ -12,7 +12,7 @@ from recorder.cli.exits import OK
 from recorder.cli.flags import add_output, add_settings
 from recorder.errors import ConfigurationError, LeaseHeld
 from recorder.storage.engine import Database, in_unit, open_database
-from recorder.storage.migrate import EXPECTED, current_revision, downgrade, migrate
+from recorder.storage.migrate import EXPECTED, current_revision, downgrade, look, migrate
 from recorder.storage.schema import leases
 from recorder.tasks.lease import is_dead
 
@@ -37,7 +37,7 @@ def run(call: Call) -> int:
     asked = call.arguments
     if asked.show:
         with call.database(check_schema=False) as database:
-            found = in_unit(database.reader, current_revision)
+            found = in_unit(database.reader, look)
             shown = found or "no revision"
             call.output.say(
                 {"revision": found, "expected": EXPECTED},

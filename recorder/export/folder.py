@@ -70,7 +70,10 @@ def staged(target: Path, *, overwrite: bool) -> Iterator[Path]:
     Where the block fails, nothing of it stays. Raises ConfigurationError as `require_free` does.
     """
     require_free(target, overwrite=overwrite)
-    staging = Path(mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
+    try:
+        staging = Path(mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
+    except OSError as error:
+        raise FilesFailed(f"can't make a folder in {_told(error, target.parent)}") from error
     try:
         yield staging
         for folder in (*(path for path in staging.iterdir() if path.is_dir()), staging):

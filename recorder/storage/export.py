@@ -40,11 +40,6 @@ class Period:
     since: int | datetime | None = None
     until: int | datetime | None = None
 
-    @property
-    def is_all(self) -> bool:
-        """True where nothing is left out."""
-        return self.since is None and self.until is None
-
 
 @frozen
 class LogStretch:

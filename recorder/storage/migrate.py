@@ -23,6 +23,8 @@ EXPECTED = "0015"
 #: Any number will do that no other program locks in the same database: "recorder" in ASCII.
 _LOCK = int.from_bytes(b"recorder", "big")
 _TABLE_OF_ALEMBIC = "alembic_version"
+#: Stand at every revision of ours that this program can't know: the ones to come.
+_TABLES_OF_OURS = frozenset({"events", "leases"})
 
 
 def bring_to_current(database: Database) -> bool:
@@ -57,7 +59,12 @@ def look(connection: Connection) -> str | None:
     Raises SchemaMismatch where tables stand that no migration of ours made.
     """
     revision = current_revision(connection)
-    if revision is None and set(inspect(connection).get_table_names()) - {_TABLE_OF_ALEMBIC}:
+    if revision == EXPECTED or revision in _known_revisions():
+        return revision
+    tables = set(inspect(connection).get_table_names()) - {_TABLE_OF_ALEMBIC}
+    # Other programs number their revisions with alembic too; a newer recorder's tables are ours.
+    is_ours = tables >= _TABLES_OF_OURS if revision else not tables
+    if not is_ours:
         raise SchemaMismatch(
             "the database holds tables that aren't the recorder's; give it a database of its own"
         )

@@ -270,6 +270,18 @@ def test_a_question_that_has_no_answer_is_refused_before_anything_is_written(
     assert sorted(path.name for path in tmp_path.iterdir() if "recorder.db" not in path.name) == []
 
 
+def test_where_no_folder_can_be_made_the_folder_that_was_meant_is_named(
+    sqlite: Database, sqlite_url: str
+) -> None:
+    record_scene(sqlite)
+
+    answer = ask(sqlite_url, "export", "/proc/x")
+
+    assert answer.code == 2
+    assert "can't make a folder in /proc: " in answer.err
+    assert "partial" not in answer.err
+
+
 def test_what_stands_is_overwritten_only_if_it_is_an_export_and_that_was_asked_for(
     sqlite: Database, sqlite_url: str, tmp_path: Path
 ) -> None:

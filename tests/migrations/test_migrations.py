@@ -84,6 +84,20 @@ def test_a_database_of_somebody_else_is_refused_and_left_alone(empty: Database) 
     assert inspect(empty.writer).get_table_names() == ["customers"]
 
 
+def test_a_database_that_another_program_migrates_is_not_taken_for_a_newer_recorders(
+    empty: Database,
+) -> None:
+    run_sql(
+        empty,
+        "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)",
+        "INSERT INTO alembic_version VALUES ('1a2b3c')",
+        "CREATE TABLE customers (name TEXT)",
+    )
+    for bring in (bring_to_current, migrate):
+        with pytest.raises(SchemaMismatch, match="aren't the recorder's"):
+            bring(empty)
+
+
 def test_two_daemons_that_start_at_once_on_an_empty_database_share_it(
     empty_database_url: str,
 ) -> None:
