@@ -106,9 +106,16 @@ class _Fitting:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         room = (options.height or len(self.rows)) - bool(self.head)
         if self.head:
-            yield self._with_head(self.rows[: max(room, 0)])
+            yield self._with_head(self._first(room))
         else:
             yield self._as_lines(self.rows[-room:] if room > 0 else [])
+
+    def _first(self, room: int) -> Sequence[Sequence[Text]]:
+        """Return the first rows; where there is no room for all, how many more there are."""
+        if len(self.rows) <= room or room < 1:
+            return self.rows[: max(room, 0)]
+        left = Text(f"… {len(self.rows) - room + 1} more", style="dim")
+        return [*self.rows[: room - 1], [left]]
 
     def _with_head(self, rows: Sequence[Sequence[Text]]) -> Table:
         table = Table(box=None, expand=True, pad_edge=False)

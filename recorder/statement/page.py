@@ -36,11 +36,11 @@ tr.sum td{border-top:1px solid #bbb;font-weight:600}
 .doubts{border:2px solid #b00;padding:.4rem 1rem;margin:1rem 0}
 .sound{border:2px solid #264;padding:.4rem 1rem;margin:1rem 0}
 .note{color:#444;font-size:.87rem}code{font-size:.82rem;overflow-wrap:anywhere}
-svg{max-width:100%;height:auto;display:block}
+svg{max-width:100%;height:auto;display:block}figure{margin:0}
 @page{size:A4;margin:16mm}
 @media print{body{font-size:10.5pt;margin:0;max-width:none;padding:0}h2,h3{break-after:avoid}
 table{font-size:8.5pt}th,td{padding-right:.5rem}tr,figure,.doubts,.sound,.signed{break-inside:avoid}
-thead{display:table-header-group}figure{margin:0}}
+thead{display:table-header-group}}
 .signed td{padding:2.2rem 3rem 0 0;border-bottom:1px solid #111;width:14rem}
 """
 

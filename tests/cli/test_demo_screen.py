@@ -38,6 +38,18 @@ def test_the_screen_fits_and_shows_the_newest_events(
     assert lines[-1].rstrip() == "said last"
 
 
+def test_a_table_that_is_longer_than_its_panel_says_how_much_longer(database: Database) -> None:
+    own(database)
+    write(database, *start_notes(), *(balance(f"COIN{number:02}", "1") for number in range(12)))
+    fold(database)
+
+    shown = [line for line in drawn(database, 80, 24) if "COIN" in line]
+    (left,) = (line for line in drawn(database, 80, 24) if "more" in line)
+
+    assert f"… {12 - len(shown)} more" in left
+    assert not any("more" in line for line in drawn(database, 120, 80))
+
+
 def test_the_screen_shows_nothing_of_the_exchanges_raw(database: Database) -> None:
     own(database)
     write(database, *start_notes(), balance(ESCAPES, "1"), frame(ESCAPES, kind=ESCAPES))
