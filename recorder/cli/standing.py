@@ -38,6 +38,10 @@ SILENT_AFTER_S = 60
 TAIL_EVENTS = 64
 #: A checkpoint this far behind the head is no news while frames stream in.
 LAG_EVENTS = 1_000
+#: A table that is behind moves at least so often, in seconds: what doesn't has stopped.
+STOPPED_AFTER_S = 60
+#: This far behind, a table is another's past, however fast it moves.
+FAR_BEHIND_EVENTS = 10_000
 #: Statuses that a small partial index counts; the final ones are history and may be millions.
 PENDING = ("queued", "sending", "sent", "acknowledged", "in_doubt")
 
@@ -219,6 +223,22 @@ def _lag(standing: Standing, projection: str) -> list[str]:
             " (all such events are in fold_failures)"
         )
     return found
+
+
+def tables_behind(standing: Standing, now: datetime) -> tuple[str, ...]:
+    """Return, as sentences, which tables a running recorder does not keep up with its log."""
+    if not standing.is_running(now):
+        return ()
+    found = []
+    for name, row in standing.checkpoints.items():
+        behind, age_s = standing.position - row["position"], _age_s(row["updated_at"], now)
+        if behind > FAR_BEHIND_EVENTS:
+            found.append(f"the table '{name}' is {behind:,} events behind the log")
+        elif behind > 0 and age_s is not None and age_s > STOPPED_AFTER_S:
+            found.append(
+                f"the table '{name}' stands still at position {row['position']:,} for {ago(age_s)}"
+            )
+    return tuple(found)
 
 
 def as_of(standing: Standing, projection: str) -> tuple[int, datetime | None]:

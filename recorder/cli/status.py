@@ -16,7 +16,7 @@ from recorder.cli.exits import OK
 from recorder.cli.flags import DATABASE, add_output, add_settings
 from recorder.cli.output import Column, Output
 from recorder.cli.plain import ago, plain, short_time
-from recorder.cli.standing import Standing, doubts, read_standing
+from recorder.cli.standing import Standing, doubts, read_standing, tables_behind
 from recorder.storage.engine import in_unit
 
 
@@ -52,8 +52,8 @@ def facts(standing: Standing, now: datetime) -> dict[str, Any]:
     return {
         "account": standing.account,
         "recorder": _life(standing, now),
-        "live": not doubts(standing, now),
-        "doubts": doubts(standing, now),
+        "live": not _doubts(standing, now),
+        "doubts": _doubts(standing, now),
         "head": {
             "position": standing.position,
             "received_at": standing.head_at,
@@ -87,6 +87,10 @@ def facts(standing: Standing, now: datetime) -> dict[str, Any]:
         "gaps": dict(standing.gaps_ended),
         "reconciled": standing.reconciled and dict(standing.reconciled),
     }
+
+
+def _doubts(standing: Standing, now: datetime) -> tuple[str, ...]:
+    return (*doubts(standing, now), *tables_behind(standing, now))
 
 
 _SWITCH = ("trading", "reason", "changed_by", "changed_at")
@@ -135,7 +139,7 @@ def _print_page(output: Output, standing: Standing, now: datetime, database: str
     output.line(f"switch      {_switch_line(standing)}")
     output.line(f"gaps        {_gap_line(standing)}")
     output.line(f"reconciled  {_reconciled_line(standing)}")
-    for doubt in doubts(standing, now):
+    for doubt in _doubts(standing, now):
         output.line(f"beware      {doubt}")
     if standing.checkpoints:
         output.line("")

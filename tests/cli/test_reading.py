@@ -9,13 +9,15 @@ import sys
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import event
+from attrs import evolve
+from sqlalchemy import event, update
 
 from recorder.cli.events import event_lines
-from recorder.cli.standing import read_standing
+from recorder.cli.standing import FAR_BEHIND_EVENTS, read_standing, tables_behind
 from recorder.log.event import Draft, Event, Note, from_us, noted
 from recorder.storage.engine import Database, in_unit
 from recorder.storage.leases import take
+from recorder.storage.schema import projections
 from recorder.tasks.lease import this_holder
 from tests.cli.scene import (
     ESCAPES,
@@ -220,6 +222,39 @@ def test_a_process_that_lives_but_does_not_renew_is_not_called_gone(
 
     assert (told["recorder"], told["live"]) == ("not running", False)
     assert "frozen or cut off from the database" in told["doubts"][0]
+
+
+def test_a_table_that_stands_still_under_a_running_recorder_is_a_doubt(
+    database: Database, database_url: str
+) -> None:
+    written = record_scene(database)
+    write(database, received("PONG", {}))
+    before = ask(database_url, "status").rows[0]
+    long_ago = from_us(now_us()) - timedelta(minutes=5)
+    stopped = update(projections).where(projections.c.projection == "trades")
+    in_unit(database.writer, lambda c: c.execute(stopped.values(updated_at=long_ago)))
+
+    told = ask(database_url, "status").rows[0]
+
+    assert before["doubts"] == []
+    (doubt,) = told["doubts"]
+    assert doubt.startswith(f"the table 'trades' stands still at position {len(written)} for 5 min")
+    assert not told["live"]
+    assert f"beware      {doubt[:40]}" in ask(database_url, "status", "--table").out
+
+
+def test_a_table_that_is_far_behind_is_a_doubt_even_while_it_moves(database: Database) -> None:
+    record_scene(database)
+    standing = in_unit(database.reader, read_standing, "main")
+    far = evolve(standing, position=standing.position + FAR_BEHIND_EVENTS + 1)
+
+    now = from_us(now_us())
+
+    assert tables_behind(standing, now) == ()
+    assert len(tables_behind(far, now)) == len(standing.checkpoints)
+    assert "is 10,001 events behind the log" in tables_behind(far, now)[0]
+    # Of one that isn't running that is said already, and nothing keeps up.
+    assert tables_behind(far, now + timedelta(hours=1)) == ()
 
 
 def test_a_lease_that_outlives_its_process_has_not_ended_yet(
