@@ -20,48 +20,46 @@ from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-try:
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-except ImportError:
-    Ed25519PublicKey, InvalidSignature = None, ValueError
-
 COLUMNS = "account,position,received_at,connection_id,origin,type,encoding,payload,digest"
-DAMAGE, CHECKPOINT = ("position", "finding", "what"), "recorder-checkpoint-1"
-EPOCH, MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
-UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
+DAMAGE, EPOCH = ("position", "finding", "what"), datetime(1970, 1, 1, tzinfo=UTC)
+UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError)
+SAID = r'\[".+", "recorder-checkpoint-1", [1-9]\d{0,18}, N{64}, ".+Z", (null, null|N{64}, N{128})\]'
+SAID = re.sub(r"N({\d+})", r'"[0-9a-f]\1"', SAID)
 
 
 def us_of(text):
-    """Return whole microseconds since 1970."""
-    moment = datetime.fromisoformat(text)
-    return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - EPOCH) // MICROSECOND
+    """Return whole microseconds since 1970 of YYYY-MM-DD HH:MM:SS.ffffff in UTC."""
+    plain = re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6}", text, re.ASCII)
+    return (datetime.fromisoformat(f"{plain[0]}+00:00") - EPOCH) // timedelta(microseconds=1)
 
 
 def rows_of(sources):
-    """Yield rows in the order of positions; those of SQLite as bytes, which may hold anything."""
-    source, account = sources[0], ""
-    order, names = "FROM events ORDER BY account, position", COLUMNS.split(",")
+    """Yield rows in the order of positions, from the table itself: an index may hide some."""
+    source, account, names = sources[0], "", COLUMNS.split(",")
     if source.startswith("postgres"):
         import psycopg
 
-        columns = COLUMNS.replace("received_at", "(extract(epoch FROM received_at) * 1e6)::text")
+        read = COLUMNS.replace("received_at", "extract(epoch FROM received_at)")
         url = re.sub(r"^postgres\w*(\+psycopg)?:", "postgresql:", source)
         try:
             with psycopg.connect(url) as connection, connection.cursor("log") as cursor:
-                cursor.itersize = 200
-                yield from cursor.execute(f"SELECT {columns} {order}")
+                connection.execute("SET enable_indexscan = off")
+                yield from cursor.execute(f"SELECT {read} FROM events ORDER BY account, position")
         except psycopg.Error as error:
             raise OSError(error) from error
     elif not re.search(r"\.jsonl(\.gz)?$", source):
         uri = Path(source.removeprefix("sqlite:///")).absolute().as_uri() + "?mode=ro"
-        columns = ",".join(f"CAST({name} AS BLOB)" for name in names)
-        yield from sqlite3.connect(uri, uri=True).execute(f"SELECT {columns} {order}")
+        connection = sqlite3.connect(uri, uri=True)
+        # What is no UTF-8 becomes what can't be encoded again.
+        connection.text_factory = lambda raw: raw.decode(errors="surrogateescape")
+        yield from connection.execute(f"SELECT {COLUMNS} FROM events NOT INDEXED ORDER BY rowid")
     else:
         for _, _, line in lines_of(sources):
             try:
                 row = json.loads(line)
                 account, digest = row["account"], bytes.fromhex(row["digest"])
+                time = re.fullmatch(r"(.{10})T(.{15})\+00:00", row["received_at"])
+                row["received_at"] = time.expand(r"\1 \2")
                 yield *(row[name] for name in names[:-1]), digest
             except UNREADABLE:  # it belongs to the account before it
                 yield account, *[None] * 8
@@ -71,9 +69,8 @@ def lines_of(files):
     """Yield (file, number, line) of files, plain or gzipped."""
     for file in files:
         with Path(file).open("rb") as raw:
-            is_packed = raw.peek(2)[:2] == b"\x1f\x8b"
-            for number, line in enumerate(gzip.GzipFile(fileobj=raw) if is_packed else raw, 1):
-                yield file, number, line
+            lines = gzip.GzipFile(fileobj=raw) if raw.peek(2)[:2] == b"\x1f\x8b" else raw
+            yield from ((file, number, line) for number, line in enumerate(lines, 1))
 
 
 def fields(*texts):
@@ -84,24 +81,22 @@ def fields(*texts):
 class Log(list):
     """One account's checkpoints (position, time, digest), the last first, and its log so far."""
 
-    position, digest, at_us, agreeing, newest_us = 0, bytes(32), 0, 0, 0
-    wrong, differing = None, None
+    position = at_us = agreeing = newest_us = 0
+    digest, wrong, differing = bytes(32), None, None
 
     def add(self, row):
         """Check the event that follows, and the checkpoints at its position."""
         expected = self.position + 1
         try:
-            texts = [value.decode() if isinstance(value, bytes) else value for value in row[:-1]]
-            account, position, moment, *words = texts
-            position = int(position)
-            at_us = us_of(moment) if "-" in moment[1:] else int(moment.partition(".")[0])
-            content = fields("1", account, str(position), str(at_us), words[0] or "", *words[1:])
+            account, position, moment, *words = row[:-1]
+            at_us = us_of(moment) if isinstance(moment, str) else int(moment.scaleb(6))
+            content = fields("1", account, f"{position:d}", f"{at_us}", words[0] or "", *words[1:])
             digest = hashlib.sha256(self.digest + content).digest()
         except UNREADABLE:
-            position, digest = expected, 0  # what no row holds
+            digest = 0  # what no row holds
+        position = row[1] if type(row[1]) is int else expected
         if position != expected or digest != row[-1]:
-            what = f"doesn't follow from its content and position {self.position}"
-            self.wrong = (min(position, expected), "altered", what)
+            self.wrong = min(position, expected), "altered", f"doesn't follow {self.position}"
         else:
             self.position, self.digest, self.at_us = position, digest, at_us
             while self and self[-1][0] == position:
@@ -114,11 +109,14 @@ class Log(list):
 
 def distrust(key, signature, signed, trusted):
     """Return why a signature doesn't count, or None if it does."""
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
     if key not in trusted:
         return "unknown_key" if key else "unsigned"
     try:
-        Ed25519PublicKey.from_public_bytes(key).verify(signature, signed)
-    except (InvalidSignature, ValueError):
+        Ed25519PublicKey.from_public_bytes(bytes.fromhex(key)).verify(signature, signed)
+    except InvalidSignature:
         return "bad_signature"
     return None
 
@@ -127,20 +125,21 @@ def read_checkpoints(files, trusted, logs):
     """Give each log its checkpoints; return what is wrong with them, the first of each kind."""
     wrong = {}
     for file, number, line in lines_of(files):
-        bare, finding, account, position = line.strip(b" \t\r\n\0"), "unreadable", None, None
+        bare, finding = line.strip(b" \t\r\n\0"), "unreadable"
         if not bare.endswith(b"}"):
             continue  # empty, or torn by a crash
         try:
             said = json.loads(bare)
-            key, signature = (bytes.fromhex(said[k] or "") for k in ("key", "signature"))
-            account, position, digest, at = map(said.get, ("account", "position", "digest", "at"))
-            checkpoint = (int(position), us_of(at), bytes.fromhex(digest))
-            signed = fields(said["format"], account, str(position), digest, at)
-            if said["format"] == CHECKPOINT:
-                finding = distrust(key, signature, signed, trusted) if trusted else None
+            names = ("account", "format", "position", "digest", "at", "key", "signature")
+            account, kind, position, digest, at, key, signature = texts = [said[n] for n in names]
+            checkpoint = (position, us_of(at[:-1].replace("T", " ")), bytes.fromhex(digest))
+            signed = fields(kind, account, str(position), digest, at)
+            if not re.fullmatch(SAID, json.dumps(texts)):
+                raise ValueError(texts)
+            finding = trusted and distrust(key, bytes.fromhex(signature or ""), signed, trusted)
         except UNREADABLE:
             account = position = None
-        if finding is None:
+        if not finding:
             logs[account].append(checkpoint)
         else:
             where = {"account": account, "position": position, "file": file, "line": number}
@@ -152,9 +151,11 @@ def read_checkpoints(files, trusted, logs):
 
 def verify(asked):
     """Return what there is to say, in dictionaries."""
-    keys = (line.partition(b"#")[0].split() for _, _, line in lines_of(asked.public_keys))
-    trusted = {bytes.fromhex(key.decode()) for words in keys for key in words if Ed25519PublicKey}
-    logs = defaultdict(Log)
+    keys = (line.partition(b"#")[0].strip() for _, _, line in lines_of(asked.public_keys))
+    trusted = {key.decode().lower() for key in keys if key}
+    if asked.public_keys and {len(bytes.fromhex(key)) for key in trusted} != {32}:
+        raise ValueError("a file of public keys has one on each line, as 64 hex digits")
+    logs, signatures = defaultdict(Log), "checked" if trusted else "unchecked"
     found = read_checkpoints(asked.checkpoints, trusted, logs)
     for row in rows_of(asked.source):
         account = row[0].decode(errors="replace") if isinstance(row[0], bytes) else str(row[0])
@@ -162,8 +163,7 @@ def verify(asked):
             logs[account].add(row)
     for account, log in sorted(logs.items()):
         said = {"account": account, "result": "sound", "position": log.position}
-        said |= {"digest": log.digest.hex(), "checkpoints": log.agreeing}
-        said["signatures"] = "checked" if trusted else "unchecked"
+        said |= {"digest": log.digest.hex(), "checkpoints": log.agreeing, "signatures": signatures}
         damage, beyond = log.wrong, [] if log.wrong else [then_us for _, then_us, _ in log]
         if log.differing or beyond:
             position, at_us = log.differing or (log.position + 1, log.at_us)

@@ -19,7 +19,7 @@ from recorder.export.formats import Format
 from recorder.export.statement import FORMATS, PAGE, Asked, write_statement
 from recorder.statement.report import Proof
 from recorder.storage.engine import Database, in_unit
-from recorder.storage.verify import Damage
+from recorder.storage.verify import Damage, first_strays
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -121,7 +121,8 @@ def _prover(call: Call, database: Database, account: str) -> Callable[[], Proof]
     def prove() -> Proof:
         for bad in known.checkpoints.bad.values():
             return Proof(damage=f"line {bad.number} of its checkpoints {bad.why.what}")
-        found = walk_log(call.output.err, database, account, comparison)
+        strays = in_unit(database.reader, first_strays)
+        found = walk_log(call.output.err, database, account, comparison, strays)
         if isinstance(found, Damage):
             return Proof(damage=f"position {found.position} ({found.finding}): {found.what}")
         if comparison is None:

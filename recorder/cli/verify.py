@@ -7,7 +7,7 @@ things can: checkpoints, which lie outside the database, and tables that stand f
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TextIO
@@ -34,9 +34,8 @@ from recorder.storage.checkpoint_file import (
 )
 from recorder.storage.checkpoint_keys import trusted_keys
 from recorder.storage.engine import Database, in_unit
-from recorder.storage.read import head
-from recorder.storage.schema import projections
-from recorder.storage.verify import Damage, Verified, verify_account
+from recorder.storage.schema import events, projections
+from recorder.storage.verify import Damage, Verified, first_strays, verify_account
 
 CHECKPOINT_SETTINGS = ("checkpoint_file", "checkpoint_key_file", "checkpoint_public_file")
 #: What ``--checkpoints`` says to compare with none.
@@ -85,8 +84,9 @@ def run(call: Call) -> int:
             codes.append(WRONG)
         with call.database() as database:
             there = in_unit(database.reader, known_accounts)
-            for account in _asked(call, database, there, known):
-                codes.append(_verify(call.output, database, account, there, known))
+            strays = in_unit(database.reader, first_strays)
+            for account in _asked(call, database, {*there, *strays}, known):
+                codes.append(_verify(call.output, database, account, there, known, strays))
     except RecorderError as error:
         call.output.warn(f"could not be verified: {error}")
         codes.append(WRONG)
@@ -116,7 +116,7 @@ def known_checkpoints(settings: Settings, named: Sequence[str] = ()) -> Known:
     return Known(read_checkpoints(files, trusted))
 
 
-def _asked(call: Call, database: Database, there: list[str], known: Known) -> list[str]:
+def _asked(call: Call, database: Database, there: set[str], known: Known) -> list[str]:
     """Return the accounts to verify, also one of which only a checkpoint knows."""
     if call.named_account() is None and (found := {*there, *known.checkpoints.comparisons}):
         return sorted(found)
@@ -124,20 +124,29 @@ def _asked(call: Call, database: Database, there: list[str], known: Known) -> li
 
 
 def _verify(
-    output: Output, database: Database, account: str, there: list[str], known: Known
+    output: Output,
+    database: Database,
+    account: str,
+    there: list[str],
+    known: Known,
+    strays: Mapping[str, int],
 ) -> int:
     comparison = known.checkpoints.comparisons.get(account)
-    if account not in there and comparison is None:
+    if account not in there and account not in strays and comparison is None:
         output.warn(f"there is nothing to verify: the database knows no account {quoted(account)}")
         return WRONG
-    found = walk_log(output.err, database, account, comparison)
+    found = walk_log(output.err, database, account, comparison, strays)
     if isinstance(found, Damage):
         return _print_damage(output, account, found)
     return _print_sound(output, account, found, comparison, known)
 
 
 def walk_log(
-    err: TextIO, database: Database, account: str, comparison: Comparison | None
+    err: TextIO,
+    database: Database,
+    account: str,
+    comparison: Comparison | None,
+    strays: Mapping[str, int],
 ) -> Verified | Damage:
     """Read the account's whole log, and hold it against checkpoints and tables."""
     # Before the log: while it is read, a running recorder moves on.
@@ -145,7 +154,11 @@ def walk_log(
     total = in_unit(database.reader, _last_position, account)
     with shown_progress(err, f"verifying {account}", total) as on_progress:
         walk = partial(
-            verify_account, account=account, on_progress=on_progress, comparison=comparison
+            verify_account,
+            account=account,
+            on_progress=on_progress,
+            comparison=comparison,
+            stray=strays.get(account),
         )
         found = in_unit(database.reader, walk)
     if isinstance(found, Verified) and found.events < farthest:
@@ -227,7 +240,9 @@ def _agreement(comparison: Comparison | None, known: Known) -> str:
 
 
 def _last_position(connection: Connection, account: str) -> int:
-    return head(connection, account).position
+    # No more of the row than this: it may be one that can't be read.
+    last = select(func.max(events.c.position)).where(events.c.account == account)
+    return connection.execute(last).scalar_one() or 0
 
 
 def _farthest_checkpoint(connection: Connection, account: str) -> int:
