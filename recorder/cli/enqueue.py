@@ -8,15 +8,16 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from recorder.cli.call import Call
+from recorder.cli.call import Call, require_schema
 from recorder.cli.exits import OK
 from recorder.cli.flags import DATABASE, add_output, add_settings, moment, whole
 from recorder.cli.output import quoted
 from recorder.cli.standing import doubts, read_standing
-from recorder.errors import ConfigurationError, Refused
+from recorder.errors import ConfigurationError, RecorderError, Refused
 from recorder.exchange.commands import COMMANDS
-from recorder.storage.engine import in_unit
-from recorder.storage.outbox import PRIORITY_MAX, enqueue
+from recorder.storage.engine import Database, in_unit
+from recorder.storage.outbox import PRIORITY_MAX, enqueue, thrown_switch
+from recorder.storage.read import may_read
 
 #: No command of VALR's comes near it; a wrong file piped in does.
 PAYLOAD_BYTES_MAX = 1024 * 1024
@@ -57,7 +58,10 @@ def run(call: Call) -> int:
     """Queue the command and print its ``outbox_id``: it is durable then, and no more."""
     asked, account = call.arguments, call.one_account()
     payload = _payload(asked.payload)
-    with call.database() as database:
+    with call.database(check_schema=False) as database:
+        # Whoever may only queue sees nothing else; the INSERT itself says if it is another schema.
+        if in_unit(database.reader, may_read, "alembic_version"):
+            in_unit(database.reader, require_schema)
         try:
             outbox_id = in_unit(
                 database.writer,
@@ -79,11 +83,24 @@ def run(call: Call) -> int:
             f" `recorder outbox show {outbox_id}` tells what becomes of it",
         )
         now = call.now()
-        for reason in in_unit(database.reader, _held_up_by, account, now):
+        for reason in _remarks(database, account, now):
             call.output.warn(reason)
         if asked.expires_at is not None and asked.expires_at <= now:
             call.output.warn("its --expires-at is over, so it will never be sent: queue it anew")
     return OK
+
+
+def _remarks(database: Database, account: str, now: datetime) -> list[str]:
+    """Return what is to be said of a command that is queued, whatever becomes of this look.
+
+    An exit code other than `OK` would tell a script to queue it once more.
+    """
+    try:
+        if in_unit(database.reader, may_read, "leases"):
+            return in_unit(database.reader, _held_up_by, account, now)
+        return in_unit(database.reader, _switched_off, account)
+    except RecorderError as error:
+        return [f"it is queued; whether it waits could not be looked up: {error}"]
 
 
 def _payload(text: str) -> str:
@@ -100,10 +117,16 @@ def _payload(text: str) -> str:
 
 def _held_up_by(connection: Connection, account: str, now: datetime) -> list[str]:
     """Return why the command may not go out soon."""
-    standing = read_standing(connection, account)
-    reasons = [f"it waits in the queue: {doubt}" for doubt in doubts(standing, now)]
+    reasons = [
+        f"it waits in the queue: {doubt}"
+        for doubt in doubts(read_standing(connection, account), now)
+    ]
+    return reasons + _switched_off(connection, account)
+
+
+def _switched_off(connection: Connection, account: str) -> list[str]:
+    switch = thrown_switch(connection, account)
     # No row yet is no switch that is off: the first start sets it to on.
-    if standing.switch is not None and standing.switch["trading"] != "on":
-        switch = standing.switch["trading"]
-        reasons.append(f"the switch of account {quoted(account)} is {switch} (table controls)")
-    return reasons
+    if switch is None or switch == "on":
+        return []
+    return [f"the switch of account {quoted(account)} is {switch} (table controls)"]

@@ -337,8 +337,13 @@ def ensure_control(
 
 def read_switch(connection: Connection, account: str) -> str:
     """Return ``on``, ``cancel_only`` or ``off``; an account without a switch is off."""
+    return thrown_switch(connection, account) or SWITCH_OFF
+
+
+def thrown_switch(connection: Connection, account: str) -> str | None:
+    """Return how the switch stands; None where nobody has set it yet."""
     found = select(controls.c.trading).where(controls.c.account == account)
-    return connection.execute(found).scalar_one_or_none() or SWITCH_OFF
+    return connection.execute(found).scalar_one_or_none()
 
 
 def _owned(account: str, epoch: int) -> ColumnElement[bool]:

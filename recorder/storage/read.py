@@ -77,6 +77,14 @@ def accounts(connection: Connection) -> list[str]:
         found.append(account)
 
 
+def may_read(connection: Connection, table: str) -> bool:
+    """Tell whether the role of this connection may read a table; one that isn't there, it may."""
+    if connection.dialect.name != "postgresql":
+        return True
+    granted = func.has_table_privilege(func.to_regclass(table), "SELECT")
+    return bool(connection.execute(select(func.coalesce(granted, True))).scalar_one())
+
+
 def event_at(connection: Connection, account: str, position: int) -> Event | None:
     """Return the event at this position, or None where there is none."""
     found = events_after(connection, account, position - 1, up_to=position, limit=1)

@@ -133,6 +133,36 @@ def test_a_command_that_will_have_to_wait_says_why(database: Database, database_
     assert "the switch of account 'main' is off" in answer.err
 
 
+def test_whoever_may_only_queue_needs_to_see_nothing_else(
+    postgres: Database, postgres_url: str
+) -> None:
+    record_scene(postgres)
+    as_enqueuer = f"{postgres_url}&options=-c%20role%3Drecorder_enqueuer"
+
+    answer = ask(as_enqueuer, "enqueue", "PLACE_LIMIT_ORDER", LIMIT_ORDER)
+
+    assert (answer.code, answer.err) == (0, "")
+    assert [row["status"] for row in ask(postgres_url, "outbox").rows] == ["queued"]
+    run_sql(postgres, "UPDATE controls SET trading = 'off'")
+    waits = ask(as_enqueuer, "enqueue", "PLACE_LIMIT_ORDER", LIMIT_ORDER)
+    assert waits.code == 0
+    assert "the switch of account 'main' is off" in waits.err
+
+
+def test_a_command_that_is_queued_is_never_told_as_a_failure(
+    database: Database, database_url: str
+) -> None:
+    record_scene(database)
+    # What is looked at behind the INSERT can't be read.
+    run_sql(database, "ALTER TABLE reconciliations RENAME TO elsewhere")
+
+    answer = ask(database_url, "enqueue", "PLACE_LIMIT_ORDER", LIMIT_ORDER)
+
+    assert answer.code == 0
+    assert answer.rows[0]["status"] == "queued"
+    assert "whether it waits could not be looked up" in answer.err
+
+
 def test_a_payload_can_come_from_standard_input(sqlite_url: str) -> None:
     command = [sys.executable, "-m", "recorder", "enqueue", "PLACE_LIMIT_ORDER", "-"]
     command += ["--database-url", sqlite_url]
