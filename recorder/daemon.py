@@ -7,7 +7,8 @@ Order of starting: schema, leases and heads, log writer, the noted facts of the 
 then whatever feeds the log. Order of stopping is the nesting: the sources are cancelled and say
 their last words, the inbox is closed and drained, the projectors catch up with the head, the leases
 are given back, the last heads leave the database. A first SIGTERM or SIGINT stops like that, within
-``stop_grace_s``; a second one ends the process at once.
+``stop_grace_s``; a second one ends the process at once. A thread that waits in a database that
+stands still can't be called back: the process then leaves without it, and says what it takes along.
 
 Everything that decides gets its clock, dice, network and threads from a `World`, so that a
 simulation can run the same daemon on a mock clock.
@@ -19,6 +20,7 @@ import logging
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
+from typing import TypeVar
 
 import trio
 
@@ -52,23 +54,32 @@ from recorder.tasks.standby import Claimant
 from recorder.tasks.wal import WalKeeper
 from recorder.world import Runners, World
 
+E = TypeVar("E", bound=BaseException)
+
 log = logging.getLogger("recorder.daemon")
 
 #: After the second signal whoever has something to say about it gets so long.
 LEAVE_S = 0.3
+#: So long after a stop's grace whatever can be cancelled has ended.
+STUCK_S = 3.0
+
+#: Ends the process at once, for this reason or, where nothing was lost, for none.
+Leave = Callable[[RecorderError | None], None]
 
 
-async def run_until_signal(settings: Settings, world: World | None = None) -> None:
+async def run_until_signal(settings: Settings, leave: Leave, world: World | None = None) -> None:
     """Run the daemon; SIGTERM or SIGINT stops it in order, of a second one the process dies.
 
-    Raises ConfigurationError, SchemaMismatch, LeaseHeld, LeaseLost or StorageFailed.
+    Calls ``leave`` where a stop can't come to its end. Raises ConfigurationError, SchemaMismatch,
+    LeaseHeld, LeaseLost or StorageFailed.
     """
-    stop = trio.Event()
+    stop, inbox = trio.Event(), Inbox(settings.queue_frames, settings.queue_bytes)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_watch_signals, signals, stop, nursery.cancel_scope)
-                await run_daemon(settings, world or World(), stop=stop)
+                nursery.start_soon(_leave_when_stuck, settings, inbox, stop, leave)
+                await run_daemon(settings, world or World(), stop=stop, inbox=inbox)
                 nursery.cancel_scope.cancel()
         except BaseExceptionGroup as group:
             raise _the_reason(group) from group
@@ -92,11 +103,27 @@ async def _watch_signals(
         stop.set()
 
 
+async def _leave_when_stuck(
+    settings: Settings, inbox: Inbox, stop: trio.Event, leave: Leave
+) -> None:
+    await stop.wait()
+    await trio.sleep(settings.stop_grace_s + STUCK_S)
+    if inbox.frames:
+        error = StorageFailed(
+            "leaving without the database, which does not answer; it may yet take a part"
+        )
+        leave(_with_unwritten(error, inbox))
+    else:
+        log.warning("leaving, with all written that was read; the rest is done at the next start")
+        leave(None)
+
+
 async def run_daemon(
     settings: Settings,
     world: World,
     *,
     stop: trio.Event,
+    inbox: Inbox | None = None,
     task_status: trio.TaskStatus[Database] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Record until ``stop`` is set, then stop in order.
@@ -107,7 +134,7 @@ async def run_daemon(
     """
     _check_credentials(settings)
     database = open_database(settings.database_url)
-    inbox = Inbox(settings.queue_frames, settings.queue_bytes)
+    inbox = inbox or Inbox(settings.queue_frames, settings.queue_bytes)
     try:
         await _run_with(settings, world, database, inbox, stop, task_status)
     except BaseExceptionGroup as group:
@@ -141,13 +168,11 @@ def _the_reason(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return leaves[0]
 
 
-def _with_unwritten(error: BaseException, inbox: Inbox) -> BaseException:
-    """Return the error with the number of events that were read and will not be written now."""
+def _with_unwritten(error: E, inbox: Inbox) -> E:
+    """Return the error with the number of frames that were read and will not be written now."""
     if not isinstance(error, (StorageFailed, LeaseLost)) or not inbox.frames:
         return error
-    if "not written" in str(error):
-        return error
-    return type(error)(f"{error}\n{inbox.frames} events were received but not written")
+    return type(error)(f"{error}\n{inbox.received} events were received but not written")
 
 
 def _leaves(group: BaseExceptionGroup[RecorderError]) -> list[RecorderError]:
@@ -195,6 +220,7 @@ async def _run_on(
     drained = trio.Event()
     async with trio.open_nursery() as floors:
         floors.start_soon(_write_until_drained, writer, drained)
+        floors.start_soon(writer.watch)
         if runners.gate is not None:
             floors.start_soon(WalKeeper(database, runners.gate, lambda: inbox.is_busy).run)
         floors.start_soon(keeper.run)
@@ -215,7 +241,8 @@ async def _run_on(
         floors.cancel_scope.cancel()
     if inbox.frames:
         raise StorageFailed(
-            f"stopped before the database took {inbox.frames} events: they were not written"
+            "stopped before the database took everything:"
+            f" {inbox.received} events were received but not written"
         )
 
 

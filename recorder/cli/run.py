@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import sys
 from argparse import ArgumentParser
+from functools import partial
+from typing import TextIO
 
 import trio
 
 from recorder.cli.call import Call
-from recorder.cli.exits import OK
+from recorder.cli.exits import OK, exit_code
 from recorder.cli.flags import add_settings
 from recorder.cli.logs import log_to
 from recorder.daemon import run_until_signal
+from recorder.errors import RecorderError
 
 #: How long a thread may keep the interpreter from another that waits, in seconds. The default of
 #: 5 ms would be added to each hop between the event loop and a thread that folds.
@@ -33,8 +37,16 @@ def run(call: Call) -> int:
     level = logging.DEBUG if call.arguments.verbose else logging.INFO
     log_to(call.output.err, as_json=call.arguments.log_json, level=level)
     tune_interpreter()
-    trio.run(run_until_signal, settings)
+    trio.run(run_until_signal, settings, partial(leave, call.output.err))
     return OK
+
+
+def leave(err: TextIO, error: RecorderError | None) -> None:
+    """End the process at once, whatever its threads are waiting for."""
+    if error is not None:
+        print(f"recorder: {error}", file=err)
+    err.flush()
+    os._exit(OK if error is None else exit_code(error))
 
 
 def tune_interpreter() -> None:

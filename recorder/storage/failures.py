@@ -38,6 +38,8 @@ _ASK = {
     "full": "free some space on the database's disk and start again",
     "read-only": "the database can't be written; check its permissions, or where the URL points",
     "damaged": "the database is damaged; restore a copy and run `recorder verify`",
+    "disk": "the disk refused; look at its health, quotas and limits on file sizes, and run"
+    " `recorder verify` before starting again",
     "schema": "the schema is not the one expected; run `recorder migrate`",
     "access": "the database turned us away; check user, password, database name and grants",
     "missing": "the database can't be opened; check the path and its folder",
@@ -49,7 +51,7 @@ _SQLITE_AWAY = frozenset(
 )
 _SQLITE_FAILED = {
     sqlite3.SQLITE_FULL: "full",
-    sqlite3.SQLITE_IOERR: "damaged",
+    sqlite3.SQLITE_IOERR: "disk",
     sqlite3.SQLITE_READONLY: "read-only",
     sqlite3.SQLITE_PERM: "read-only",
     sqlite3.SQLITE_AUTH: "read-only",
@@ -70,6 +72,7 @@ _POSTGRES_FAILED = {
     "3F": "schema",
     "3D": "access",
     "28": "access",
+    "58030": "disk",
     "58": "damaged",
     "XX": "damaged",
 }

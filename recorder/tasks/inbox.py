@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import chain
 
 import trio
 from attrs import define, field
 from sqlalchemy import Connection
 
-from recorder.log.event import Draft
+from recorder.log.event import Draft, Origin
 
 #: What one event weighs beside its payload, roughly: the object, its fields, the queue's slot.
 DRAFT_OVERHEAD_BYTES = 400
@@ -64,6 +65,8 @@ class Inbox:
     frames: int = 0
     bytes: int = 0
     _entries: deque[Entry] = field(factory=deque)
+    #: What was taken for a transaction and is not durable yet, and its weight.
+    _batch: Sequence[Entry] = ()
     _taken: int = 0
     _closed: bool = False
     _is_waited_for: bool = False
@@ -76,6 +79,13 @@ class Inbox:
     def is_full(self) -> bool:
         """True when frames have to wait outside."""
         return self.frames >= self.frames_max or self.bytes >= self.bytes_max
+
+    @property
+    def received(self) -> int:
+        """How many frames of the exchange wait or are under way, without facts of our own."""
+        received = Origin.RECEIVED.value
+        waiting = chain(self._batch, self._entries)
+        return sum(type(each) is Draft and each.origin == received for each in waiting)
 
     @property
     def is_busy(self) -> bool:
@@ -130,14 +140,14 @@ class Inbox:
             batch.append(entry)
             self._submissions -= type(entry) is Submission
         # The batch keeps its room until it is durable: what is held in memory stays bounded.
-        self._taken = weight
+        self._batch, self._taken = batch, weight
         return batch
 
     def settle(self, batch: Sequence[Entry]) -> None:
         """Give back the room of a batch that is durable now."""
         self.frames -= len(batch)
         self.bytes -= self._taken
-        self._taken = 0
+        self._batch, self._taken = (), 0
         if not self.is_full:
             self._room.unpark_all()
 

@@ -12,7 +12,9 @@ What it does when the database says no:
   soon, then every few seconds, for as long as it takes; the inbox fills and reading stops.
 - maybe (connection broken during COMMIT): the heads are read again; they tell whether the batch is
   durable, and it is taken as done or tried again accordingly.
-- never (disk full, read-only, wrong schema): StorageFailed, with the number of events not written.
+- never (disk full, read-only, wrong schema): StorageFailed. How many frames were not written is
+  known only once nothing is read any more, so whoever ends the process says it.
+- nothing (it stands still, or somebody holds a lock): the thread waits, and ``watch`` says so.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from attrs import define, frozen
 from sqlalchemy import Connection
 
 from recorder.clock import Clock
-from recorder.errors import CommitUncertain, LeaseLost, StorageFailed, StorageUnavailable
+from recorder.errors import CommitUncertain, LeaseLost, StorageUnavailable
 from recorder.log.event import Draft, Event, Head
 from recorder.storage.append import append, is_little, read_head
 from recorder.tasks.inbox import Entry, Inbox, Submission
@@ -64,6 +66,8 @@ class LogWriter:
     #: Told on the event loop after that.
     announce: Callable[[Sequence[Event]], None]
     clock: Clock
+    #: When the unit began that the database has not answered yet.
+    _since_s: float | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Append until the inbox is closed and drained. Raises StorageFailed or LeaseLost."""
@@ -71,13 +75,22 @@ class LogWriter:
         while batch := await self.inbox.take():
             try:
                 appended = await self._append(batch)
-            except StorageFailed as error:
-                raise StorageFailed(self._unwritten(error)) from error
             except trio.Cancelled:
                 log.error("stopped before the database took %d events", self.inbox.frames)
                 raise
             if appended.events:
                 self.announce(appended.events)
+
+    async def watch(self) -> None:
+        """Say it when the database lets a batch wait without a word, until cancelled."""
+        while True:
+            await trio.sleep(COMPLAIN_EVERY_S)
+            if self._since_s is None:
+                continue
+            silent_s = self.clock.monotonic_ns() / 1e9 - self._since_s
+            if silent_s >= COMPLAIN_EVERY_S:
+                text = "the database has not answered for %.0f s (%d events wait in memory)"
+                log.warning(text, silent_s, self.inbox.frames)
 
     async def _append(self, batch: Sequence[Entry]) -> Appended:
         wait_s, complaint = RETRY_FIRST_S, Complaint(self.clock)
@@ -86,6 +99,7 @@ class LogWriter:
             staged: list[Appended] = []
             try:
                 unit = partial(append_batch, heads=self.heads, batch=batch, staged=staged)
+                self._since_s = self.clock.monotonic_ns() / 1e9
                 return await self.runner.run_then(unit, durable, follow, blind=_is_blind(batch))
             except CommitUncertain as error:
                 log.warning("the connection broke during COMMIT; looking if it took: %s", error)
@@ -95,6 +109,8 @@ class LogWriter:
                     return staged[-1]
             except StorageUnavailable as error:
                 complaint.say(self.inbox.frames, error)
+            finally:
+                self._since_s = None
             await trio.sleep(wait_s)
             wait_s = min(wait_s * 2, RETRY_LONGEST_S)
 
@@ -127,9 +143,6 @@ class LogWriter:
         if found == staged.heads:
             return True
         raise LeaseLost("another process appended to the log while a COMMIT of ours was uncertain")
-
-    def _unwritten(self, error: StorageFailed) -> str:
-        return f"{error}\n{self.inbox.frames} events were received but not written"
 
 
 @define

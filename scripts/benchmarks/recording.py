@@ -11,12 +11,14 @@ import json
 import logging
 import os
 import resource
+import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 
 import trio
 
-from recorder.cli.run import tune_interpreter
+from recorder.cli.run import leave, tune_interpreter
 from recorder.config import read_settings
 from recorder.daemon import run_until_signal
 from recorder.log.event import Event
@@ -62,7 +64,8 @@ def main() -> None:
     """Run until SIGTERM."""
     logging.basicConfig(level=logging.WARNING)
     tune_interpreter()
-    trio.run(run_until_signal, read_settings(os.environ), World(on_commit=note))
+    settings, world = read_settings(os.environ), World(on_commit=note)
+    trio.run(run_until_signal, settings, partial(leave, sys.stderr), world)
 
 
 if __name__ == "__main__":

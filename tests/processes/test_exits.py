@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import re
 import resource
+import signal
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from decimal import Decimal
 from pathlib import Path
 
+import psycopg
 import pytest
 import trio
 
@@ -126,6 +131,7 @@ async def test_a_full_disk_ends_it_with_the_number_of_events_not_written(
                 nursery.cancel_scope.cancel()
         assert last.code == 3, last.err
         assert "not written" in last.err
+        assert "damaged" not in last.err, "what is there is sound"
         assert "Traceback" not in last.err
         with books_of(sqlite_url) as books:
             assert_chained(books)
@@ -139,3 +145,43 @@ async def test_a_full_disk_ends_it_with_the_number_of_events_not_written(
                 await until(lambda: books.count("events", COMPLETE) > before)
                 again.terminate()
                 assert (await ended(tmp_path, again)).code == 0
+
+
+async def test_a_server_that_stands_still_does_not_keep_a_stop_from_ending(
+    postgres_url: str, tmp_path: Path
+) -> None:
+    async with exchange() as simulator:
+        environment = environment_for(tmp_path, postgres_url, simulator)
+        process = recorder(tmp_path, environment | {"RECORDER_STOP_GRACE_S": "1"}, "run")
+        with stopped_at_last(process), books_of(postgres_url) as books:
+            await until(lambda: books.count("events", COMPLETE) > 0)
+            with frozen(backends(postgres_url)):
+                await simulator.reward("USDC", REWARD)
+                await trio.sleep(0.5)
+                process.terminate()
+                last = await ended(tmp_path, process)
+    assert last.code == 3, last.err
+    assert re.search(
+        r"does not answer; .*\n[1-9][0-9]* events were received but not written", last.err
+    )
+    assert "Traceback" not in last.err
+
+
+def backends(url: str) -> list[int]:
+    """Return the server's processes that a recorder talks to."""
+    others = "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
+    with psycopg.connect(url) as connection:
+        ours = connection.info.backend_pid
+        return [pid for (pid,) in connection.execute(others).fetchall() if pid != ours]
+
+
+@contextmanager
+def frozen(pids: Sequence[int]) -> Iterator[None]:
+    """Let these processes stand still."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)

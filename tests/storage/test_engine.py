@@ -19,6 +19,7 @@ from recorder.errors import (
 from recorder.log.event import EMPTY_HEAD
 from recorder.storage.append import append
 from recorder.storage.engine import Database, in_unit, normal_url, open_database
+from recorder.storage.failures import translated
 from tests.storage.drafts import frame, run_sql, write
 
 
@@ -167,6 +168,15 @@ def test_a_file_that_is_no_database_calls_for_a_person(tmp_path: Path) -> None:
     with pytest.raises(StorageFailed, match="damaged"):
         run_sql(opened, "SELECT 1")
     opened.close()
+
+
+def test_a_disk_that_fails_is_not_called_a_damaged_database() -> None:
+    failed = sqlite3.OperationalError("disk I/O error")
+    failed.sqlite_errorcode = sqlite3.SQLITE_IOERR_WRITE
+    said = str(translated(failed))
+    assert "disk" in said
+    assert "damaged" not in said
+    assert "restore" not in said
 
 
 def test_a_folder_that_is_not_there_calls_for_a_person(tmp_path: Path) -> None:

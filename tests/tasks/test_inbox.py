@@ -14,6 +14,9 @@ def draft(payload: str = "x") -> Draft:
     return Draft("main", 1, None, None, "received", "", payload)
 
 
+NOTED = Draft("main", 1, None, None, "noted", "RECORDER_STARTED", "{}")
+
+
 async def test_entries_come_out_in_the_order_they_went_in() -> None:
     inbox = Inbox(10, 10_000)
     entries = [draft(str(number)) for number in range(5)]
@@ -83,6 +86,18 @@ async def test_a_closed_inbox_is_drained_and_then_ends() -> None:
     assert await inbox.take() == []
     with pytest.raises(trio.ClosedResourceError):
         inbox.put(draft())
+
+
+async def test_frames_that_are_not_durable_are_counted_without_facts_of_our_own() -> None:
+    inbox = Inbox(10, 10_000)
+    for entry in (draft(), draft(), NOTED, Submission([draft()])):
+        inbox.put(entry)
+    assert inbox.received == 2
+    batch = await inbox.take()
+    inbox.put(draft())
+    assert inbox.received == 3, "what is under way is not durable"
+    inbox.settle(batch)
+    assert inbox.received == 1
 
 
 async def test_closing_wakes_whoever_waits_for_entries() -> None:
