@@ -14,12 +14,13 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from json.encoder import encode_basestring_ascii
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import msgspec
 from attrs import frozen
 
 from recorder.exchange.amounts import AmountError, parse_amount
+from recorder.exchange.frames import DEEP
 
 #: A text member longer than this is nobody's id, pair, or reason.
 TEXT_CHARS_MAX = 10_000
@@ -49,6 +50,24 @@ _is_usual_time = re.compile(
 
 def decode_object(text: str) -> Mapping[str, object]:
     """Return the JSON object that ``text`` is. Raises FieldError."""
+    decoded = _decode(text)
+    # Whoever folds the log again stands elsewhere on the stack and must come to the same result.
+    if text.count("[") + text.count("{") > DEEP and _nests_deeply(decoded):
+        raise FieldError("the JSON is nested too deeply")
+    return decoded
+
+
+def _nests_deeply(decoded: object) -> bool:
+    level: list[Any] = [decoded]
+    for _ in range(DEEP):
+        within = [each.values() if type(each) is dict else each for each in level]
+        level = [each for members in within for each in members if type(each) in (dict, list)]
+        if not level:
+            return False
+    return True
+
+
+def _decode(text: str) -> Mapping[str, object]:
     try:
         decoded = _DECODER.decode(text)
     except (msgspec.MsgspecError, RecursionError, UnicodeEncodeError):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from recorder.exchange.frames import TYPE_CHARS_MAX, frame_type
+from recorder.exchange.frames import DEEP, DEEP_CHARS_MAX, DEEPEST, TYPE_CHARS_MAX, frame_type
 from recorder.exchange.messages import CommandResponse, Message, Unrecognised
 from recorder.exchange.parsing import parse_message
 
@@ -240,6 +240,46 @@ def test_a_frame_without_a_type_that_a_database_can_hold_has_none(text: str) -> 
 
 def test_a_lone_surrogate_elsewhere_does_not_hide_the_type() -> None:
     assert frame_type('{"data":"\\ud800","type":"ERROR"}') == "ERROR"
+
+
+HISTORY = "NEW_ACCOUNT_HISTORY_RECORD"
+
+
+def in_deep(calls: int, text: str) -> str:
+    return in_deep(calls - 1, text) if calls else frame_type(text)
+
+
+@pytest.mark.parametrize("levels", [600, 900, 960, 985, 995, 1_100, 9_000])
+def test_a_type_does_not_depend_on_who_asks_for_it_or_on_nesting(levels: int) -> None:
+    deep = "[" * levels + '{"a":"]\\"[","type":"NO"}' + "]" * levels
+    frame = f'{{"a":{deep},"type":"BALANCE_UPDATE","b":{{"c":{deep}}}}} '
+    assert {in_deep(calls, frame) for calls in (0, 10, 50, 200)} == {"BALANCE_UPDATE"}
+    for broken in (
+        frame[:-2],
+        frame + "[]",
+        frame.replace('"NO"', "NO"),
+        frame.replace(":", "", 1),
+    ):
+        assert {in_deep(calls, broken) for calls in (0, 10, 50, 200)} == {""}
+
+
+def test_what_a_frame_says_does_not_depend_on_who_reads_it() -> None:
+    def read(calls: int, levels: int) -> Message:
+        if calls:
+            return read(calls - 1, levels)
+        deep = '{"a":[' * (levels // 2) + "]}" * (levels // 2)
+        data = f'{{"id":"t","transactionType":{{"type":"X"}},"additionalInfo":{deep}}}'
+        return parse_message(HISTORY, f'{{"type":"{HISTORY}","data":{data}}}')
+
+    for levels in (10, 100, DEEP - 4, DEEP, 400, 600, 900, 980, 990, 2_000):
+        kinds = {type(read(calls, levels)).__name__ for calls in (0, 10, 50, 200)}
+        is_read = levels < DEEP
+        assert kinds == {"NewAccountHistoryRecord" if is_read else "Unrecognised"}, levels
+
+
+def test_nobody_looks_for_a_type_in_endless_nesting() -> None:
+    for levels in (DEEPEST + 1, DEEP_CHARS_MAX):
+        assert frame_type('{"type":"X","a":' + "[" * levels + "]" * levels + "}") == ""
 
 
 @given(st.text())

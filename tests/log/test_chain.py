@@ -70,6 +70,13 @@ def test_a_field_that_no_writer_of_ours_makes_is_damage(fields: dict[str, str], 
     assert check_event(EMPTY_HEAD, chained(EMPTY_HEAD, **fields)) == Damage(1, what)
 
 
+def test_a_type_that_former_versions_did_not_find_in_deep_nesting_is_no_damage() -> None:
+    payload = '{"type":"PONG","a":' + "[" * 985 + "]" * 985 + "}"
+    for type_ in ("", "PONG"):
+        assert isinstance(check_event(EMPTY_HEAD, chained(EMPTY_HEAD, payload, type=type_)), Head)
+    assert isinstance(check_event(EMPTY_HEAD, chained(EMPTY_HEAD, payload, type="PING")), Damage)
+
+
 def test_a_hole_is_damage_where_it_begins() -> None:
     event = evolve(chained(EMPTY_HEAD), position=5)
     assert check_event(EMPTY_HEAD, event) == Damage(1, "missing; the next one that stands is 5")
