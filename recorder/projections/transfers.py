@@ -7,7 +7,8 @@ fills in blanks alone; what is confirmed stays confirmed.
 
 The histories tell the same. A withdrawal's has the same id. A deposit's names the transaction but
 no index in it, so its row is joined with a frame's that is equal in transaction, currency, amount
-and address, and such equal ones are counted. It has no time of its last change: as many
+and address, and such equal ones are counted: the one that a page confirms furthest is the one that
+stands furthest, as confirmations only grow. It has no time of its last change: as many
 confirmations as stand make it no news, and it fills in blanks alone. What has no equal yet gets an
 id of its own (``deposit:<transaction>:?<n>``), which stays when a frame tells of it later.
 """
@@ -51,7 +52,7 @@ class Transfers:
     """The fold of NEW_PENDING_RECEIVE, NEW_PENDING_SEND, SEND_STATUS_UPDATE, and the histories."""
 
     name = "transfers"
-    version = 2
+    version = 3
     types = frozenset(
         {
             "NEW_PENDING_RECEIVE",
@@ -95,7 +96,7 @@ class Transfers:
 def _fold_page(rows: Rows, event: Event, page: HistoryPage) -> Sequence[Change]:
     changes: list[Change] = []
     taken: set[str] = set()
-    for place, told in page.rows:
+    for place, told in sorted(page.rows, key=lambda row: _progress(_stated(row[1])), reverse=True):
         old = _known(rows, told, taken)
         if old is not None:
             transfer_id = str(old["transfer_id"])
@@ -113,7 +114,7 @@ def _known(rows: Rows, told: HistoryRow, taken: set[str]) -> Row | None:
     """Return the row that stands for what the history tells and that it hasn't told of yet."""
     if isinstance(told, NewPendingReceive):
         free = (row for row in _equals(rows, told) if row["transfer_id"] not in taken)
-        return next(free, None)
+        return max(free, key=_progress, default=None)
     transfer_id = _transfer_id(told)
     return None if transfer_id is None else rows.get("transfers", (transfer_id,))
 
@@ -142,10 +143,22 @@ def _told_by_history(rows: Rows, message: NewPendingReceive) -> Row | None:
     made = [row for row in _equals(rows, message) if ":?" in row["transfer_id"]]
     index = message.index_in_transaction or 0
     for wanted in (index, None):
-        for row in made:
-            if row["index_in_transaction"] == wanted:
-                return row
+        found = [row for row in made if row["index_in_transaction"] == wanted]
+        if found:
+            return _nearest(found, _progress(_stated(message)))
     return None
+
+
+def _nearest(rows: Sequence[Row], told: tuple[bool, int]) -> Row:
+    """Return the row that a frame brings on: the furthest that isn't further than it."""
+    before = [row for row in rows if _progress(row) <= told]
+    return max(before, key=_progress) if before else min(rows, key=_progress)
+
+
+def _progress(row: Mapping[str, object]) -> tuple[bool, int]:
+    """Return how far a transfer is confirmed."""
+    confirmations = row.get("confirmations")
+    return bool(row.get("confirmed")), confirmations if isinstance(confirmations, int) else 0
 
 
 def _unplaced_id(told: NewPendingReceive, taken: set[str], rows: Rows) -> str:

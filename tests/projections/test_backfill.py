@@ -353,6 +353,23 @@ def test_two_equal_deposits_of_one_transaction_are_counted() -> None:
     assert len(transfers([both, pending(1, 0), pending(1, 1), pending(2, 2)])) == 3
 
 
+@pytest.mark.parametrize("further_first", [False, True])
+def test_of_two_equal_deposits_the_history_confirms_no_more_than_are_confirmed(
+    *, further_first: bool
+) -> None:
+    rows = [deposit(2), deposit(3, confirmed=True)]
+    both = page(Fetched.DEPOSITS, rows[::-1] if further_first else rows)
+    before = page(Fetched.DEPOSITS, [deposit(1), deposit(1)])
+    for told in (
+        [pending(2, 0), pending(3, 1, confirmed=True), both, both],
+        [pending(3, 0, confirmed=True), pending(1, 1), both, both],
+        [before, pending(3, 1, confirmed=True), both, both, pending(2, 0)],
+        [both, pending(3, 1, confirmed=True), pending(2, 0), both],
+    ):
+        stand = sorted((row["confirmations"], row["confirmed"]) for row in transfers(told))
+        assert stand == [(2, False), (3, True)]
+
+
 def test_a_withdrawal_is_known_by_its_id_and_never_goes_back() -> None:
     told = {"uniqueId": "w", "status": "SEND_BROADCASTED", "confirmations": 2}
     sent = frame("SEND_STATUS_UPDATE", told)
