@@ -1,8 +1,8 @@
 """One WebSocket session with the account channel, as a state machine without socket and clock.
 
-    opened ──on_open──▶ authenticating ──AUTHENTICATED──▶ snapshot ──complete, or too late──▶ live
-       │                      │                               │                                │
-       └──────────────────────┴───────────── Lost ────────────┴───────────────▶ dead ◀─────────┘
+    opened ──on_open──▶ authenticating ──AUTHENTICATED──▶ snapshot ──complete──▶ live
+       │                      │                               │                   │
+       └──────────────────────┴───────────── Lost ────────────┴──────▶ dead ◀─────┘
 
 Whoever owns the socket reports what happens (``on_open``, ``on_frame``, ``on_time``) with the
 monotonic time in seconds, and does what the returned actions say, in their order. It calls
@@ -22,8 +22,10 @@ late: then the frames that prove life may be waiting unread.
 **Snapshot.** VALR marks neither the end of the snapshot nor its size. It is taken for complete when
 the list of open orders has come, no currency or position was newly named for ``snapshot_quiet_s``,
 and after that a PONG has answered a PING of ours with still no new one: frames come in order, so
-what was queued before that PING was answered has been read. After ``snapshot_timeout_s`` the
-verdict is given as it stands. The note says what may be concluded:
+what was queued before that PING was answered has been read. After ``snapshot_timeout_s`` it is said
+how things stand; what is missing then may still come, and completes the snapshot when it does: an
+account without orders may hear of its list only with the next one. The note says what may be
+concluded:
 
 - ``balances``: a currency that was not named is not held. Never true before the list of open
   orders has come, and where none was named at all: an exchange that states no balance has not
@@ -136,6 +138,8 @@ class Session:
 
     _snapshot: Snapshot = field(factory=Snapshot, init=False)
     _named_s: float = field(default=0.0, init=False)
+    #: It was said that the snapshot is late.
+    _is_late: bool = field(default=False, init=False)
     #: The number of the PING said since the last new currency, whose PONG proves the end.
     _proof: int | None = field(default=None, init=False)
     #: Why the session is to be renewed, and the PING whose PONG lets it end.
@@ -216,11 +220,11 @@ class Session:
             self._unanswered_s += seconds
 
     def renew(self, reason: str) -> None:
-        """End as soon as what the line holds has been read; a snapshot under way is renewal enough.
+        """End as soon as what the line holds has been read; a new snapshot is renewal enough.
 
         The PING for it is due at once: ``next_deadline`` says so.
         """
-        if self.state is State.LIVE and self._renewal is None:
+        if (self.state is State.LIVE or self._is_late) and self._renewal is None:
             self._renewal = reason
 
     # What is waited for
@@ -238,7 +242,8 @@ class Session:
             yield self._silent_s(self._unanswered_s)
             yield self._unanswered_s + self.settings.pong_busy_timeout_s
         if self.state is State.SNAPSHOT:
-            yield self._since_s + self.settings.snapshot_timeout_s
+            if not self._is_late:
+                yield self._since_s + self.settings.snapshot_timeout_s
             if self._proof is None:
                 yield self._named_s + self.settings.snapshot_quiet_s
 
@@ -355,19 +360,22 @@ class Session:
 
     def _snapshot_due(self) -> list[Action]:
         ended = self._proof is not None and self._pongs >= self._proof
-        complete = ended and self._snapshot.is_listed and self._snapshot.has_balances
-        if complete or self._now_s >= self._since_s + self.settings.snapshot_timeout_s:
-            return [self._close_snapshot(ended)]
+        is_late = self._now_s >= self._since_s + self.settings.snapshot_timeout_s
+        if ended and self._snapshot.is_listed and (self._snapshot.has_balances or is_late):
+            return [self._close_snapshot()]
+        if is_late and not self._is_late:
+            self._is_late = True
+            return [Fact("SNAPSHOT_COMPLETE", self._snapshot.facts(ended=False))]
         if self._proof is None and self._now_s >= self._named_s + self.settings.snapshot_quiet_s:
             ping = self._ping()
             self._proof = self._pings
             return [ping]
         return []
 
-    def _close_snapshot(self, ended: bool) -> Fact:
+    def _close_snapshot(self) -> Fact:
         self._enter(State.LIVE)
         self._subscribe_open = False
-        facts, self._snapshot = self._snapshot.facts(ended=ended), Snapshot()
+        facts, self._snapshot = self._snapshot.facts(ended=True), Snapshot()
         return Fact("SNAPSHOT_COMPLETE", facts)
 
     def _enter(self, state: State) -> None:
