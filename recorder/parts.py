@@ -63,6 +63,7 @@ from recorder.tasks.lease import LeaseKeeper
 from recorder.tasks.link import Link
 from recorder.tasks.live import Credentials, Surroundings
 from recorder.tasks.log_writer import LogWriter
+from recorder.tasks.missing_list import MissingList
 from recorder.tasks.projector import Fold, Projector
 from recorder.tasks.reconciler import Reconciler
 from recorder.tasks.rehearsal import Rehearsal
@@ -256,7 +257,8 @@ def sources_of(
 ) -> list[Callable[[], Awaitable[None]]]:
     """Return what feeds the log for one account, as functions to be started."""
     name = account.settings.name
-    holder = _connection(account, settings, world, inbox)
+    open_client = _rest_client(account, settings, world)
+    holder = _connection(account, settings, world, inbox, open_client)
     keeper = LeaseKeeper(
         name,
         account.lease.epoch,
@@ -267,7 +269,6 @@ def sources_of(
         account.lease_started_ns,
     )
     parts: list[Callable[[], Awaitable[None]]] = [holder.run, keeper.run]
-    open_client = _rest_client(account, settings, world)
     parts.append(_resolver(account, settings, world, runners, inbox, open_client).run)
     parts.append(_backfiller(account, settings, world, runners, inbox, open_client).run)
     parts.append(_reconciler(account, settings, world, runners, inbox, open_client).run)
@@ -388,7 +389,7 @@ def sign_request(account: AccountSettings, timestamp_ms: int, method: str, path:
 
 
 def _connection(
-    account: Account, settings: Settings, world: World, inbox: Inbox
+    account: Account, settings: Settings, world: World, inbox: Inbox, open_client: OpenClient
 ) -> ConnectionHolder:
     own = account.settings
     url = settings.ws_url if urlsplit(settings.ws_url).path else settings.ws_url + ACCOUNT_PATH
@@ -407,6 +408,7 @@ def _connection(
         inbox=inbox,
         link=account.link,
         sight=Sight(world.clock),
+        missing_list=MissingList(own.name, inbox, world.clock, open_client),
         hidden=lambda: (own.api_key.reveal(), own.api_secret.reveal()),
     )
 

@@ -24,8 +24,8 @@ the list of open orders has come, no currency or position was newly named for ``
 and after that a PONG has answered a PING of ours with still no new one: frames come in order, so
 what was queued before that PING was answered has been read. After ``snapshot_timeout_s`` it is said
 how things stand; what is missing then may still come, and completes the snapshot when it does: an
-account without orders may hear of its list only with the next one. The note says what may be
-concluded:
+account without orders may hear of its list only with the next one. An empty list that never comes
+is made up for by REST's word (``on_no_open_orders``). The note says what may be concluded:
 
 - ``balances``: a currency that was not named is not held. Never true before the list of open
   orders has come, and where none was named at all: an exchange that states no balance has not
@@ -157,6 +157,24 @@ class Session:
         return min(self._deadlines(), default=None)
 
     @property
+    def is_listed(self) -> bool:
+        """True once the open orders were told of."""
+        return self.state is State.LIVE or self._snapshot.is_listed
+
+    @property
+    def lacks_list(self) -> bool:
+        """True while all balances have been named, and of open orders nothing was told.
+
+        Of a list that can't be read nobody knows what it held: that one is not made up for.
+        """
+        is_silent = not (self._snapshot.is_listed or self._snapshot.is_list_heard)
+        return self.state is State.SNAPSHOT and self._has_ended and is_silent
+
+    @property
+    def _has_ended(self) -> bool:
+        return self._proof is not None and self._pongs >= self._proof
+
+    @property
     def pings(self) -> tuple[int, int]:
         """How many PINGs were said, and up to which one they are answered."""
         return self._pings, self._pongs
@@ -188,6 +206,14 @@ class Session:
             return []
         self._advance(now_s)
         return self._due()
+
+    def on_no_open_orders(self, now_s: float) -> list[Action]:
+        """Take the list that has not come for an empty one: REST has said that it is."""
+        if not self.lacks_list:
+            return []
+        self._advance(now_s)
+        self._snapshot.is_listed = True
+        return [Fact("NO_OPEN_ORDERS", {"said": "REST"}), *self._due()]
 
     def end(self, lost: Lost) -> Lost:
         """Make the session dead for a reason found outside: a close, a cut, a stop.
@@ -359,9 +385,12 @@ class Session:
     # The snapshot
 
     def _snapshot_due(self) -> list[Action]:
-        ended = self._proof is not None and self._pongs >= self._proof
         is_late = self._now_s >= self._since_s + self.settings.snapshot_timeout_s
-        if ended and self._snapshot.is_listed and (self._snapshot.has_balances or is_late):
+        if (
+            self._has_ended
+            and self._snapshot.is_listed
+            and (self._snapshot.has_balances or is_late)
+        ):
             return [self._close_snapshot()]
         if is_late and not self._is_late:
             self._is_late = True

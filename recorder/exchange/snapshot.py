@@ -22,7 +22,10 @@ TYPES = frozenset({"BALANCE_UPDATE", "OPEN_ORDERS_UPDATE", "OPEN_POSITION_UPDATE
 class Snapshot:
     """What the frames of one connection have named."""
 
+    #: The whole list of open orders was told.
     is_listed: bool = False
+    #: A list came, though it may be one that can't be read.
+    is_list_heard: bool = False
     _currencies: set[str] = field(factory=set)
     _positions: set[str] = field(factory=set)
     _is_balance_unread: bool = False
@@ -36,6 +39,7 @@ class Snapshot:
     def take(self, frame_type: str, text: str) -> bool:
         """Take a frame; return whether it named something new."""
         if frame_type == "OPEN_ORDERS_UPDATE":
+            self.is_list_heard = True
             self.is_listed = self.is_listed or _is_full_list(_frame_content(text))
             return False
         if frame_type == "BALANCE_UPDATE":

@@ -2,7 +2,8 @@
 
 Each OPEN_ORDERS_UPDATE states the whole set, so the table becomes that set: what is not listed
 goes, what is listed unchanged keeps its ``position``. A list of which one element can't be read is
-no full list, and changes nothing.
+no full list, and changes nothing. Where none came and REST says that it is empty, our note of that
+counts as one.
 """
 
 from __future__ import annotations
@@ -10,19 +11,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from recorder.exchange.messages import Message, OpenOrder, OpenOrdersUpdate
-from recorder.log.event import Event
+from recorder.log.event import Event, Note
 from recorder.projections.fold import Change, Key, Put, Remove, Row, Rows, Table
-from recorder.projections.reading import is_received, unfoldable
+from recorder.projections.reading import is_note, is_received, unfoldable
 
 OPEN_ORDERS = Table("open_orders", ("order_id",), resident="*")
 
 
 class OpenOrders:
-    """The fold of OPEN_ORDERS_UPDATE."""
+    """The fold of OPEN_ORDERS_UPDATE, and of the note that stands for an empty one."""
 
     name = "open_orders"
     version = 1
-    types = frozenset({"OPEN_ORDERS_UPDATE"})
+    types = frozenset({"OPEN_ORDERS_UPDATE", Note.NO_OPEN_ORDERS.value})
     tables = (OPEN_ORDERS,)
 
     def keys(self, message: Message) -> Iterable[tuple[str, Key]]:
@@ -31,11 +32,13 @@ class OpenOrders:
 
     def fold(self, rows: Rows, event: Event, message: Message) -> Sequence[Change]:
         """Return what differs between the list and the table."""
+        standing = rows.all("open_orders")
+        if is_note(event, Note.NO_OPEN_ORDERS):
+            return [Remove("open_orders", key) for key in standing]
         if not is_received(event):
             return ()
         if not isinstance(message, OpenOrdersUpdate):
             raise unfoldable(message)
-        standing = rows.all("open_orders")
         listed = {(order.order_id,): _row(order, event.position) for order in message.orders}
         gone: list[Change] = [Remove("open_orders", key) for key in standing if key not in listed]
         return gone + [

@@ -39,10 +39,11 @@ from recorder.exchange.messages import (
     Message,
     ModifyOrderOutcome,
     NewAccountTrade,
+    OpenOrder,
     OpenOrdersUpdate,
 )
 from recorder.exchange.rest import RestOrder
-from recorder.log.event import Event
+from recorder.log.event import Event, Note
 from recorder.projections.fold import Add, Change, Key, Put, Row, Rows, Table
 from recorder.projections.joining import BACKFILL, STREAM
 from recorder.projections.lives import order_life
@@ -63,7 +64,7 @@ from recorder.projections.order_states import (
     UNKNOWN,
     is_live,
 )
-from recorder.projections.reading import is_fetched, is_received, unfoldable
+from recorder.projections.reading import is_fetched, is_note, is_received, unfoldable
 
 ORDERS = Table("orders", ("order_id",), resident="live")
 HISTORY = Table("order_history", ("order_id", "position"), once=True)
@@ -122,6 +123,7 @@ class Orders:
             "INSTANT_ORDER_COMPLETED",
             "NEW_ACCOUNT_TRADE",
             Fetched.ORDER_HISTORY.value,
+            Note.NO_OPEN_ORDERS.value,
         }
     )
     tables = (ORDERS, HISTORY)
@@ -139,11 +141,13 @@ class Orders:
         """Return what the message changes in the orders that it names, or leaves out."""
         if is_fetched(event):
             return _fold_page(rows, event, message)
+        if is_note(event, Note.NO_OPEN_ORDERS):
+            return _fold_list(rows, event, ())
         if not is_received(event):
             return ()
         match message:
             case OpenOrdersUpdate():
-                return _fold_list(rows, event, message)
+                return _fold_list(rows, event, message.orders)
             case FailedCancelOrder() | ModifyOrderOutcome():
                 return _attempt(rows, event, message)
             case NewAccountTrade():
@@ -156,9 +160,9 @@ class Orders:
         raise unfoldable(message)
 
 
-def _fold_list(rows: Rows, event: Event, message: OpenOrdersUpdate) -> Sequence[Change]:
+def _fold_list(rows: Rows, event: Event, orders: Iterable[OpenOrder]) -> Sequence[Change]:
     changes: list[Change] = []
-    listed = {order.order_id: order for order in message.orders}
+    listed = {order.order_id: order for order in orders}
     for order in listed.values():
         old = rows.get("orders", (order.order_id,))
         changes += _state(old, event, listed_statement(order))

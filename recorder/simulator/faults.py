@@ -89,6 +89,7 @@ class Faults:
     clock_ahead_s: float = 0.0
     rest_status: int = 0  # of every REST answer; 0: the right one
     rest_is_html: bool = False
+    no_empty_list: bool = False  # who connects and has no order open is told of none
     no_futures: bool = False  # the key may not ask for positions and conditional orders
     rest_delay_s: float = 0.0  # every REST answer comes so much later
     rest_behind_s: float = 0.0  # REST knows orders and their fills only so much later

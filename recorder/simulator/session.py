@@ -90,7 +90,9 @@ def _welcome(simulator: Simulator, peer: Peer) -> None:
     """Post the snapshot and let the peer in, in one step: no frame can come in between."""
     peer.is_authenticated = True
     for frame in ({"type": "AUTHENTICATED"}, *simulator.exchange.snapshot()):
-        peer.post(encode(frame))
+        is_empty_list = frame["type"] == "OPEN_ORDERS_UPDATE" and not frame["data"]
+        if not (is_empty_list and simulator.faults.no_empty_list):
+            peer.post(encode(frame))
 
 
 def _hear(simulator: Simulator, peer: Peer, frame: Frame) -> None:

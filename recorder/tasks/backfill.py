@@ -35,7 +35,7 @@ from recorder.exchange.paging import (
     read_cursor,
 )
 from recorder.exchange.rest import CredentialsRefused, Declined, RateLimited
-from recorder.log.event import Draft, Note, Origin, from_us, noted, storable_payload
+from recorder.log.event import Draft, Note, from_us, noted
 from recorder.projections.backfills import COMPLETE, RUNNING
 from recorder.storage.backfill import (
     FOLDS,
@@ -282,7 +282,7 @@ class Backfiller:
         """Make durable what was asked, and the answer behind it; return the last position."""
         drafts = [self._note(Note.BACKFILL_PAGE, facts)]
         if answer is not None:
-            drafts.append(self._draft(answer, kind))
+            drafts.append(answer.draft(self.account, kind))
         return (await self._submit(drafts))[-1]
 
     async def _finish(self, period: Period, run_id: int, last: int) -> None:
@@ -390,11 +390,6 @@ class Backfiller:
     def _note(self, kind: Note, facts: Mapping[str, object]) -> Draft:
         return noted(self.account, self.clock.wall_us(), kind, facts)
 
-    def _draft(self, answer: RestAnswer, kind: str) -> Draft:
-        payload, encoding = storable_payload(_as_text(answer.body))
-        fetched = Origin.FETCHED.value
-        return Draft(self.account, answer.answered_us, None, None, fetched, kind, payload, encoding)
-
     def _now_s(self) -> float:
         return self.clock.monotonic_ns() / 1e9
 
@@ -428,10 +423,3 @@ def _words(outcome: object) -> str:
         if said := getattr(outcome, name, None):
             return str(said)
     return "no page"
-
-
-def _as_text(body: bytes) -> str | bytes:
-    try:
-        return body.decode()
-    except UnicodeDecodeError:
-        return body

@@ -39,6 +39,7 @@ from recorder.tasks.exchange_time import skew_text
 from recorder.tasks.inbox import Inbox, Submission
 from recorder.tasks.link import WAITING_MAX, Dispatch, Link
 from recorder.tasks.live import Credentials, Live, Surroundings
+from recorder.tasks.missing_list import MissingList
 from recorder.tasks.outgoing import Claiming, all_written, claim_facts
 from recorder.tasks.sight import LOOK_S, Sight
 from recorder.tasks.socket import run_on_socket
@@ -74,6 +75,7 @@ class ConnectionHolder:
     #: Our own secrets, which no text of the exchange may repeat into the log.
     hidden: Callable[[], tuple[str, ...]] = field(repr=False)
     sight: Sight
+    missing_list: MissingList
     _refusal_said: str | None = None
     _live: Live | None = None
 
@@ -134,6 +136,8 @@ class ConnectionHolder:
                 nursery.start_soon(self._send, live, wire, waiting)
                 self._act(live, outbound, live.session.on_open(self._now_s(), authenticate))
                 nursery.start_soon(self._keep_time, live, outbound)
+                act = partial(self._act, live, outbound)
+                nursery.start_soon(self.missing_list.make_up_for, live.session, act)
                 await self._receive(live, wire, outbound)
         finally:
             self.link.close()
@@ -404,12 +408,8 @@ class ConnectionHolder:
 
     def _note_end(self, live: Live, lost: SessionLost, skew_s: float | None) -> None:
         self.sight.lose(live.certain_ns)
-        facts: dict[str, object] = {
-            "reason": lost.reason,
-            "code": lost.code,
-            "by": lost.by,
-            **live.heard(),
-        }
+        ending = {"reason": lost.reason, "code": lost.code, "by": lost.by}
+        facts: dict[str, object] = {**ending, **live.heard()}
         if lost.unread:
             unread = masked(lost.unread, self.hidden())
             facts["unread_base64"] = base64.b64encode(unread).decode("ascii")

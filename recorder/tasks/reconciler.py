@@ -35,7 +35,7 @@ from recorder.exchange.rest import (
     RowsFound,
 )
 from recorder.exchange.rest_requests import RestRequest, balances_request, open_orders_request
-from recorder.log.event import Draft, Note, Origin, from_us, noted, storable_payload
+from recorder.log.event import Draft, Note, from_us, noted
 from recorder.projections.backfills import COMPLETE
 from recorder.projections.backfills import INCOMPLETE as UNFETCHED
 from recorder.projections.comparing import (
@@ -274,7 +274,7 @@ class Reconciler:
         }
         is_list = isinstance(outcome, RowsFound | OrdersFound)
         kind = FETCHED_AS[answer.request.kind].value if is_list else ""
-        drafts = [self._note(Note.RECONCILIATION_ANSWER, facts), self._draft(answer, kind)]
+        drafts = [self._note(Note.RECONCILIATION_ANSWER, facts), answer.draft(self.account, kind)]
         return (await self._submit(drafts))[-1]
 
     # What happened: the histories, through the back-fill
@@ -404,11 +404,6 @@ class Reconciler:
     def _note(self, kind: Note, facts: Mapping[str, object]) -> Draft:
         return noted(self.account, self.clock.wall_us(), kind, facts)
 
-    def _draft(self, answer: RestAnswer, kind: str) -> Draft:
-        payload, encoding = storable_payload(_as_text(answer.body))
-        fetched = Origin.FETCHED.value
-        return Draft(self.account, answer.answered_us, None, None, fetched, kind, payload, encoding)
-
     def _now_s(self) -> float:
         return self.clock.monotonic_ns() / 1e9
 
@@ -428,10 +423,3 @@ def _said(outcome: object) -> str:
         if said := getattr(outcome, name, None):
             return str(said)
     return "no list"
-
-
-def _as_text(body: bytes) -> str | bytes:
-    try:
-        return body.decode()
-    except UnicodeDecodeError:
-        return body

@@ -39,7 +39,7 @@ from recorder.exchange.rest_requests import (
     order_detail_request,
     order_status_request,
 )
-from recorder.log.event import Draft, Origin, from_us, storable_payload
+from recorder.log.event import from_us
 from recorder.outbox.evidence import Evidence
 from recorder.outbox.lookups import (
     PROOF,
@@ -264,7 +264,7 @@ class Resolver:
                 await self._keep_silence(keep)
             elif not positions:
                 await self.inbox.wait_room()
-                submission = Submission([self._draft(came.answer)], record=keep)
+                submission = Submission([came.answer.draft(self.account, "")], record=keep)
                 positions = await self.inbox.submit(submission) or ()
             else:
                 await self.inbox.submit(Submission((), record=partial(_behind, keep, positions)))
@@ -277,11 +277,6 @@ class Resolver:
             await self.writer.run(keep, ())
         except StorageUnavailable as error:
             log.warning("%s: a look-up without an answer is not kept: %s", self.account, error)
-
-    def _draft(self, answer: RestAnswer) -> Draft:
-        payload, encoding = storable_payload(_as_text(answer.body))
-        fetched = Origin.FETCHED.value
-        return Draft(self.account, answer.answered_us, None, None, fetched, "", payload, encoding)
 
     def _now_s(self) -> float:
         return self.clock.monotonic_ns() / 1e9
@@ -315,10 +310,3 @@ def _behind(
 ) -> None:
     """Keep what an event told that stands at ``positions`` already."""
     keep(connection, positions)
-
-
-def _as_text(body: bytes) -> str | bytes:
-    try:
-        return body.decode()
-    except UnicodeDecodeError:
-        return body

@@ -35,6 +35,7 @@ from recorder.exchange.rest_requests import (
     RestRequest,
 )
 from recorder.exchange.token_bucket import TokenBucket
+from recorder.log.event import Draft, Origin, storable_payload
 
 log = logging.getLogger("recorder.rest")
 
@@ -83,6 +84,12 @@ class RestAnswer:
     def read(self) -> Outcome:
         """Return what the answer says."""
         return read_answer(self.request, self.status, self.text, self.headers)
+
+    def draft(self, account: str, kind: str) -> Draft:
+        """Return the event that keeps the answer byte for byte; ``kind`` becomes its type."""
+        payload, encoding = storable_payload(_as_text(self.body))
+        fetched = Origin.FETCHED.value
+        return Draft(account, self.answered_us, None, None, fetched, kind, payload, encoding)
 
 
 class Asks(Protocol):
@@ -215,6 +222,13 @@ async def open_rest(
     )
     async with http:
         yield RestClient(base_url.rstrip("/"), introduce, clock, bucket, http, timeout_s)
+
+
+def _as_text(body: bytes) -> str | bytes:
+    try:
+        return body.decode()
+    except UnicodeDecodeError:
+        return body
 
 
 def _url(base_url: str, path_with_query: str) -> httpx.URL:

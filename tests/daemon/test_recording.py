@@ -196,3 +196,27 @@ async def test_an_order_that_vanished_meanwhile_ended_in_a_way_nobody_told(
         await until(lambda: scene.books.count("open_orders") == 0)
         await until(lambda: scene.books.ask("SELECT state FROM orders") == [("end_unknown",)])
         assert scene.books.count("orders", "live") == 0
+
+
+async def test_an_account_without_orders_is_observed_though_it_is_told_of_none(
+    database_url: str,
+) -> None:
+    async with recording(database_url) as scene:
+        placed = scene.books.queue("PLACE_LIMIT_ORDER", LIMIT)
+        await scene.until_status(placed, "accepted")
+        await until(lambda: scene.books.count("open_orders") == 1)
+        assert scene.simulator.exchange.cancel_all()
+        scene.simulator.faults.change({"no_empty_list": True})
+        await scene.simulator.drop("cut")
+
+        # REST says that there are none: that stands for the list.
+        await until(lambda: scene.books.count("gaps", "state <> 'open'") == 2)
+        await until(lambda: scene.books.ask("SELECT state FROM orders") == [("end_unknown",)])
+        assert scene.books.count("open_orders") == 0
+        query = (
+            "SELECT origin, payload FROM events WHERE type = 'REST_OPEN_ORDERS' ORDER BY position"
+        )
+        assert scene.books.ask(query)[0] == ("fetched", "[]")
+        noted = scene.books.one("SELECT position FROM events WHERE type = 'NO_OPEN_ORDERS'")
+        complete = "SELECT max(position) FROM events WHERE type = 'SNAPSHOT_COMPLETE'"
+        assert noted < scene.books.one(complete)

@@ -388,6 +388,25 @@ def test_a_list_that_comes_after_the_verdict_completes_the_snapshot_all_the_same
     assert told.session.state is State.LIVE
 
 
+def test_a_list_that_never_comes_is_empty_if_rest_says_so() -> None:
+    told = Told().authenticated().frame(balance("BTC")).until(1.0)
+    # The naming has not ended: nobody knows whether the list is still on its way.
+    assert told.session.on_no_open_orders(1.0) == []
+    told.frame(PONG, at=1.1)
+    notes = [each.note for each in told.session.on_no_open_orders(1.5) if isinstance(each, Fact)]
+    assert notes == [Note.NO_OPEN_ORDERS, Note.SNAPSHOT_COMPLETE]
+    assert told.session.state is State.LIVE
+    assert told.session.on_no_open_orders(1.6) == []
+
+
+@pytest.mark.parametrize("content", ["[]", '[{"orderId":"a"}]', "[{}]", "null"])
+def test_a_list_that_came_is_not_made_up_for_readable_or_not(content: str) -> None:
+    told = Told().authenticated().frame(f'{{"type":"OPEN_ORDERS_UPDATE","data":{content}}}')
+    told.frame(balance("BTC")).frame(PONG, at=1.1)
+    assert not told.session.lacks_list
+    assert told.session.on_no_open_orders(1.5) == []
+
+
 def test_a_snapshot_that_is_late_is_renewed_like_one_that_came() -> None:
     told = Told().authenticated().frame(balance("BTC")).frame(PONG, at=1.1)
     told.session.renew("too early: one is under way")

@@ -263,6 +263,15 @@ def test_a_list_that_can_not_be_read_whole_changes_nothing() -> None:
     assert failed == [2]
 
 
+def test_our_note_that_no_order_is_open_is_an_empty_list_and_a_frame_of_its_name_is_not() -> None:
+    told = [listed("o-1"), note(Note.NO_OPEN_ORDERS, "c2", said="REST")]
+    assert fold(named("open_orders"), events(told)) == ({"open_orders": {}}, [])
+    assert order(told)["state"] == "end_unknown"
+    fake = frame("NO_OPEN_ORDERS", {"said": "REST"})
+    tables, failed = fold(named("open_orders"), events([told[0], fake]))
+    assert (list(tables["open_orders"]), failed) == ([("o-1",)], [2])
+
+
 # Money
 
 

@@ -31,22 +31,13 @@ from recorder.storage.backfill import (
 from recorder.tasks.backfill import Backfiller
 from recorder.tasks.inbox import Inbox, Submission
 from recorder.tasks.rest import RestAnswer, RestUnavailable
+from tests.tasks.clocks import TrioClock
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 NOW_US = 1_772_366_400_000_000
 #: What every back-fill asks for besides; here the account holds none.
 FUTURES = ("/v1/positions/", "/v1/orders/conditionals")
 DONE = {name.value: ("complete", None, None) for name in HistoryList}
-
-
-class TrioClock:
-    """The clock of the daemon, as trio's stands."""
-
-    def wall_us(self) -> int:
-        return NOW_US + int(trio.current_time() * 1e6)
-
-    def monotonic_ns(self) -> int:
-        return int(trio.current_time() * 1e9)
 
 
 @define(eq=False)
@@ -115,7 +106,7 @@ async def run_to_the_end(bench: Bench, give_up_s: float = 600.0) -> None:
         account="main",
         inbox=log,
         reader=bench,  # type: ignore[arg-type]
-        clock=TrioClock(),
+        clock=TrioClock(NOW_US),
         open_client=open_client,
         head=0,
         after_s=1.0,

@@ -33,6 +33,7 @@ from recorder.tasks.checkpoints import (
 )
 from recorder.tasks.units import InlineRunner
 from tests.storage.drafts import NOW_US, frame, write
+from tests.tasks.clocks import TrioClock
 
 EVERY_S = 60.0
 
@@ -62,16 +63,6 @@ class Shelf:
         return [position for _, _, position in self.kept]
 
 
-class TrioClock:
-    """The time of trio's clock, in both kinds."""
-
-    def wall_us(self) -> int:
-        return NOW_US + int(trio.current_time() * 1e6)
-
-    def monotonic_ns(self) -> int:
-        return int(trio.current_time() * 1e9)
-
-
 @define(eq=False)
 class Away:
     """A database that can be taken away."""
@@ -90,7 +81,7 @@ def keeper_of(runner: Any, *places: Place, accounts: tuple[str, ...] = ("main",)
         accounts=accounts,
         every_s=EVERY_S,
         reader=runner,
-        clock=TrioClock(),
+        clock=TrioClock(NOW_US),
         write=partial(checkpoint_line, key=None),
         couriers=[Courier(place) for place in places],
     )

@@ -23,18 +23,9 @@ from recorder.storage.schema import controls
 from recorder.tasks.inbox import Inbox, Submission
 from recorder.tasks.log_writer import LogWriter
 from recorder.tasks.units import InlineRunner, UnitRunner
+from tests.tasks.clocks import TrioClock
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-class TrioClock:
-    """Both clocks from trio's, so that a mock clock moves them."""
-
-    def wall_us(self) -> int:
-        return int(trio.current_time() * 1e6)
-
-    def monotonic_ns(self) -> int:
-        return int(trio.current_time() * 1e9)
 
 
 @define

@@ -46,21 +46,11 @@ from recorder.exchange.token_bucket import TokenBucket
 from recorder.simulator import Simulator, SimulatorConfig, serve
 from recorder.tasks import rest
 from recorder.tasks.rest import Headers, RestClient, RestUnavailable, open_rest
+from tests.tasks.clocks import TrioClock
 
 PATIENCE_S = 10.0
 KEY, SECRET = "a-key-for-tests", "a-secret-for-tests"
 LIMIT = {"side": "BUY", "pair": "BTCZAR", "quantity": "0.001", "price": "1000000"}
-
-
-@define
-class TrioClock:
-    """Time as trio has it, so that a clock that jumps jumps for all."""
-
-    def wall_us(self) -> int:
-        return int(trio.current_time() * 1e6)
-
-    def monotonic_ns(self) -> int:
-        return int(trio.current_time() * 1e9)
 
 
 def bucket() -> TokenBucket:
