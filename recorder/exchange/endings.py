@@ -27,6 +27,8 @@ RETRY_AFTER_MAX_S = 900.0
 
 #: Keys are 64 and signatures 128 hex digits; ids with dashes stay readable.
 _CREDENTIAL_LIKE = re.compile(r"[0-9A-Za-z]{32,}")
+#: What answers may give back our request as it was, with the signature of this one connection.
+_SIGNATURE = re.compile(rb"[0-9a-fA-F]{128}")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 _SIGNATURE_WORDS = ("signature", "timestamp", "api key", "api-key", "apikey", "unauthorized")
 
@@ -101,6 +103,13 @@ def excerpt(text: str | None, hidden: Iterable[str] = ()) -> str:
     shown = _CREDENTIAL_LIKE.sub("***", shown)
     shown = " ".join(_UNPRINTABLE.sub(" ", shown).split())
     return shown if len(shown) <= EXCERPT_CHARS_MAX else shown[: EXCERPT_CHARS_MAX - 1] + "…"
+
+
+def masked(unread: bytes, hidden: Iterable[str]) -> bytes:
+    """Return somebody else's bytes as they are, but for our secrets and signatures."""
+    for secret in filter(None, hidden):
+        unread = re.sub(re.escape(secret.encode()), b"***", unread, flags=re.IGNORECASE)
+    return _SIGNATURE.sub(b"***", unread)
 
 
 def _close_refuses(code: int | None, said: str, authenticated: bool) -> bool:

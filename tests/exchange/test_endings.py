@@ -11,6 +11,7 @@ from recorder.exchange.endings import (
     close_reason,
     excerpt,
     handshake_refusal,
+    masked,
 )
 
 KEY = "0f3c" * 16
@@ -121,3 +122,9 @@ def test_an_excerpt_is_one_short_printable_line_without_what_is_hidden(
 def test_no_answer_to_the_upgrade_is_too_strange_to_be_read(status: int, body: bytes) -> None:
     handshake_refusal(status, [(body, body)], body).reason.encode()
     close_reason(status * 6, body.decode("latin-1"), authenticated=False).reason.encode()
+
+
+def test_bytes_that_could_not_be_read_are_kept_without_our_secrets_and_signatures() -> None:
+    said = b"\x00\xffX-VALR-API-KEY: A-Key\r\nX-VALR-SIGNATURE: " + b"0aF" * 42 + b"ff\r\nX-Id: abc"
+    kept = b"\x00\xffX-VALR-API-KEY: ***\r\nX-VALR-SIGNATURE: ***\r\nX-Id: abc"
+    assert masked(said, ("a-key", "", "a-secret")) == kept
