@@ -309,6 +309,15 @@ def doubts_of(
             found.append(
                 f"the stream told {count} {what} without an id that the history doesn't confirm"
             )
+    gone = select(func.count()).where(
+        orders.c.account == account,
+        orders.c.state == END_UNKNOWN,
+        events.c.account == account,
+        events.c.position == orders.c.ended_position,
+        events.c.received_at.between(period.since, period.until),
+    )
+    if count := connection.execute(gone).scalar_one():
+        found.append(f"{count} orders are gone, and the history doesn't say how they ended")
     if count := _unexplained(connection, account, period.since):
         found.append(f"what the fills of {count} orders came to is not known")
     return found

@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from attrs import evolve
 
 from recorder.exchange.histories import Fetched
-from recorder.log.event import Note, noted
+from recorder.log.event import Draft, Note, noted, to_us
 from recorder.storage.backfill import (
     Period,
     ask,
@@ -21,8 +22,8 @@ from recorder.storage.backfill import (
 from recorder.storage.engine import Database, in_unit
 from recorder.storage.migrate import downgrade, migrate
 from tests.cli.scene import fold
-from tests.projections.test_backfill import fill, page
-from tests.projections.test_folds import status
+from tests.projections.test_backfill import fill, orders_page, page, summary
+from tests.projections.test_folds import listed, status
 from tests.storage.drafts import NOW_US, run_sql, write
 
 SINCE = datetime(2026, 3, 1, 10, 0, tzinfo=UTC)
@@ -91,6 +92,26 @@ def test_an_order_left_out_of_the_history_is_known_if_every_fill_of_it_is(
     assert doubts == ([] if is_known else ["what the fills of 1 orders came to is not known"])
     # All the same it is asked for again: its history may tell of its fees by then.
     assert in_unit(database.reader, uncounted, "main", SINCE) == 1
+
+
+@pytest.mark.parametrize("is_told", [False, True])
+def test_an_order_that_is_gone_without_an_end_is_a_doubt_until_its_history_comes(
+    database: Database, *, is_told: bool
+) -> None:
+    before = frame_at(listed("o-1", "o-2", at="2026-03-01T09:00:00.000Z"), SINCE)
+    after = frame_at(listed("o-2", at="2026-03-01T09:00:00.000Z"), SINCE + timedelta(minutes=5))
+    ended = summary("Cancelled", "3", "2026-03-01T10:01:00.000Z")
+    write(database, before, after, *([orders_page(ended)] if is_told else []))
+    fold(database)
+    doubts = in_unit(database.reader, doubts_of, "main", 1, 9, Period(SINCE, UNTIL))
+    gone = "1 orders are gone, and the history doesn't say how they ended"
+    assert doubts == ([] if is_told else [gone])
+    later = Period(UNTIL, UNTIL + timedelta(hours=1))
+    assert in_unit(database.reader, doubts_of, "main", 1, 9, later) == []
+
+
+def frame_at(draft: Draft, moment: datetime) -> Draft:
+    return evolve(draft, received_us=to_us(moment))
 
 
 def test_a_period_is_asked_for_with_a_plain_insert(database: Database) -> None:
