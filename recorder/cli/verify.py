@@ -21,7 +21,7 @@ from recorder.cli.flags import DATABASE, add_output, add_settings
 from recorder.cli.output import Output, count_of, quoted
 from recorder.cli.progress import shown_progress
 from recorder.cli.standing import known_accounts
-from recorder.cli.verify_export import NO_CHECKPOINT, verify_export
+from recorder.cli.verify_export import NO_CHECKPOINT, NO_CHECKPOINT_OF_IT, verify_export
 from recorder.config import Settings
 from recorder.errors import RecorderError
 from recorder.log.checkpoint import Finding
@@ -75,7 +75,7 @@ def run(call: Call) -> int:
     codes: list[int] = []
     try:
         if call.arguments.export is not None:
-            return verify_export(call)
+            return _verify_export(call)
         # Before the log is read: a running recorder makes new ones.
         known = known_checkpoints(call.settings(), call.arguments.checkpoints or ())
         codes += [_print_bad(call.output, bad) for bad in known.checkpoints.bad.values()]
@@ -91,6 +91,22 @@ def run(call: Call) -> int:
         call.output.warn(f"could not be verified: {error}")
         codes.append(WRONG)
     return DAMAGED if DAMAGED in codes else max(codes)
+
+
+def _verify_export(call: Call) -> int:
+    """Verify an export, by the checkpoints that were named for it.
+
+    Not by those of the settings: they go on, and the export, which is of one moment, does not.
+    """
+    named, known = call.arguments.checkpoints or (), Known(why_not=NO_CHECKPOINT)
+    if named:
+        known = known_checkpoints(call.settings(), named)
+    codes = [_print_bad(call.output, bad) for bad in known.checkpoints.bad.values()]
+    return max([verify_export(call, known.checkpoints, known.why_not), *codes], key=_gravity)
+
+
+def _gravity(code: int) -> int:
+    return (OK, WRONG, DAMAGED).index(code)
 
 
 def known_checkpoints(settings: Settings, named: Sequence[str] = ()) -> Known:
@@ -207,7 +223,7 @@ def _print_sound(
     digest, checkpoints = found.head.digest.hex(), known.checkpoints
     not_compared = known.why_not
     if not not_compared and comparison is None:
-        not_compared = "no checkpoint of this account to compare with"
+        not_compared = NO_CHECKPOINT_OF_IT
     signatures = "checked" if checkpoints.are_signatures_checked else "unchecked"
     output.say(
         {

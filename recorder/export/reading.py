@@ -53,18 +53,6 @@ def read_log(folder: Path) -> Manifest:
     return manifest
 
 
-def check_export(folder: Path, manifest: Manifest, on_progress: OnProgress) -> dict[str, Head]:
-    """Check the whole export, and return the heads of its log by account.
-
-    Memory stays bounded however long it is. Raises ExportDamaged for the first thing that is wrong,
-    FilesFailed for files that can't be read.
-    """
-    reading = Reading(folder, manifest)
-    for _ in reading.batches(on_progress):
-        pass
-    return reading.heads
-
-
 @define
 class Reading:
     """One pass through the files of an export, in the manifest's order."""

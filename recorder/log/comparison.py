@@ -61,12 +61,13 @@ class Comparison:
         """How many there are."""
         return len(self._positions)
 
-    def begin(self) -> None:
-        """Get ready to walk from position 1."""
+    def begin(self, after: int = 0) -> None:
+        """Get ready to walk from the position behind ``after``; checkpoints up to it are passed."""
         self._order = range(self.count)
         if any(self._positions[i] > self._positions[i + 1] for i in range(self.count - 1)):
             self._order = sorted(self._order, key=self._positions.__getitem__)
-        self._next, self._differing, self._newest_us, self._first = 0, 0, 0, None
+        passed = sum(position <= after for position in self._positions)
+        self._next, self._differing, self._newest_us, self._first = passed, 0, 0, None
         self.agreeing = self.agreed = 0
         self._await_next()
 

@@ -13,9 +13,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from attrs import evolve
 
+from recorder.storage.checkpoint_keys import make_keys
 from recorder.storage.engine import Database
-from tests.cli.tampering import SCRIPT, Kept, Verdict, keep, tamper
+from tests.cli.scene import ask
+from tests.cli.tampering import SCRIPT, Kept, Verdict, chain_anew, keep, tamper, verdict
 
 
 @pytest.fixture
@@ -235,3 +238,69 @@ def test_what_no_index_hides_is_what_was_written_in_whatever_order(kept: Kept) -
 
     for found in both(kept):
         assert (found.code, found.damage) == (0, []) or found.said[0]["position"] == 12
+
+
+# What `recorder verify --export` says of an export, beside the second verifier.
+
+
+@pytest.fixture
+def export(kept: Kept) -> Path:
+    """An export of the ten events."""
+    folder = kept.folder / "export"
+    assert ask(kept.url, "export", str(folder), "--no-partition").code == 0
+    return folder
+
+
+def proofs(kept: Kept, export: Path) -> Iterator[Verdict]:
+    named = ("--checkpoints", str(kept.file), "--checkpoint-public-file", str(kept.public_file))
+    answer = ask("sqlite:////nowhere.db", "verify", "--json", "--export", str(export), *named)
+    yield verdict(answer.code, answer.out, answer.err)
+    yield kept.verify_apart(str(export / "events.jsonl"))
+
+
+def test_an_export_is_compared_with_the_checkpoints_that_are_named(
+    kept: Kept, export: Path
+) -> None:
+    for found in proofs(kept, export):
+        assert (found.code, found.damage) == (0, []), found.err
+        assert (found.said[0]["checkpoints"], found.said[0]["signatures"]) == (4, "checked")
+    kept.file.write_text("")
+    assert [found.code for found in proofs(kept, export)] == [2, 2]
+
+
+@pytest.mark.parametrize("account", ["main", "other"])
+def test_an_export_that_lacks_what_a_checkpoint_knows(
+    kept: Kept, export: Path, account: str
+) -> None:
+    kept.record(1, account=account)
+    kept.checkpoint(account)
+
+    position = 11 if account == "main" else 1
+    for found in proofs(kept, export):
+        assert (found.code, found.damage) == (1, [("cut_tail", position)]), found.said
+
+
+def test_an_export_of_a_log_that_was_chained_anew_is_named_so(kept: Kept) -> None:
+    chain_anew(kept, [evolve(each, payload="forged") for each in kept.events()])
+    folder = kept.folder / "export"
+    assert ask(kept.url, "export", str(folder), "--no-partition").code == 0
+
+    for found in proofs(kept, folder):
+        assert (found.code, found.damage) == (1, [("rewritten", 3)]), found.said
+
+
+def test_a_stretch_is_compared_with_the_checkpoints_behind_its_beginning(kept: Kept) -> None:
+    folder = kept.folder / "export"
+    assert ask(kept.url, "export", str(folder), "--no-partition", "--from", "5").code == 0
+
+    found = next(proofs(kept, folder))
+
+    assert (found.code, found.damage) == (0, [])
+    assert (found.said[0]["after"], found.said[0]["checkpoints"]) == (4, 3)
+
+
+def test_an_export_and_forged_checkpoints(kept: Kept, export: Path) -> None:
+    kept.checkpoint(key=make_keys(kept.folder / "forged"))
+
+    for found in proofs(kept, export):
+        assert (found.code, found.damage) == (1, [("unknown_key", 10)])

@@ -262,6 +262,7 @@ def test_a_missing_file_and_a_cut_manifest_are_damage_or_another_head(folder: Pa
     assert prove(folder).rows[0] == {
         "account": "a",
         "result": "damaged",
+        "finding": "altered",
         "position": 4,
         "what": "events/2026-03-03.jsonl: the file is missing",
     }
