@@ -230,6 +230,8 @@ def _ended(account: str) -> Select[*tuple[Any, ...]]:
 def _live(account: str) -> Select[*tuple[Any, ...]]:
     return (
         select(orders)
+        # Without statistics SQLite would rather walk through all orders there ever were.
+        .with_hint(orders, "INDEXED BY orders_live", "sqlite")
         .where(orders.c.account == account, orders.c.live)
         .order_by(orders.c.last_position)
     )

@@ -8,7 +8,18 @@ from decimal import Decimal
 from typing import Any
 
 from attrs import field, frozen
-from sqlalchemy import ColumnElement, Connection, and_, exists, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Table,
+    and_,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from recorder.exchange.sums import EXACT
 from recorder.projections.backfills import COMPLETE, INCOMPLETE, RUNNING
@@ -301,11 +312,7 @@ def doubts_of(
         (trades, trades.c.traded_at, "fills"),
         (ledger, ledger.c.event_at, "transactions"),
     ):
-        moment = func.coalesce(at, table.c.received_at)
-        inside = moment.between(period.since, period.until)
-        marks = or_(table.c.joined == ALONE, table.c.joined == UNDECIDED)
-        asked = select(func.count()).where(table.c.account == account, inside, marks)
-        if count := connection.execute(asked).scalar_one():
+        if count := _unconfirmed(connection, account, table, at, period):
             found.append(
                 f"the stream told {count} {what} without an id that the history doesn't confirm"
             )
@@ -321,3 +328,17 @@ def doubts_of(
     if count := _unexplained(connection, account, period.since):
         found.append(f"what the fills of {count} orders came to is not known")
     return found
+
+
+def _unconfirmed(
+    connection: Connection, account: str, table: Table, at: ColumnElement[datetime], period: Period
+) -> int:
+    """Count the rows of a period, by the exchange's time or where it gave none by ours.
+
+    They are two questions: asked as one, each row there ever was would be looked at.
+    """
+    marks = or_(table.c.joined == ALONE, table.c.joined == UNDECIDED)
+    asked = select(func.count()).where(table.c.account == account, marks)
+    dated = asked.where(at.between(period.since, period.until))
+    undated = asked.where(at.is_(None), table.c.received_at.between(period.since, period.until))
+    return sum(int(connection.execute(each).scalar_one()) for each in (dated, undated))

@@ -118,6 +118,8 @@ def count_open_orders(connection: Connection, account: str, pair: str) -> int:
         _Open(row.order_id, row.customer_order_id)
         for row in connection.execute(
             select(orders.c.order_id, orders.c.customer_order_id, orders.c.pair)
+            # Without statistics SQLite would rather walk through all orders there ever were.
+            .with_hint(orders, "INDEXED BY orders_live", "sqlite")
             .where(orders.c.account == account, orders.c.live)
             .where(or_(orders.c.pair == pair, orders.c.pair.is_(None)))
         )

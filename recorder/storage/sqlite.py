@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, NullPool, QueuePool, create_engine, event
+from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
 
 from recorder.errors import ConfigurationError
 from recorder.exchange.amounts import canonical_amount
@@ -93,6 +94,13 @@ def _kept_open(size: int) -> dict[str, Any]:
     }
 
 
+class _Compiler(SQLiteCompiler):
+    """Writes ``INDEXED BY``, which SQLAlchemy takes as a hint and leaves out for SQLite."""
+
+    def get_from_hint_text(self, table: object, text: str | None) -> str | None:
+        return text
+
+
 def _engine(path: Path, pool: dict[str, Any], begin: str, pragma: str) -> Engine:
     writes_at_once = begin == "BEGIN IMMEDIATE"
     engine = create_engine(
@@ -102,6 +110,8 @@ def _engine(path: Path, pool: dict[str, Any], begin: str, pragma: str) -> Engine
         hide_parameters=True,
         **pool,
     )
+
+    engine.dialect.statement_compiler = _Compiler
 
     @event.listens_for(engine, "connect")
     def on_connect(connection: sqlite3.Connection, _record: object) -> None:
