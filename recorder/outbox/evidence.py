@@ -143,9 +143,11 @@ def ids_in(found: Evidence) -> set[str]:
 def concerned(found: Evidence, rows: Iterable[AnyRow], position: int) -> list[AnyRow]:
     """Return those of ``rows`` that the evidence at ``position`` of the log is about.
 
-    ``rows`` are one account's, at least all that share an id with the evidence. Rows whose fate is
-    final, and rows sent after that position, are not concerned.
+    ``rows`` are one account's, at least all that share an id with the evidence; all that are under
+    way, if it speaks of those alone. Rows whose fate is final, and rows sent after that position,
+    are not concerned.
     """
+    rows = list(rows)
     able = [row for row in rows if row.command in found.commands and _is_open(row, position)]
     if found.only_under_way:
         able = [row for row in able if row.status not in _DOUBTFUL]
@@ -163,8 +165,12 @@ def concerned(found: Evidence, rows: Iterable[AnyRow], position: int) -> list[An
         return [row for row in able if row.modify_request_id == found.modify_request_id]
     certain, possible = _by_order(found, able), _by_name(found, able)
     if found.commands == _CANCEL:
-        of_order = certain + possible
-        return _only(of_order) if found.only_under_way else of_order
+        meant = certain + possible
+        if not found.only_under_way:
+            return meant
+        under_way = (row for row in rows if _is_open(row, position))
+        others = (row for row in under_way if not any(row is each for each in meant))
+        return [] if any(_may_cancel(row, found) for row in others) else _only(meant)
     return _only(certain + possible) if found.commands == _MODIFY else _only(certain or possible)
 
 
@@ -179,6 +185,28 @@ def _is_open(row: Row, position: int) -> bool:
     if row.status in TERMINAL or row.status == Status.QUEUED:
         return False
     return row.sent_position is None or row.sent_position < position
+
+
+def _may_cancel(row: Row, found: Evidence) -> bool:
+    """Tell whether a command under way may cancel the order that the evidence names.
+
+    One names an order by VALR's id, another by the caller's: only what can be compared differs.
+    """
+    if row.status in _DOUBTFUL or row.command not in _CANCEL | _BATCH:
+        return False
+    if row.command in _BATCH:
+        legs = json.loads(row.payload)["requests"]
+        targets = [leg["data"] for leg in legs if leg["type"] == CANCEL_ORDER]
+    else:
+        targets = [{"orderId": row.order_id, "customerOrderId": row.customer_order_id}]
+    named = {"orderId": found.order_id, "customerOrderId": found.customer_order_id}
+    return any(
+        all(
+            target.get(name) is None or said is None or target[name] == said
+            for name, said in named.items()
+        )
+        for target in targets
+    )
 
 
 def _asked_for(row: Row, shows: Mapping[str, Decimal | None]) -> bool:

@@ -177,7 +177,12 @@ class Judging:
             self._having[each].add(row.outbox_id)
 
     def _sharing(self, found: Evidence) -> list[OutboxRow]:
-        """Return the rows that share an id with the evidence, oldest first."""
+        """Return the rows that share an id with the evidence, oldest first.
+
+        All there are, where what is under way besides makes a difference.
+        """
+        if found.only_under_way:
+            return [self.rows[outbox_id] for outbox_id in sorted(self.rows)]
         having = self._having
         sharing = {row for each in ids_in(found) if each in having for row in having[each]}
         return [self.rows[outbox_id] for outbox_id in sorted(sharing)]

@@ -388,6 +388,43 @@ def test_a_failed_cancel_settles_none_of_several_that_can_be_meant() -> None:
     assert judge(two[:1], "FAILED_CANCEL_ORDER", data) == {0: ("rejected", "no such order")}
 
 
+def test_a_failed_cancel_may_be_one_that_names_the_order_otherwise() -> None:
+    named = OutboxRow(CANCEL_ORDER, client_msg_id="m-2", customer_order_id=NAME)
+    data = {"orderId": ORDER, "message": "no such order"}
+    assert judge([CANCELS, named], "FAILED_CANCEL_ORDER", data) == {}
+    # What its answer told counts as well.
+    elsewhere = evolve(named, order_id=OTHER)
+    proved = judge([CANCELS, elsewhere], "FAILED_CANCEL_ORDER", data)
+    assert proved == {0: ("rejected", "no such order")}
+
+
+@pytest.mark.parametrize(
+    ("command", "payload", "is_settled"),
+    [
+        (
+            PLACE_BATCH_ORDERS,
+            {"requests": [{"type": CANCEL_ORDER, "data": {"orderId": ORDER}}]},
+            False,
+        ),
+        (
+            PLACE_BATCH_ORDERS,
+            {"requests": [{"type": CANCEL_ORDER, "data": {"orderId": OTHER}}]},
+            True,
+        ),
+        (PLACE_BATCH_ORDERS, {"requests": [{"type": "PLACE_LIMIT", "data": {}}]}, True),
+    ],
+)
+def test_a_failed_cancel_may_be_one_of_a_batch(
+    command: str, payload: object, is_settled: bool
+) -> None:
+    other = OutboxRow(command, client_msg_id="m-2", payload=json.dumps(payload))
+    data = {"orderId": ORDER, "message": "no such order"}
+    expected = {0: ("rejected", "no such order")} if is_settled else {}
+    assert judge([CANCELS, other], "FAILED_CANCEL_ORDER", data) == expected
+    doubtful = evolve(other, status="in_doubt")
+    assert 0 in judge([CANCELS, doubtful], "FAILED_CANCEL_ORDER", data)
+
+
 def test_a_cancel_that_failed_says_nothing_of_one_that_is_in_doubt() -> None:
     data = {"orderId": ORDER, "message": "An error occurred while cancelling your order."}
     lost = evolve(CANCELS, status="in_doubt")
