@@ -12,9 +12,8 @@ from recorder.exchange.fields import FieldError, Fields, decode_object
 from recorder.exchange.messages import Message, Unrecognised
 from recorder.exchange.readers import answers, control, futures, money, orders
 
-RESPONSE_SUFFIX = "_WS_RESPONSE"
-#: The answer to a batch has no published name; so much of it will do.
-BATCH_WORD = "BATCH_ORDERS"
+#: Of ``…_WS_RESPONSE``; the answer to a batch has no published name, so that less will do.
+RESPONSE_SUFFIX = "_RESPONSE"
 INVALID_PREFIX = "INVALID_"
 
 Reader = Callable[[str, Fields], Message]
@@ -25,7 +24,7 @@ def parse_message(type_: str, text: str) -> Message:
     reader = _READERS.get(type_)
     if reader is None and type_.startswith(INVALID_PREFIX):
         reader = answers.invalid
-    elif reader is None and (type_.endswith(RESPONSE_SUFFIX) or BATCH_WORD in type_):
+    elif reader is None and type_.endswith(RESPONSE_SUFFIX):
         reader = answers.response
     if reader is None:
         return Unrecognised(type_, "no JSON object with a type" if not type_ else "unknown type")
