@@ -247,7 +247,8 @@ def all_told(
     if Finding.NO_ANSWER in kinds or not kinds:
         return Found(Finding.NO_ANSWER, said or "nothing can be asked about it")
     if Finding.EFFECT in others:
-        is_its = has_arrived or Finding.REFUSED in own or kinds <= PROOF
+        nothing_against = not own and not others & NOTHING_SEEN
+        is_its = has_arrived or Finding.REFUSED in own or nothing_against
         return Found(Finding.EFFECT if is_its else Finding.UNCLEAR, said)
     if kinds == {Finding.REFUSED}:
         return evolve(found[0], said=said, reason=f"every order failed: {found[0].reason}")

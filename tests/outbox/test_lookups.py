@@ -382,6 +382,8 @@ EFFECT, REFUSED, ABSENT_, UNCHANGED = (
         ([], [EFFECT, UNCHANGED], False, Finding.UNCLEAR),
         ([], [EFFECT, UNCHANGED], True, EFFECT),
         ([], [EFFECT, REFUSED], False, EFFECT),
+        ([], [EFFECT, Finding.UNCLEAR], False, EFFECT),
+        ([Finding.UNCLEAR], [EFFECT], False, Finding.UNCLEAR),
         ([], [REFUSED, UNCHANGED], False, ABSENT_),
         ([], [REFUSED, REFUSED], False, REFUSED),
     ],
