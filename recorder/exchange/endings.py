@@ -87,13 +87,6 @@ def handshake_refusal(
     )
 
 
-def masked(text: bytes, hidden: Iterable[str]) -> bytes:
-    """Return bytes of somebody else's without our own secrets in them."""
-    for secret in filter(None, hidden):
-        text = re.sub(re.escape(secret.encode()), b"***", text, flags=re.IGNORECASE)
-    return text
-
-
 def excerpt(text: str | None, hidden: Iterable[str] = ()) -> str:
     """Return the beginning of somebody else's text, on one line and without our secrets."""
     shown = (text or "")[:BODY_CHARS_MAX]

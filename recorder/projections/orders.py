@@ -7,7 +7,8 @@ undone:
 - A statement with an older ``updatedAt`` than what stands is late: it goes into the history, marked
   as not applied, and changes nothing else.
 - At the same ``updatedAt`` the state that lies further on wins (open, partially filled, ended), and
-  of two alike the one with less remaining.
+  of two alike the one with less remaining. Where price or original quantity differ, the order was
+  changed in that moment, and what "Order Modified" says lies behind what it changed.
 - An end is final, unless a statement with a newer time says otherwise. A list that still shows an
   ended order is a list made before the end.
 - An order that the last full list named and this one doesn't is no longer open. How it ended, only
@@ -109,7 +110,7 @@ class Orders:
     """The fold of everything that speaks of orders."""
 
     name = "orders"
-    version = 2
+    version = 3
     types = frozenset(
         {
             "PLACE_LIMIT_WS_RESPONSE",
@@ -274,6 +275,8 @@ def _applies(old: Row, statement: Statement) -> bool:
         return stands is None and told is not None and RANKS[statement.state] == RANKS[FAILED]
     if told is None or stands is None:
         return True
+    if old["live"] and _has_other_terms(old, statement):
+        return _is_modified(statement.terms.get("status")) or not _is_modified(old["status"])
     if RANKS[statement.state] != RANKS[old["state"]]:
         return RANKS[statement.state] > RANKS[old["state"]] or old["state"] == END_UNKNOWN
     remaining = statement.terms.get("remaining_quantity")
@@ -303,7 +306,7 @@ def _count(row: dict[str, Any], statement: Statement) -> bool:
     """Add the statement's execution to the order's sums; tell whether it counted."""
     done = statement.execution
     remaining = statement.terms.get("remaining_quantity")
-    if _is_modified(statement):
+    if _is_modified(statement.terms.get("status")):
         row["counted_remaining"] = None
     if statement.totals is not None:
         return _take_totals(row, statement.totals, remaining)
@@ -338,10 +341,15 @@ def _take_totals(row: dict[str, Any], totals: Totals, remaining: Decimal | None)
     return True
 
 
-def _is_modified(statement: Statement) -> bool:
+def _is_modified(status: object) -> bool:
     """Tell whether the order's quantity was set anew, so that more may remain than before."""
-    status = statement.terms.get("status")
     return isinstance(status, str) and "modified" in status.lower()
+
+
+def _has_other_terms(old: Row, statement: Statement) -> bool:
+    """Tell whether the statement is about the order before or after a change of its terms."""
+    told = ((statement.terms.get(name), old[name]) for name in ("price", "original_quantity"))
+    return any(None not in pair and pair[0] != pair[1] for pair in told)
 
 
 def _settle_quantities(row: dict[str, Any]) -> None:

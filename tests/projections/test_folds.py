@@ -256,6 +256,44 @@ def test_a_refusal_is_an_end_and_keeps_its_reason() -> None:
     assert row["pair"] == "BTCZAR"
 
 
+MOMENT = "2026-01-01T00:00:01.000Z"
+CHANGED = {"originalQuantity": "5", "originalPrice": "11"}
+MODIFIED = status("Order Modified", "5", MOMENT, **CHANGED)
+
+
+@pytest.mark.parametrize(
+    ("told", "stands"),
+    [
+        ([MODIFIED], ("open", "11", "5", "5")),
+        ([MODIFIED, status("Placed", "3", MOMENT, originalPrice="10")], ("open", "11", "5", "5")),
+        ([MODIFIED, MODIFIED], ("open", "11", "5", "5")),
+        (
+            [MODIFIED, status("Partially Filled", "4", MOMENT, **CHANGED)],
+            ("partially_filled", "11", "5", "4"),
+        ),
+        (
+            [MODIFIED, status("Partially Filled", "4", MOMENT, **CHANGED), MODIFIED],
+            ("partially_filled", "11", "5", "4"),
+        ),
+        (
+            [status("Partially Filled", "2", MOMENT, originalPrice="10"), MODIFIED],
+            ("open", "11", "5", "5"),
+        ),
+        ([MODIFIED, status("Filled", "0", MOMENT, **CHANGED)], ("filled", "11", "5", "0")),
+        (
+            [status("Cancelled", "3", MOMENT, originalPrice="10"), MODIFIED],
+            ("cancelled", "10", "3", "3"),
+        ),
+    ],
+)
+def test_a_change_lies_behind_what_it_changed_in_the_same_millisecond(
+    told: list[Draft], stands: tuple[str, str, str, str]
+) -> None:
+    row = order([status("Placed", "3", MOMENT, originalPrice="10"), *told])
+    shown = (row["price"], row["original_quantity"], row["remaining_quantity"])
+    assert (row["state"], *map(str, shown)) == stands
+
+
 def test_a_list_that_can_not_be_read_whole_changes_nothing() -> None:
     broken = frame("OPEN_ORDERS_UPDATE", [{"side": "buy"}])
     tables, failed = fold(named("open_orders"), events([listed("o-1"), broken]))
