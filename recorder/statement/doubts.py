@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from recorder.log.coverage import Totals, share_text
+from recorder.log.coverage import Kind, Totals, share_text
 from recorder.projections.books import Explained
 from recorder.statement.markup import count_of, shown
-from recorder.statement.report import Report
+from recorder.statement.report import Report, Seen
 
 #: The states of a comparison that has looked at everything.
 COMPARED = frozenset({"clean", "differing"})
@@ -110,12 +110,27 @@ def _of_the_books(report: Report) -> Iterator[str]:
             )
         elif told.residual:
             yield f"{name}: {shown(told.residual)} of the change is explained by no movement."
+    if any(told.residual for told in report.currencies):
+        yield from _unseen_ends(report.seen)
     if report.unmatched:
         some = ", ".join(report.unmatched[:3]) + (" …" if len(report.unmatched) > 3 else "")
         orders = count_of(len(report.unmatched), "order has", "orders have")
         yield (
             f"{orders} fills that trades and ledger don't tell alike"
             f" ({some}): a frame of one of the two was missed."
+        )
+
+
+def _unseen_ends(seen: Seen) -> Iterator[str]:
+    """Say of which end nothing was heard: what stood there is what was stated before."""
+    for name, place in (("beginning", 0), ("end", -1)):
+        if not seen.stretches or seen.stretches[place].kind is Kind.OBSERVED:
+            continue
+        blind = seen.stretches[place]
+        yield (
+            f"Nothing was heard at the {name} of the period ({blind.cause}, {shown(blind.from_at)}"
+            f" to {shown(blind.until_at)} UTC): the balances there are what was stated before, and"
+            " what moved since is in the difference. Choose an end that was observed."
         )
 
 

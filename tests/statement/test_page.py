@@ -139,6 +139,24 @@ def test_every_doubt_stands_on_the_page(sentence: str, change: dict[str, Any]) -
     assert str(element("li", sentence))[4:-5] in top
 
 
+@pytest.mark.parametrize(
+    ("blind", "which"),
+    [
+        (Blind(at(0), at(1), "killed", is_healed=True), ["beginning"]),
+        (Blind(at(23), at(24), "killed", is_healed=True), ["end"]),
+        (Blind(at(1), at(2), "killed", is_healed=True), []),
+    ],
+)
+def test_what_is_left_over_where_an_end_was_not_observed_is_said_to_lie_there(
+    blind: Blind, which: list[str]
+) -> None:
+    left = evolve(sound(), currencies=[explained("10")], seen=seen(blind))
+    told = " ".join(doubts(left))
+    ends = ("beginning", "end")
+    assert [name for name in ends if f"at the {name} of the period (killed" in told] == which
+    assert doubts(evolve(sound(), seen=seen(blind))) == []
+
+
 def test_what_was_healed_or_has_ended_is_no_doubt() -> None:
     healed = seen(Blind(at(1), at(2), "killed", is_healed=True))
     report = evolve(sound(), seen=healed, differences=[difference(is_open=False)])
