@@ -195,7 +195,7 @@ def _may_cancel(row: Row, found: Evidence) -> bool:
     if row.status in _DOUBTFUL or row.command not in _CANCEL | _BATCH:
         return False
     if row.command in _BATCH:
-        legs = json.loads(row.payload)["requests"]
+        legs = json.loads(row.payload).get("requests", ())
         targets = [leg["data"] for leg in legs if leg["type"] == CANCEL_ORDER]
     else:
         targets = [{"orderId": row.order_id, "customerOrderId": row.customer_order_id}]
