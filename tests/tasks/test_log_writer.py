@@ -104,7 +104,7 @@ class Bench:
 
 
 @pytest.fixture
-def bench(database: Database, autojump_clock: trio.testing.MockClock) -> Bench:
+def bench(database: Database) -> Bench:
     runner = FaultyRunner(InlineRunner(database.writer))
     inbox, announced = Inbox(1_000, 1_000_000), list[Event]()
     followed: list[Event] = []
@@ -127,7 +127,7 @@ async def test_what_waits_becomes_one_transaction_in_order(bench: Bench) -> None
 
 
 async def test_a_database_that_is_away_loses_nothing(
-    bench: Bench, caplog: pytest.LogCaptureFixture
+    bench: Bench, caplog: pytest.LogCaptureFixture, autojump_clock: trio.testing.MockClock
 ) -> None:
     bench.runner.before = [StorageUnavailable("locked")] * 7
     bench.inbox.put(draft("kept"))
@@ -178,7 +178,7 @@ async def test_what_a_permanent_failure_leaves_unwritten_still_counts_as_waiting
 
 
 async def test_a_database_that_says_nothing_is_spoken_of(
-    bench: Bench, caplog: pytest.LogCaptureFixture
+    bench: Bench, caplog: pytest.LogCaptureFixture, autojump_clock: trio.testing.MockClock
 ) -> None:
     bench.runner.silent_s = 22
     async with trio.open_nursery() as nursery:
