@@ -7,8 +7,9 @@ undone:
 - A statement with an older ``updatedAt`` than what stands is late: it goes into the history, marked
   as not applied, and changes nothing else.
 - At the same ``updatedAt`` the state that lies further on wins (open, partially filled, ended), and
-  of two alike the one with less remaining. Where price or original quantity differ, the order was
-  changed in that moment, and what "Order Modified" says lies behind what it changed.
+  of two alike the one with less remaining. Where price or original quantity of a live order differ,
+  it was changed in that moment: what "Order Modified" says lies behind what it changed, and where
+  neither says so, what came later, unless it lies less far on. An end stays an end on any terms.
 - An end is final, unless a statement with a newer time says otherwise. A list that still shows an
   ended order is a list made before the end.
 - An order that the last full list named and this one doesn't is no longer open. How it ended, only
@@ -275,8 +276,11 @@ def _applies(old: Row, statement: Statement) -> bool:
         return stands is None and told is not None and RANKS[statement.state] == RANKS[FAILED]
     if told is None or stands is None:
         return True
-    if old["live"] and _has_other_terms(old, statement):
-        return _is_modified(statement.terms.get("status")) or not _is_modified(old["status"])
+    if old["live"] and is_live(statement.state) and _has_other_terms(old, statement):
+        is_change = _is_modified(statement.terms.get("status"))
+        if is_change or _is_modified(old["status"]):
+            return is_change
+        return RANKS[statement.state] >= RANKS[old["state"]]
     if RANKS[statement.state] != RANKS[old["state"]]:
         return RANKS[statement.state] > RANKS[old["state"]] or old["state"] == END_UNKNOWN
     remaining = statement.terms.get("remaining_quantity")

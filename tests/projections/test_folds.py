@@ -279,7 +279,19 @@ MODIFIED = status("Order Modified", "5", MOMENT, **CHANGED)
             [status("Partially Filled", "2", MOMENT, originalPrice="10"), MODIFIED],
             ("open", "11", "5", "5"),
         ),
+        (
+            [
+                MODIFIED,
+                status("Partially Filled", "4", MOMENT, **CHANGED),
+                status("Placed", "3", MOMENT, originalPrice="10"),
+            ],
+            ("partially_filled", "11", "5", "4"),
+        ),
         ([MODIFIED, status("Filled", "0", MOMENT, **CHANGED)], ("filled", "11", "5", "0")),
+        (
+            [MODIFIED, status("Cancelled", "3", MOMENT, originalPrice="10")],
+            ("cancelled", "10", "3", "3"),
+        ),
         (
             [status("Cancelled", "3", MOMENT, originalPrice="10"), MODIFIED],
             ("cancelled", "10", "3", "3"),
