@@ -3,7 +3,7 @@
 Why: one INSERT with a time that is none (``2030-02-30``, or PostgreSQL's ``infinity``), or with
 bytes that are no UTF-8, ended every recorder of the account, again at each start. And whoever may
 write to the outbox could set what says how a command fared (``order_id``, ``sent_position``, …)
-without a step of its status. Queued commands with such times end as ``refused``.
+without a step of its status. Queued commands with such times or bytes end as ``refused``.
 A running old daemon: sees no difference.
 """
 
@@ -39,7 +39,7 @@ OURS = (
 #: Steps that say of a command that it never went out.
 NEVER_SENT = "'withdrawn', 'expired', 'refused'"
 OBJECT = "payload must be a JSON object of at most 100000 characters"
-ENDED = "not_before or expires_at was no time that can be read"
+ENDED = "it holds a time or a text that no recorder can read"
 
 
 class Rule(NamedTuple):
@@ -51,12 +51,13 @@ class Rule(NamedTuple):
 
 def upgrade() -> None:
     is_sqlite = op.get_context().dialect.name == "sqlite"
-    unreadable = sqlite_is_no_time if is_sqlite else postgresql_is_no_time
+    unreadable = map(sqlite_is_no_time if is_sqlite else postgresql_is_no_time, TIMES)
+    # PostgreSQL takes no such text by itself.
+    broken = [*unreadable, *map(sqlite_is_no_text, TEXTS if is_sqlite else ())]
     op.execute(
         f"UPDATE outbox SET status = 'refused', reason = '{ENDED}', not_before = NULL,"
         f" expires_at = NULL, updated_at = {SQLITE_NOW if is_sqlite else 'clock_timestamp()'}"
-        f" WHERE status = 'queued'"
-        f" AND ({unreadable('not_before')} OR {unreadable('expires_at')})"
+        f" WHERE status = 'queued' AND ({' OR '.join(broken)})"
     )
     for statement in SQLITE if is_sqlite else POSTGRESQL:
         op.execute(statement)

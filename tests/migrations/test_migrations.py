@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ from recorder.storage.migrate import (
     migrate_unit,
     migrations_path,
 )
+from recorder.storage.outbox import queued
 from recorder.storage.schema import metadata
 from recorder.storage.tables import Memory, plan
 from tests.projections.test_futures import closing, position
@@ -403,23 +405,50 @@ def test_ledger_rows_from_before_are_movements_whose_fees_are_assumed(database: 
     migrate(database)
 
 
+@pytest.mark.parametrize("column", ["not_before", "expires_at", "created_at"])
 def test_a_queued_command_with_a_time_that_is_none_ends_refused_by_the_migration(
-    database: Database,
+    database: Database, column: str
 ) -> None:
-    downgrade(database, "0014")
     is_sqlite = database.dialect == "sqlite"
-    wrong = "2030-02-30 00:00:00" if is_sqlite else "infinity"
-    for column, time in (("expires_at", wrong), ("expires_at", "2030-02-28 00:00:00")):
-        run_sql(
-            database,
-            f"INSERT INTO outbox (account, command, payload, {column})"
-            " VALUES ('main', 'PLACE_LIMIT_ORDER', :payload, :time)",
-            payload=ORDER,
-            time=time,
-        )
+    downgrade(database, "0014")
+    for time in ("2030-02-30 00:00:00" if is_sqlite else "infinity", "2030-02-28 00:00:00"):
+        queue_plainly(database, column, ":time", time=time)
     migrate(database)
-    rows = run_sql(database, "SELECT status, reason FROM outbox ORDER BY outbox_id")
-    assert rows == [
-        ("refused", "not_before or expires_at was no time that can be read"),
-        ("queued", None),
-    ]
+    assert fates(database) == [("refused", UNREADABLE), ("queued", None)]
+
+
+@pytest.mark.parametrize("column", ["client_msg_id", "created_by", "reason", "payload"])
+def test_a_queued_command_with_bytes_that_are_no_text_ends_refused_by_the_migration(
+    sqlite: Database, column: str
+) -> None:
+    downgrade(sqlite, "0014")
+    for told in ("c3a9", "ff"):
+        written = (
+            told if column != "payload" else ORDER[:-1].encode().hex() + f"2c226e223a22{told}227d"
+        )
+        queue_plainly(sqlite, column, f"CAST(x'{written}' AS TEXT)")
+    migrate(sqlite)
+    (read, _), unread = fates(sqlite)
+    assert (read, unread) == ("queued", ("refused", UNREADABLE))
+    (row,) = in_unit(sqlite.reader, lambda c: queued(c, "main", datetime.now(UTC), 9))
+    assert row.outbox_id == 1
+
+
+UNREADABLE = "it holds a time or a text that no recorder can read"
+
+
+def queue_plainly(database: Database, column: str, value: str, **values: object) -> None:
+    """Queue an order as another program does, with one column more, or another payload."""
+    columns = {"account": "'main'", "command": "'PLACE_LIMIT_ORDER'", "payload": ":payload"}
+    told = columns | {column: value}
+    run_sql(
+        database,
+        f"INSERT INTO outbox ({', '.join(told)}) VALUES ({', '.join(told.values())})",
+        payload=ORDER,
+        **values,
+    )
+
+
+def fates(database: Database) -> list[tuple[object, ...]]:
+    asked = "SELECT status, reason FROM outbox ORDER BY outbox_id"
+    return [tuple(row) for row in run_sql(database, asked)]
