@@ -36,6 +36,8 @@ OURS = (
     "acknowledged_position",
     "resolved_position",
 )
+#: Characters of a text that are put together anew at once.
+PIECE = 512
 #: Steps that say of a command that it never went out.
 NEVER_SENT = "'withdrawn', 'expired', 'refused'"
 OBJECT = "payload must be a JSON object of at most 100000 characters"
@@ -90,18 +92,31 @@ def sqlite_is_no_time(value: str) -> str:
 
 
 def sqlite_is_no_text(value: str) -> str:
-    """Tell a text with bytes that are no UTF-8, or with NUL: put together anew it is another."""
+    """Tell a text with bytes that are no UTF-8, or with NUL: put together anew it is another.
+
+    Piece by piece, since SQLite counts from the beginning to find a character. Only with the LIMIT
+    a piece is cut once.
+    """
     plain = "'*[^' || char(1) || '-' || char(127) || ']*'"
-    numbers = f"'[0' || replace(hex(zeroblob(length({value}) - 1)), '00', ',0') || ']'"
-    again = (
-        f"(SELECT group_concat(char(unicode(substr({value}, key + 1, 1))), '')"
-        f" FROM json_each({numbers}))"
+    pieces = (
+        f"(SELECT substr({value}, {PIECE} * key + 1, {PIECE}) AS piece"
+        f" FROM json_each({sqlite_count_to(f'(length({value}) - 1) / {PIECE}')}) LIMIT -1)"
     )
+    again = (
+        "(SELECT group_concat(char(unicode(substr(piece, key + 1, 1))), '')"
+        f" FROM json_each({sqlite_count_to('length(piece) - 1')}))"
+    )
+    is_another = f"EXISTS (SELECT 1 FROM {pieces} WHERE {again} IS NOT piece)"
     return (
         f"(length(CAST({value} AS BLOB)) <> length({value})"
-        f" AND (instr({value}, char(0)) > 0 OR {again} IS NOT {value})"
-        f" OR {value} GLOB {plain} AND {again} IS NOT {value})"
+        f" AND (instr({value}, char(0)) > 0 OR {is_another})"
+        f" OR {value} GLOB {plain} AND {is_another})"
     )
+
+
+def sqlite_count_to(last: str) -> str:
+    """Return a JSON array whose keys are the numbers from 0 on."""
+    return f"'[0' || replace(hex(zeroblob({last})), '00', ',0') || ']'"
 
 
 def postgresql_is_no_time(value: str) -> str:

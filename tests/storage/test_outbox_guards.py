@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from time import process_time
 
 import pytest
 
@@ -90,6 +91,15 @@ def test_a_payload_in_another_encoding_is_refused(sqlite: Database) -> None:
             f" VALUES ('main', 'PLACE_LIMIT_ORDER', CAST(x'{wrong}' AS TEXT))",
         )
     order(sqlite, payload=json.dumps({**LIMIT, "note": "café"}, ensure_ascii=False))
+
+
+def test_a_long_text_is_looked_through_without_holding_the_database_up(sqlite: Database) -> None:
+    began_s = process_time()
+    order(sqlite, reason="é" * 200_000)
+    with pytest.raises(Refused, match="reason must be UTF-8"):
+        order(sqlite, reason="é" * 200_000 + "\0")
+    # Each costs a fifth of a second; counted from the beginning for each character, half a minute.
+    assert process_time() - began_s < 5
 
 
 def test_a_payload_that_is_missing_is_called_so(database: Database) -> None:
