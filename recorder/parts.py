@@ -258,7 +258,8 @@ def sources_of(
     """Return what feeds the log for one account, as functions to be started."""
     name = account.settings.name
     open_client = _rest_client(account, settings, world)
-    holder = _connection(account, settings, world, inbox, open_client)
+    missing_list = MissingList(name, inbox, world.clock, open_client, runners.aside)
+    holder = _connection(account, settings, world, inbox, missing_list)
     keeper = LeaseKeeper(
         name,
         account.lease.epoch,
@@ -389,7 +390,7 @@ def sign_request(account: AccountSettings, timestamp_ms: int, method: str, path:
 
 
 def _connection(
-    account: Account, settings: Settings, world: World, inbox: Inbox, open_client: OpenClient
+    account: Account, settings: Settings, world: World, inbox: Inbox, missing_list: MissingList
 ) -> ConnectionHolder:
     own = account.settings
     url = settings.ws_url if urlsplit(settings.ws_url).path else settings.ws_url + ACCOUNT_PATH
@@ -408,7 +409,7 @@ def _connection(
         inbox=inbox,
         link=account.link,
         sight=Sight(world.clock),
-        missing_list=MissingList(own.name, inbox, world.clock, open_client),
+        missing_list=missing_list,
         hidden=lambda: (own.api_key.reveal(), own.api_secret.reveal()),
     )
 

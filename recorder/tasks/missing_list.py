@@ -25,6 +25,7 @@ from recorder.exchange.rest_requests import open_orders_request
 from recorder.exchange.session import Session
 from recorder.tasks.inbox import Inbox
 from recorder.tasks.rest import OpenClient, RestUnavailable
+from recorder.tasks.units import Aside, in_thread
 
 log = logging.getLogger("recorder.connection")
 
@@ -33,6 +34,8 @@ LOOK_S = 0.5
 #: First and longest wait before it is asked for again; it doubles in between.
 RETRY_FIRST_S = 1.0
 RETRY_LONGEST_S = 60.0
+#: A longer answer is read in a thread: it takes as long as many frames do.
+READ_HERE_BYTES_MAX = 200_000
 
 
 @define(eq=False)
@@ -43,6 +46,8 @@ class MissingList:
     inbox: Inbox
     clock: Clock
     open_client: OpenClient
+    #: How a long answer is read.
+    aside: Aside = in_thread
 
     async def make_up_for(self, session: Session, act: Callable[[Sequence[Action]], None]) -> None:
         """Return once the session has its list, whoever told it."""
@@ -64,10 +69,11 @@ class MissingList:
         except RestUnavailable as error:
             log.warning("%s: no list of open orders came, and REST: %s", self.account, error)
             return False
+        is_long = len(answer.body) > READ_HERE_BYTES_MAX
+        said = await self.aside(answer.read) if is_long else answer.read()
         # No frame may come in between: from here to the note nothing waits.
         if not session.lacks_list:
             return False
-        said = answer.read()
         orders = said.orders if isinstance(said, OrdersFound) else None
         kind = "" if orders is None else Fetched.OPEN_ORDERS.value
         self.inbox.put(answer.draft(self.account, kind))

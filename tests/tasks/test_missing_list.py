@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 import pytest
 import trio
@@ -16,9 +17,11 @@ from recorder.exchange.rest_requests import RestRequest
 from recorder.exchange.session import Session
 from recorder.log.event import Draft, Note, Origin
 from recorder.tasks.inbox import Inbox
-from recorder.tasks.missing_list import MissingList
+from recorder.tasks.missing_list import READ_HERE_BYTES_MAX, MissingList
 from recorder.tasks.rest import RestAnswer, RestUnavailable
 from tests.tasks.clocks import TrioClock
+
+T = TypeVar("T")
 
 PONG = '{"type":"PONG"}'
 ORDER = {"orderId": "o-1", "side": "buy", "remainingQuantity": "1", "currencyPair": "BTCZAR"}
@@ -33,8 +36,10 @@ class Bench:
     inbox: Inbox = field(factory=lambda: Inbox(100, 1_000_000))
     done: list[Action] = field(factory=list)
     asked: int = 0
-    #: Told while REST is asked.
+    #: Told while REST is asked, and while a long answer is read elsewhere.
     meanwhile: str = ""
+    while_reading: str = ""
+    read_aside: int = 0
 
     def __attrs_post_init__(self) -> None:
         now_s = trio.current_time()
@@ -59,6 +64,12 @@ class Bench:
             return RestAnswer(request, answer, b"<html>", {}, 0, 1)
         return RestAnswer(request, 200, json.dumps(answer).encode(), {}, 0, 1)
 
+    async def aside(self, work: Callable[[], T]) -> T:
+        self.read_aside += 1
+        if self.while_reading:
+            self.tell("OPEN_ORDERS_UPDATE", self.while_reading)
+        return work()
+
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Bench]:
         yield self
@@ -68,7 +79,7 @@ class Bench:
             self.done += actions
 
         with trio.fail_after(3_600):
-            finder = MissingList("main", self.inbox, TrioClock(), self.open)
+            finder = MissingList("main", self.inbox, TrioClock(), self.open, self.aside)
             await finder.make_up_for(self.session, act)
 
     @property
@@ -117,3 +128,22 @@ async def test_a_list_that_came_is_never_asked_for(autojump_clock: MockClock) ->
     bench.tell("OPEN_ORDERS_UPDATE", '{"type":"OPEN_ORDERS_UPDATE","data":[]}')
     await bench.run()
     assert (bench.asked, bench.notes) == (0, [])
+
+
+async def test_an_answer_that_is_long_is_read_where_it_keeps_no_frame_waiting(
+    autojump_clock: MockClock,
+) -> None:
+    long = [{**ORDER, "customerOrderId": "x" * READ_HERE_BYTES_MAX}]
+    bench = Bench([long, []])
+    await bench.run()
+    assert (bench.asked, bench.read_aside) == (2, 1)
+    assert bench.notes == [Note.NO_OPEN_ORDERS, Note.SNAPSHOT_COMPLETE]
+
+
+async def test_a_list_that_comes_while_a_long_answer_is_read_is_what_counts(
+    autojump_clock: MockClock,
+) -> None:
+    padded = [" " * READ_HERE_BYTES_MAX]
+    bench = Bench([padded], while_reading='{"type":"OPEN_ORDERS_UPDATE","data":[]}')
+    await bench.run()
+    assert (bench.asked, bench.notes, await bench.kept()) == (1, [], [])
