@@ -40,7 +40,9 @@ class Doubt:
     """Nobody read for a while: what is read now may have waited on a line that has ended since.
 
     The last frame before that is the last moment known to be good, until a PING said behind it
-    (the one of this number) is answered: then nothing that was on the way is missing.
+    (the one of this number) is answered: then nothing that was on the way is missing. A further
+    pause before that casts a doubt of its own if a PING was said in between: a log that is slow
+    again and again leaves no more uncertain than what came since the last PING that was answered.
     """
 
     last_frame_us: int | None
@@ -64,12 +66,13 @@ class Live:
     #: Why a new snapshot is wanted, until the connection is left for it.
     renewal: str | None = None
     is_wrong_clock_said: bool = False
-    doubt: Doubt | None = None
+    #: Oldest first; a later one has a later proof.
+    doubts: list[Doubt] = field(factory=list)
 
     def heard(self) -> Mapping[str, object]:
         """Return what a note on its end says of what was heard."""
         told = {"frames": self.frames, "last_frame_at": _moment(self.last_frame_us)}
-        return told if self.doubt is None else told | {"certain_at": self.certain_at}
+        return told | {"certain_at": self.certain_at} if self.doubts else told
 
     def authenticated_s(self, now_ns: int) -> float | None:
         """For how long it has been authenticated; None if it never was."""
@@ -78,23 +81,29 @@ class Live:
 
     def cast_doubt(self) -> None:
         """Say that nobody read for a while, before what is read next is counted."""
-        certain, (said, _) = self.doubt or self, self.session.pings
-        self.doubt = Doubt(certain.last_frame_us, certain.last_frame_ns, said + 1)
+        said, _ = self.session.pings
+        if not self.doubts or self.doubts[-1].proof <= said:
+            self.doubts.append(Doubt(self.last_frame_us, self.last_frame_ns, said + 1))
 
     def heard_pong(self) -> None:
-        """End the doubt, if this PONG is the one that does."""
-        if self.doubt is not None and self.session.pings[1] >= self.doubt.proof:
-            self.doubt = None
+        """End the doubts for which this PONG is the proof."""
+        if self.doubts:
+            _, answered = self.session.pings
+            self.doubts = [doubt for doubt in self.doubts if doubt.proof > answered]
 
     @property
     def certain_ns(self) -> int | None:
         """The last moment known to be good, on the monotonic clock."""
-        return (self.doubt or self).last_frame_ns
+        return self._certain.last_frame_ns
 
     @property
     def certain_at(self) -> str | None:
         """The same on the wall's."""
-        return _moment((self.doubt or self).last_frame_us)
+        return _moment(self._certain.last_frame_us)
+
+    @property
+    def _certain(self) -> Doubt | Live:
+        return self.doubts[0] if self.doubts else self
 
 
 def _moment(wall_us: int | None) -> str | None:

@@ -50,8 +50,21 @@ def test_a_second_standstill_leaves_the_moment_before_the_first() -> None:
     live = opened()
     live.cast_doubt()
     hear(live, 3, "PONG")
+    live.cast_doubt()
+    hear(live, 5)
+    assert certain_s(live) == 1
+    live.session.on_time(25)
+    hear(live, 26, "PONG")
+    assert certain_s(live) == 26
+
+
+def test_a_ping_answered_behind_a_second_standstill_still_ends_the_doubt_of_the_first() -> None:
+    live = opened()
+    live.cast_doubt()
+    hear(live, 3, "PONG")
     live.session.on_time(25)
     live.cast_doubt()
+    assert certain_s(live) == 1
     hear(live, 26, "PONG")
     assert live.session.pings == (2, 2)
-    assert certain_s(live) == 1
+    assert certain_s(live) == 3
