@@ -14,9 +14,6 @@ from attrs import define, field
 from recorder.exchange.messages import BalanceUpdate, OpenPositionUpdate
 from recorder.exchange.parsing import parse_message
 
-#: What is told of the state on connecting.
-TYPES = frozenset({"BALANCE_UPDATE", "OPEN_ORDERS_UPDATE", "OPEN_POSITION_UPDATE"})
-
 
 @define(eq=False)
 class Snapshot:
