@@ -237,7 +237,9 @@ def test_what_no_index_hides_is_what_was_written_in_whatever_order(kept: Kept) -
     tamper(kept.database, "DELETE FROM events WHERE account = 'other' AND position = 3")
 
     for found in both(kept):
-        assert (found.code, found.damage) == (0, []) or found.said[0]["position"] == 12
+        # `recorder verify` also says that it had no checkpoint of the other account.
+        assert found.code in (0, 2)
+        assert (found.damage, found.said[0]["position"]) == ([], 12), found.said
 
 
 # What `recorder verify --export` says of an export, beside the second verifier.
