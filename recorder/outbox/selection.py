@@ -116,7 +116,7 @@ def choose(
     ``unsettled`` has, for each pair, the lowest id of its rows whose fate isn't settled (and under
     ``*`` that of rows whose pairs nobody can tell); only rows that are ``in_order`` ask for it.
     """
-    expired = tuple(row for row in rows if _is_over(row, now))
+    expired = tuple(row for row in rows if is_over(row.expires_at, now))
     if expired:
         return Expire(expired)
     queue = Queue(tuple(rows), switch if trading else SWITCH_OFF, unsettled)
@@ -143,14 +143,19 @@ def choose_few(queue: Queue, now: datetime, most: int, allowance: Mapping[str, i
         few.append(row)
         if len(few) == most or row.in_order:
             break
-    expired = tuple(row for row in queue.rows if _is_over(row, now))
+    expired = tuple(row for row in queue.rows if is_over(row.expires_at, now))
     return Few(tuple(few), expired, frozenset(paced), until)
+
+
+def is_over(expires_at: datetime | None, now: datetime) -> bool:
+    """Tell whether the time of a command is over that has this end, or none."""
+    return expires_at is not None and expires_at <= now
 
 
 def _ready(queue: Queue, now: datetime) -> tuple[list[QueuedRow], datetime | None]:
     """Return what may go now, in the order of going, and when more may."""
     permitted = _PERMITTED.get(queue.switch, frozenset())
-    live = [row for row in queue.rows if not _is_over(row, now)]
+    live = [row for row in queue.rows if not is_over(row.expires_at, now)]
     sendable = [
         row for row in live if row.command in permitted and not _must_follow(row, queue.unsettled)
     ]
@@ -158,10 +163,6 @@ def _ready(queue: Queue, now: datetime) -> tuple[list[QueuedRow], datetime | Non
     moments = [row.expires_at for row in live] + [row.not_before for row in sendable]
     until = min((moment for moment in moments if moment is not None), default=None)
     return sorted(ready, key=_turn), until
-
-
-def _is_over(row: QueuedRow, now: datetime) -> bool:
-    return row.expires_at is not None and row.expires_at <= now
 
 
 def _turn(row: QueuedRow) -> tuple[bool, int, int]:

@@ -58,6 +58,7 @@ class Taken:
     text: str
     #: Where its ``sent`` event was going to stand when it was claimed.
     expected_position: int
+    expires_at: datetime | None = None
 
 
 @frozen
@@ -196,7 +197,7 @@ class Taking:
     def _took(self, row: QueuedRow, encoded: Encoded, position: int) -> None:
         self.gone.add(row.outbox_id)
         ids = row.outbox_id, row.client_msg_id
-        self.taken.append(Taken(*ids, row.command, encoded.text, position))
+        self.taken.append(Taken(*ids, row.command, encoded.text, position, row.expires_at))
 
     def _refuse(self, row: QueuedRow, reason: str) -> bool:
         is_refused = self._end(row, Status.REFUSED, reason)

@@ -68,7 +68,8 @@ OVERTURNABLE_MAX = 1_000
 
 _ENDS = frozenset({Note.CONNECTION_CLOSED.value, Note.CONNECTION_REFUSED.value})
 _UNANSWERED = "the connection ended before an answer came"
-#: The line broke in the middle of it, or the lease was no longer trusted when its turn came.
+#: The line broke in the middle of it, or when its turn came the lease was no longer trusted or its
+#: time was over.
 _NOT_SENT = "it was claimed, and then not sent, or not as a whole"
 #: Types that wake whoever settles at once. A batch's answer has no published name; it and whatever
 #: else may prove something is read with the next of these, or a second later.

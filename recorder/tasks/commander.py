@@ -30,7 +30,7 @@ from recorder.errors import StorageUnavailable
 from recorder.exchange.command_pace import CommandPace
 from recorder.exchange.commands import WireNames
 from recorder.log.event import from_us
-from recorder.outbox.selection import Queue, choose_few
+from recorder.outbox.selection import Queue, choose_few, is_over
 from recorder.storage import sending
 from recorder.storage.dispatch import Dispatched, Taken, Terms, dispatch, read_queue
 from recorder.tasks.link import Dispatch, Link
@@ -123,7 +123,7 @@ class Commander:
         """Let the socket's task send what goes next; return what came of it."""
         round_ = _Round(self, queue, self.pace.allowance(self._now_s()))
         is_plain = self._now_s() >= self._careful_until_s
-        outgoing = Dispatch(round_.take, self._place, self._written, self.may_send, is_plain)
+        outgoing = Dispatch(round_.take, self._place, self._written, self._may_go, is_plain)
         await self.link.hand_over(outgoing)
         done = round_.done
         if not outgoing.is_committed:
@@ -159,6 +159,10 @@ class Commander:
             next_position,
         )
         return dispatch(connection, self.account, queue, terms, self._now())
+
+    def _may_go(self, taken: Taken) -> bool:
+        """Tell whether what is claimed may go still: its COMMIT may have taken long."""
+        return self.may_send() and not is_over(taken.expires_at, self._now())
 
     def _place(
         self, connection: Connection, taken: Sequence[Taken], positions: Sequence[int]

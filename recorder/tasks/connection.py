@@ -357,8 +357,9 @@ class ConnectionHolder:
             # Of a claim's two events the second one is what was sent.
             positions = (submission.outcome or ())[1::2]
             for number, taken in enumerate(claiming.taken):
-                # Asleep since the claim, or cut off: the account may be another's by now.
-                if not dispatch.may_go():
+                # Asleep since the claim, or cut off: the account may be another's by now, or the
+                # command's time over.
+                if not dispatch.may_go(taken):
                     self._note(live, Note.SEND_FAILED, claim_facts(taken))
                     continue
                 try:

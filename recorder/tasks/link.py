@@ -27,8 +27,8 @@ class Dispatch:
     take: Callable[[Connection, str, int], Sequence[Taken]]
     place: Callable[[Connection, Sequence[Taken], Sequence[int]], None]
     written: Callable[[Connection, Sequence[Taken], Sequence[int]], None]
-    #: Asked once more before the first byte: time may have passed since the claim.
-    may_go: Callable[[], bool]
+    #: Asked of each once more before its first byte: time may have passed since the claim.
+    may_go: Callable[[Taken], bool]
     #: ``take`` and ``place`` are as plain as `Submission.is_plain` says.
     is_plain: bool = False
     #: True once what was taken is durable.

@@ -79,6 +79,24 @@ async def test_a_claim_whose_lease_is_trusted_no_more_is_noted_as_failed_and_not
         assert epoch(it) == 1 and not process.ended.is_set()
 
 
+async def test_a_claim_that_slept_through_its_expiry_is_not_sent(
+    database_url: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with stage(database_url, seed=1) as it:
+        process = await live(it, "a")
+        outbox_id = it.books.queue("PLACE_LIMIT_ORDER", LIMIT, expires_at=it.time_in(2))
+        # The lease is trusted all the time.
+        freeze_at_claim(it, process, outbox_id, TTL_S / 2)
+        await trio.sleep(TTL_S)
+        assert it.books.has_note("SEND_FAILED")
+        assert it.books.status(outbox_id) == "in_doubt"
+        process.cut()
+        await trio.sleep(120)
+        assert it.books.story(outbox_id) == ["queued", "sending", "in_doubt", "not_placed"]
+        assert not it.simulator.exchange.received
+        assert epoch(it) == 1 and not process.ended.is_set()
+
+
 async def test_what_a_recorder_that_slept_wants_to_append_is_refused_and_ends_it(
     database_url: str, autojump_clock: trio.testing.MockClock
 ) -> None:

@@ -14,7 +14,7 @@ def command() -> Dispatch:
         take=lambda *_: (),
         place=lambda *_: None,
         written=lambda *_: None,
-        may_go=lambda: True,
+        may_go=lambda _: True,
     )
 
 
