@@ -82,10 +82,11 @@ class Search:
             return Fact.EFFECT_SEEN
         if finding is Finding.REFUSED:
             return Fact.REFUSED_BY_EXCHANGE
+        if self.status is Status.SENT:
+            # Its own answer is overdue, whatever REST says or doesn't.
+            return Fact.LOST_TOUCH
         if finding is Finding.NO_ANSWER:
             return None
-        if self.status is Status.SENT:
-            return Fact.LOST_TOUCH
         return self._count(finding, began_s, has_snapshot)
 
     def _count(self, finding: Finding, began_s: float, has_snapshot: bool) -> Fact | None:

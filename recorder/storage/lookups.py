@@ -87,16 +87,18 @@ def record(
 ) -> None:
     """Write down what was told, and take the steps that it proves.
 
-    ``positions`` has that of the answer's event, and nothing where no answer came. A command that
-    has moved on since it was asked about keeps its status, unless the answer proves more.
+    ``positions`` has that of the answer's event, and nothing where no answer came: then there is
+    doubt at most. A command that has moved on since it was asked about keeps its status, unless the
+    answer proves more.
     Repeatable, as long as nothing of it was committed.
     """
     position = positions[0] if positions else None
     for look in looks:
         row = row_for_update(connection, account, look.outbox_id)
         _write(connection, account, look, position, now)
-        if look.fact is not None and position is not None:
-            change(connection, row, look.fact, dict(look.columns), position, now)
+        # Doubt rests on no event, and no column holds its position.
+        if look.fact is not None and (position is not None or look.fact is Fact.LOST_TOUCH):
+            change(connection, row, look.fact, dict(look.columns), position or 0, now)
 
 
 def _write(

@@ -380,6 +380,22 @@ async def test_what_was_never_answered_is_in_doubt_once_it_is_overdue(sqlite_url
         assert_sent_once(scene)
 
 
+@pytest.mark.parametrize("trouble", [{"rest_status": 500}, {"next_rest": ["cut"] * 100}])
+async def test_what_was_never_answered_is_in_doubt_though_rest_is_silent(
+    database_url: str, trouble: dict[str, Any]
+) -> None:
+    async with looking(database_url) as scene:
+        scene.simulator.faults.change({"next_commands": ["lose_command"], **trouble})
+        outbox_id = scene.books.queue("PLACE_LIMIT_ORDER", LIMIT)
+        await scene.until_status(outbox_id, "in_doubt")
+
+        assert set(findings(scene, outbox_id)) == {"no_answer"}
+        reason = scene.books.one("SELECT reason FROM outbox")
+        assert reason == f"no answer within {SETTLE_S} s"
+        assert scene.simulator.connections == 1
+        assert_sent_once(scene)
+
+
 async def test_an_outcome_that_is_overdue_is_looked_up(sqlite_url: str) -> None:
     async with looking(sqlite_url) as scene:
         scene.simulator.faults.change({"next_commands": ["swallow_outcome"]})

@@ -461,6 +461,13 @@ def test_what_was_never_in_doubt_is_never_not_placed(status: Status) -> None:
     assert facts == {Fact.LOST_TOUCH if status is Status.SENT else None}
 
 
+def test_what_was_never_answered_is_in_doubt_even_if_rest_is_silent() -> None:
+    silence = Found(Finding.NO_ANSWER, "the exchange can't answer now (503)")
+    assert search(Status.SENT).add(silence, 1060, 1060, False) is Fact.LOST_TOUCH
+    for status in (Status.ACKNOWLEDGED, Status.IN_DOUBT):
+        assert search(status).add(silence, 1060, 1060, True) is None
+
+
 @pytest.mark.parametrize("status", [Status.SENT, Status.ACKNOWLEDGED])
 def test_an_answer_is_overdue_after_the_settling_time(status: Status) -> None:
     assert search(status).next_s == 1060
