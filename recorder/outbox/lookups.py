@@ -14,7 +14,8 @@ told). What it finds is one of `Finding`:
 found by a caller's name must also have the pair, side and quantity, and not be older than the
 command, for callers use names again. *Cancelling and modifying* are judged by the order's own
 state; a remaining quantity is proof only in a state that a change made, for fills bring it about
-as well. *A batch* by each of its orders (`all_told`).
+as well. That there was no change is seen from all states of the order alone, or from one that
+none can have gone before. *A batch* by each of its orders (`all_told`).
 """
 
 from __future__ import annotations
@@ -59,6 +60,8 @@ CLOCKS_APART = timedelta(seconds=5)
 #: Characters of what an answer said that are kept with the row.
 SAID_CHARS_MAX = 500
 
+#: An order that was changed or filled in part is none of these any more.
+_UNTOUCHED = frozenset({"placed", "active"})
 #: Whatever else is no end that we know either, but no proof that the order stands.
 _STANDING = frozenset(
     {
@@ -96,7 +99,8 @@ class Found:
     """A finding and, in a few words, what the answer said.
 
     ``order_id`` is that of the order that was placed, ``reason`` the exchange's for a refusal.
-    ``is_over``: the order has ended, so that it need not be among the open ones.
+    ``is_over``: the order has ended, so that it need not be among the open ones. ``is_too_late``:
+    it ended, and nothing had ever changed it, so that a change that has arrived has failed.
     """
 
     finding: Finding
@@ -104,6 +108,7 @@ class Found:
     order_id: str | None = None
     reason: str = field(default="", converter=_kept_words)
     is_over: bool = False
+    is_too_late: bool = False
 
 
 class Row(Protocol):
@@ -181,8 +186,16 @@ def _wanted(
 # What an answer proves
 
 
-def read_states(want: Wanted, outcome: Outcome) -> Found:
-    """Return what the answer to the question for the order's states proves."""
+def read_present(want: Wanted, outcome: Outcome) -> Found:
+    """Return what the answer to the question for the order's present state alone proves."""
+    return read_states(want, outcome, is_whole=False)
+
+
+def read_states(want: Wanted, outcome: Outcome, *, is_whole: bool = True) -> Found:
+    """Return what the answer to the question for the order's states proves.
+
+    ``is_whole``: these are all states that it ever had.
+    """
     if isinstance(outcome, NoSuchOrder):
         if outcome.in_any_state:
             return Found(Finding.ABSENT, "no such order in any state")
@@ -200,7 +213,9 @@ def read_states(want: Wanted, outcome: Outcome) -> Found:
         return _placed(meant[0])
     if len(orders) != 1:
         return Found(Finding.UNCLEAR, f"{len(orders)} orders of that name")
-    return _cancelled(want, orders[0]) if want.command == CANCEL_ORDER else _modified(want, *orders)
+    if want.command == CANCEL_ORDER:
+        return _cancelled(want, orders[0])
+    return _modified(want, orders[0], is_whole)
 
 
 def read_open(want: Wanted, before: Found, outcome: Outcome) -> Found:
@@ -337,27 +352,38 @@ def _cancelled(want: Wanted, states: Sequence[RestOrder]) -> Found:
     return Found(Finding.REFUSED, said, reason=how)
 
 
-def _modified(want: Wanted, states: Sequence[RestOrder]) -> Found:
+def _modified(want: Wanted, states: Sequence[RestOrder], is_whole: bool) -> Found:
     latest = _latest(states)
-    word = status_word(latest.status or "")
-    changes = [
-        state
-        for state in states
-        if status_word(state.status or "") in _MODIFIED and _is_since(want, state)
-    ]
+    ever = [state for state in states if status_word(state.status or "") in _MODIFIED]
+    changes = [state for state in ever if _is_since(want, state)]
     if any(_shows(want, state) for state in changes):
         return Found(Finding.EFFECT, "a state of the order shows the change")
     if _shows(want, latest):
         return _looks_changed(want, latest, "a state of the order shows the change")
     if changes:
         return Found(Finding.UNCLEAR, "the order was changed since, to something else")
+    # A name may have been another order's, a change is from before the command by our clock alone,
+    # and one state may be all that is told.
+    is_untouched = want.is_certain and not ever and len(states) > 1
+    return _not_modified(want, latest, is_whole, is_untouched)
+
+
+def _not_modified(want: Wanted, latest: RestOrder, is_whole: bool, is_untouched: bool) -> Found:
+    """Return what an order proves of which no state shows a change since the command.
+
+    ``is_untouched``: none shows one from before, either.
+    """
+    word, said = status_word(latest.status or ""), f"the order is {latest.status}"
+    if not is_whole and word not in _UNTOUCHED:
+        return Found(Finding.UNCLEAR, f"{said}; what it was in between isn't told")
     if word in _STANDING:
-        return Found(Finding.UNCHANGED, f"the order is {latest.status}, as it was")
+        return Found(Finding.UNCHANGED, f"{said}, as it was")
     # Where a change matches, this strategy ends the order.
     if not _is_over(word) or want.terms["modifyMatchStrategy"] == "CANCEL_ORIGINAL":
-        return Found(Finding.UNCLEAR, f"the order is {latest.status}")
-    said = f"the order is {latest.status}, and no state of it shows a change"
-    return Found(Finding.UNCHANGED, said, is_over=True)
+        return Found(Finding.UNCLEAR, said)
+    reason = f"the order ended first: {latest.status}"
+    said = f"{said}, and no state of it shows a change"
+    return Found(Finding.UNCHANGED, said, None, reason, is_over=True, is_too_late=is_untouched)
 
 
 def _is_over(word: str) -> bool:

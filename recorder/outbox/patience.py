@@ -5,6 +5,9 @@ did, and after a complete snapshot on a connection opened since the loss. `LOOKS
 interval apart and with nothing else between them, make ``not_found``; a frame that comes later
 overturns it.
 
+What was acknowledged has arrived, so absence proves nothing of it. But where the order that it was
+to change has ended and was never changed, as many look-ups prove that it failed.
+
 By time alone nothing is proved: the settling time is measured on the monotonic clock, from when
 this process first saw the doubt. A restart begins it anew.
 """
@@ -64,7 +67,7 @@ class Search:
         ``has_snapshot`` tells whether a snapshot was complete, on a connection opened since the
         loss, when the look-up began.
         """
-        fact = self._prove(found.finding, began_s, has_snapshot)
+        fact = self._prove(found, began_s, has_snapshot)
         counts = self._counted and self._counted[-1] == began_s
         is_settling = self.status is Status.IN_DOUBT and found.finding in NOTHING_SEEN
         self._idle = 0 if counts or is_settling else self._idle + 1
@@ -77,7 +80,8 @@ class Search:
         saw = "no such order" if self._seen is Finding.ABSENT else "the order as it was"
         return f"{len(self._counted)} look-ups over {over_s:.3g} s found {saw}"
 
-    def _prove(self, finding: Finding, began_s: float, has_snapshot: bool) -> Fact | None:
+    def _prove(self, found: Found, began_s: float, has_snapshot: bool) -> Fact | None:
+        finding = found.finding
         if finding is Finding.EFFECT:
             return Fact.EFFECT_SEEN
         if finding is Finding.REFUSED:
@@ -87,19 +91,22 @@ class Search:
             return Fact.LOST_TOUCH
         if finding is Finding.NO_ANSWER:
             return None
-        return self._count(finding, began_s, has_snapshot)
+        if self.status is Status.IN_DOUBT:
+            is_enough = self._count(finding, finding in NOTHING_SEEN and has_snapshot, began_s)
+            return Fact.NOT_FOUND if is_enough else None
+        is_enough = self._count(finding, found.is_too_late, began_s)
+        return Fact.REFUSED_BY_EXCHANGE if is_enough else None
 
-    def _count(self, finding: Finding, began_s: float, has_snapshot: bool) -> Fact | None:
+    def _count(self, finding: Finding, may_count: bool, began_s: float) -> bool:
+        """Count a look-up, if it may count; tell whether enough of them do that found the same."""
         if finding is not self._seen or finding not in NOTHING_SEEN:
             self._counted.clear()
             self._seen = finding
-        is_settled = has_snapshot and began_s >= self.began_s + self.patience.settle_s
+        is_settled = began_s >= self.began_s + self.patience.settle_s
         is_apart = not self._counted or began_s >= self._counted[-1] + self.patience.every_s
-        if self.status is not Status.IN_DOUBT or finding not in NOTHING_SEEN:
-            return None
-        if is_settled and is_apart:
+        if may_count and is_settled and is_apart:
             self._counted.append(began_s)
-        return Fact.NOT_FOUND if len(self._counted) >= LOOKS else None
+        return finding in NOTHING_SEEN and len(self._counted) >= LOOKS
 
 
 def wait_s(every_s: float, idle: int) -> float:

@@ -48,6 +48,7 @@ from recorder.outbox.lookups import (
     Wanted,
     all_told,
     read_open,
+    read_present,
     read_states,
     wanted,
 )
@@ -190,7 +191,7 @@ class Resolver:
             return came, found
         await self._keep(came, [self._line(look, came, found, found, None)])
         came = await self._ask(client, order_status_request(want.pair, want.name))
-        return came, await self._own(look.doubt, want, _read(read_states, came, want))
+        return came, await self._own(look.doubt, want, _read(read_present, came, want))
 
     async def _ask_open(self, client: Asks, pending: Sequence[_Pending]) -> None:
         """Ask for all open orders, once for all commands that are not settled otherwise."""

@@ -186,6 +186,27 @@ async def test_a_change_in_doubt_is_resolved_by_what_the_order_shows(
         assert_sent_once(scene)
 
 
+async def test_an_acknowledged_change_ends_with_an_order_that_it_did_not_change(
+    database_url: str,
+) -> None:
+    async with looking(database_url) as scene:
+        _, order_id = await placed(scene)
+        change = {"orderId": order_id, "pair": "BTCZAR", "newPrice": "1000001"}
+        text = json.dumps(change | {"modifyMatchStrategy": "RETAIN_ORIGINAL"})
+        scene.simulator.faults.change({"next_commands": ["answer_without_order"]})
+        modify = scene.books.queue("MODIFY_ORDER", text)
+        await until(lambda: findings(scene, modify).count("unchanged") > 2)
+        # While the order stands, it may yet be changed.
+        assert scene.books.status(modify) == "acknowledged"
+
+        order = scene.simulator.exchange.trading.orders.all[order_id]
+        scene.simulator.exchange.fill(order_id, order.remaining)
+        await scene.until_status(modify, "rejected")
+        query = "SELECT reason FROM outbox WHERE outbox_id = :id"
+        assert scene.books.one(query, id=modify) == "the order ended first: Filled"
+        assert_sent_once(scene)
+
+
 def batch(*payloads: str) -> str:
     legs = [{"type": "PLACE_LIMIT", "data": json.loads(text)} for text in payloads]
     return json.dumps({"requests": legs})

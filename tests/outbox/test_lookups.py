@@ -35,6 +35,7 @@ from recorder.outbox.lookups import (
     Wanted,
     all_told,
     read_open,
+    read_present,
     read_states,
     wanted,
 )
@@ -298,6 +299,57 @@ def test_a_change_is_judged_by_what_the_order_shows(
     assert found.finding is (finding or Finding.UNCHANGED)
 
 
+@pytest.mark.parametrize(
+    ("state", "finding"),
+    [
+        (order(), Finding.UNCHANGED),
+        (order("Order Modified", **CHANGED), Finding.EFFECT),
+        (order("Partially Filled", **CHANGED), Finding.EFFECT),
+        # Changed perhaps, and then changed again or filled.
+        (order("Order Modified", price=Decimal(3), updated_at=BEFORE), Finding.UNCLEAR),
+        (order("Partially Filled"), Finding.UNCLEAR),
+        (order("Filled"), Finding.UNCLEAR),
+        (order("Cancelled"), Finding.UNCLEAR),
+    ],
+)
+def test_the_present_state_alone_hides_a_change_that_another_state_followed(
+    state: RestOrder, finding: Finding
+) -> None:
+    found = read_present(want(modify()), orders(state))
+    assert found.finding is finding
+    listed = orders() if state.status in ("Filled", "Cancelled") else orders(state)
+    assert read_open(want(modify()), found, listed).finding is finding
+
+
+@pytest.mark.parametrize(
+    ("row", "states", "is_too_late"),
+    [
+        (modify(), [order("Filled"), order()], True),
+        (modify(), [order("Cancelled"), order("Partially Filled"), order()], True),
+        (modify(), [order()], False),
+        # From before the command, if our clock was right then.
+        (modify(), [order("Filled"), order("Order Modified", updated_at=BEFORE), order()], False),
+        # Perhaps this is not all.
+        (modify(), [order("Filled")], False),
+        # The change may have ended it.
+        (modify(modifyMatchStrategy="CANCEL_ORIGINAL"), [order("Cancelled"), order()], False),
+        # The name may have been another order's.
+        (modify(orderId=None, customerOrderId=NAME), [order("Filled"), order()], False),
+    ],
+)
+def test_an_order_that_ended_untouched_can_not_be_changed_any_more(
+    row: Row, states: list[RestOrder], is_too_late: bool
+) -> None:
+    asked = want(row)
+    found = read_open(asked, read_states(asked, orders(*states)), orders())
+    assert found.is_too_late is is_too_late
+    if is_too_late:
+        assert (found.finding, found.reason) == (
+            Finding.UNCHANGED,
+            f"the order ended first: {states[0].status}",
+        )
+
+
 def test_a_change_that_the_open_order_shows_was_made() -> None:
     asked = want(modify(newTotalQuantity="0.005"))
     shown = order(None, original_quantity=Decimal("0.005"), **CHANGED)
@@ -466,6 +518,17 @@ def test_what_was_never_answered_is_in_doubt_even_if_rest_is_silent() -> None:
     assert search(Status.SENT).add(silence, 1060, 1060, False) is Fact.LOST_TOUCH
     for status in (Status.ACKNOWLEDGED, Status.IN_DOUBT):
         assert search(status).add(silence, 1060, 1060, True) is None
+
+
+def test_an_acknowledged_change_failed_if_three_look_ups_find_its_order_ended_untouched() -> None:
+    too_late = Found(Finding.UNCHANGED, "ended", is_over=True, is_too_late=True)
+    looked = search(Status.ACKNOWLEDGED)
+    facts = [looked.add(too_late, at, at, False) for at in (1059, 1060, 1075, 1090, 1120)]
+    assert facts == [None] * 4 + [Fact.REFUSED_BY_EXCHANGE]
+    # In doubt, it may never have arrived.
+    doubted = search()
+    facts = [doubted.add(too_late, at, at, True) for at in (1060, 1090, 1120)]
+    assert facts[-1] is Fact.NOT_FOUND
 
 
 @pytest.mark.parametrize("status", [Status.SENT, Status.ACKNOWLEDGED])
