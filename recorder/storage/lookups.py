@@ -14,10 +14,17 @@ from attrs import field, frozen
 from sqlalchemy import Connection, func, insert, literal, select
 
 from recorder.outbox.lookups import Finding
-from recorder.outbox.states import Fact, Status
-from recorder.storage.outbox import OutboxRow, row_for_update, unresolved
-from recorder.storage.schema import connections, events, gaps, outbox_lookups
-from recorder.storage.settle import change
+from recorder.outbox.states import UNRESOLVED, Fact, Status
+from recorder.storage.outbox import OutboxRow, find, row_for_update, unresolved
+from recorder.storage.schema import (
+    connections,
+    events,
+    gaps,
+    orders,
+    outbox_lookups,
+    projections,
+)
+from recorder.storage.settle import PLACING_COMMANDS, change
 
 #: Of these the fate can be looked up; what is ``sending`` is with the socket's task.
 _OPEN = frozenset({Status.SENT, Status.ACKNOWLEDGED, Status.IN_DOUBT})
@@ -75,6 +82,31 @@ def doubts(connection: Connection, account: str) -> list[Doubt]:
         for row in rows
         if row.sent_position in sent_at
     ]
+
+
+def only_order_named(connection: Connection, row: OutboxRow, name: str) -> str | None:
+    """Return the one order that a name can mean which a command gives; None where that isn't known.
+
+    That isn't known as long as ``orders`` isn't folded up to the command, or while one is out that
+    may have placed another order of that name.
+    """
+    folded = select(projections.c.position).where(
+        projections.c.account == row.account, projections.c.projection == "orders"
+    )
+    if (connection.execute(folded).scalar_one_or_none() or 0) < (row.sent_position or 0):
+        return None
+    placing = find(connection, row.account, customer_order_id=name)
+    undecided = UNRESOLVED | {Status.NOT_PLACED}
+    if any(
+        other.command in PLACING_COMMANDS and other.order_id is None and other.status in undecided
+        for other in placing
+    ):
+        return None
+    named = select(orders.c.order_id).where(
+        orders.c.account == row.account, orders.c.customer_order_id == name
+    )
+    found = connection.execute(named.limit(2)).scalars().all()
+    return found[0] if len(found) == 1 else None
 
 
 def record(

@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any
 
 import trio
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 from sqlalchemy import Connection
 
 from recorder.clock import Clock
@@ -29,6 +29,7 @@ from recorder.exchange.rest import (
     Declined,
     ExchangeTrouble,
     NoSuchOrder,
+    OrdersFound,
     Outcome,
     RateLimited,
     Unreadable,
@@ -54,7 +55,7 @@ from recorder.outbox.lookups import (
 )
 from recorder.outbox.patience import Patience, Search
 from recorder.outbox.states import Fact, Status
-from recorder.storage.lookups import Doubt, Look, doubts, record
+from recorder.storage.lookups import Doubt, Look, doubts, only_order_named, record
 from recorder.storage.settle import PLACING_COMMANDS, is_of_another
 from recorder.tasks.inbox import Inbox, Submission
 from recorder.tasks.rest import Asks, OpenClient, RestAnswer, RestUnavailable
@@ -186,12 +187,12 @@ class Resolver:
     async def _ask_order(self, client: Asks, look: _Pending, want: Wanted) -> tuple[_Came, Found]:
         """Ask for an order's states; where that can't be told, for its present one alone."""
         came = await self._ask(client, order_detail_request(want.name))
-        found = await self._own(look.doubt, want, _read(read_states, came, want))
+        found = await self._found(look.doubt, want, came, read_states)
         if not _is_told_elsewhere(came):
             return came, found
         await self._keep(came, [self._line(look, came, found, found, None)])
         came = await self._ask(client, order_status_request(want.pair, want.name))
-        return came, await self._own(look.doubt, want, _read(read_present, came, want))
+        return came, await self._found(look.doubt, want, came, read_present)
 
     async def _ask_open(self, client: Asks, pending: Sequence[_Pending]) -> None:
         """Ask for all open orders, once for all commands that are not settled otherwise."""
@@ -236,6 +237,29 @@ class Resolver:
         if len(answer.body) > READ_HERE_BYTES_MAX:
             return _Came(request, answer, await self.aside(answer.read))
         return _Came(request, answer, answer.read())
+
+    async def _found(
+        self, doubt: Doubt, want: Wanted, came: _Came, read: Callable[..., Found]
+    ) -> Found:
+        """Return what an answer on an order's states says, and the log of whose order that is."""
+        if await self._is_surely_meant(doubt, want, came):
+            want = evolve(want, is_certain=True)
+        return await self._own(doubt, want, _read(read, came, want))
+
+    async def _is_surely_meant(self, doubt: Doubt, want: Wanted, came: _Came) -> bool:
+        """Tell whether what came is on the only order that the log knows by the name asked for.
+
+        To cancel or change an order by its name, that is: what a command has placed is asked of
+        `_own`.
+        """
+        if want.is_certain or want.command in PLACING or not isinstance(came.outcome, OrdersFound):
+            return False
+        try:
+            only = await self.reader.run(only_order_named, doubt.row, want.name.text)
+        except StorageUnavailable as error:
+            log.warning("%s: whose a name is can't be read now: %s", self.account, error)
+            return False
+        return {order.order_id for order in came.outcome.orders} == {only}
 
     async def _own(self, doubt: Doubt, want: Wanted, found: Found) -> Found:
         """Return the finding, if it isn't on an order that the log knows to be another's."""

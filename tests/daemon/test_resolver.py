@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import trio
 
+from recorder.clock import SystemClock
 from recorder.exchange.rest_requests import RestRequest
 from recorder.tasks.rest import RestAnswer, open_rest
 from tests.daemon.scene import LIMIT, Scene, connected, daemon, exchange, until, world
@@ -163,6 +164,41 @@ async def test_a_cancel_in_doubt_is_resolved_by_its_order(database_url: str, end
         if end == "rejected":
             query = "SELECT reason FROM outbox WHERE outbox_id = :id"
             assert scene.books.one(query, id=cancel) == "the order ended first: Filled"
+        assert_sent_once(scene)
+
+
+class FastClock(SystemClock):
+    """A clock that is ahead by more than clocks are taken to be apart."""
+
+    def wall_us(self) -> int:
+        return super().wall_us() + 20_000_000
+
+
+@pytest.mark.parametrize("fault", ["swallow_outcome", "lose_command"])
+async def test_a_cancel_by_name_ends_with_the_only_order_of_that_name(
+    database_url: str, fault: str
+) -> None:
+    # By its clock every order ended long before the cancel went out.
+    around = world(clock=FastClock())
+    async with (
+        exchange(time_window_s=1e9) as simulator,
+        daemon(database_url, simulator, around, **PATIENT) as scene,
+    ):
+        await scene.until_connected(1)
+        named = json.dumps({**json.loads(LIMIT), "customerOrderId": "mine"})
+        _, order_id = await placed(scene, named)
+        order = simulator.exchange.trading.orders.all[order_id]
+        simulator.exchange.fill(order_id, order.remaining)
+        simulator.faults.change({"next_commands": [fault]})
+        text = json.dumps({"pair": "BTCZAR", "customerOrderId": "mine"})
+        cancel = scene.books.queue("CANCEL_ORDER", text)
+        await scene.until_status(cancel, "rejected")
+
+        assert findings(scene, cancel)[-1] == "refused"
+        query = "SELECT reason FROM outbox WHERE outbox_id = :id"
+        assert scene.books.one(query, id=cancel) == "the order ended first: Filled"
+        is_acknowledged = "acknowledged" in scene.books.story(cancel)
+        assert is_acknowledged is (fault == "swallow_outcome")
         assert_sent_once(scene)
 
 

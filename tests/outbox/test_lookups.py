@@ -271,6 +271,12 @@ def test_an_order_that_bore_a_name_before_the_cancel_went_out_may_be_another() -
     assert read_states(asked, orders(evolve(old, updated_at=LATER))).finding is Finding.REFUSED
 
 
+def test_an_end_from_before_the_cancel_settles_it_where_the_order_is_surely_the_one_meant() -> None:
+    asked = evolve(want(cancel(customerOrderId="mine")), is_certain=True)
+    old = order("Filled", customer_order_id="mine", updated_at=BEFORE)
+    assert read_states(asked, orders(old)).finding is Finding.REFUSED
+
+
 CHANGED = {"price": Decimal(2)}
 
 

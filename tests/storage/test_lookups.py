@@ -15,7 +15,7 @@ from recorder.outbox.states import Fact
 from recorder.projections import PROJECTIONS
 from recorder.storage.append import append
 from recorder.storage.engine import Database, in_unit
-from recorder.storage.lookups import Look, doubts, record
+from recorder.storage.lookups import Look, doubts, only_order_named, record
 from recorder.storage.tables import Memory, project
 from tests.storage.drafts import run_sql
 from tests.storage.test_settle import LIMIT, NOW, Story
@@ -114,6 +114,27 @@ def test_only_the_snapshot_of_a_later_connection_is_fresh(story: Story) -> None:
     assert not has_snapshot()
     story.note(Note.SNAPSHOT_COMPLETE, "c2", **whole)
     assert has_snapshot()
+
+
+def test_a_name_means_an_order_that_is_the_only_one_the_log_knows_by_it(story: Story) -> None:
+    def meant() -> str | None:
+        return in_unit(story.database.reader, only_order_named, story.row(9), "mine")
+
+    def processed(order_id: str) -> None:
+        told = {"orderId": order_id, "customerOrderId": "mine", "success": True}
+        story.frame("ORDER_PROCESSED", told)
+
+    processed("o-1")
+    story.send("CANCEL_ORDER", '{"pair":"BTCZAR","customerOrderId":"mine"}', "m9")
+    assert meant() is None, "the orders are not folded yet"
+    story.settle()
+    assert meant() == "o-1"
+    story.send("PLACE_LIMIT_ORDER", LIMIT, "m2", order_name="mine")
+    story.settle()
+    assert meant() is None, "one of its name may have been placed besides"
+    processed("o-2")
+    story.settle()
+    assert meant() is None, "there are two"
 
 
 def test_a_look_up_is_kept_with_its_answers_position(story: Story) -> None:
