@@ -28,8 +28,12 @@ def requeue(connection: Connection, account: str, outbox_id: int, *, again: bool
     had made isn't in the payload, so the new one gets its own; one that the caller gave stays.
 
     Raises Refused while the old one's fate is open, always; and, unless ``again``, if it took
-    effect, or if a resend of it is open or took effect.
+    effect, or if another that asks for the same is open or took effect: a resend of it, one that it
+    is a resend of, and resends of those.
     """
+    first = _first(connection, account, outbox_id)
+    # Held by whoever resends any of them.
+    row_for_update(connection, account, first)
     old = row_for_update(connection, account, outbox_id)
     if old.status not in CAME_TO_NOTHING | {Status.ACCEPTED}:
         raise Refused(
@@ -41,14 +45,14 @@ def requeue(connection: Connection, account: str, outbox_id: int, *, again: bool
         raise Refused("status", f"command {outbox_id} took effect; --again orders the same again")
     others = [
         number
-        for number, status in resends(connection, account, outbox_id)
-        if status not in CAME_TO_NOTHING
+        for number, status in _all_of(connection, account, first)
+        if number != outbox_id and status not in CAME_TO_NOTHING
     ]
     if others and not again:
         raise Refused(
             "requeue_of",
-            f"command {outbox_id} was requeued as {_listed(others)}, which did not come to nothing;"
-            " --again orders the same again",
+            f"command {outbox_id} asks for the same as {_listed(others)}, by requeueing, which did"
+            " not come to nothing; --again orders the same again",
         )
     return _queue(connection, old)
 
@@ -61,6 +65,27 @@ def resends(connection: Connection, account: str, outbox_id: int) -> list[tuple[
         .order_by(outbox.c.outbox_id)
     )
     return [(row.outbox_id, row.status) for row in connection.execute(found)]
+
+
+def _first(connection: Connection, account: str, outbox_id: int) -> int:
+    """Return the command that this one is a resend of, at first hand or at third."""
+    while True:
+        asked = select(outbox.c.requeue_of).where(
+            outbox.c.account == account, outbox.c.outbox_id == outbox_id
+        )
+        before: int | None = connection.execute(asked).scalar_one()
+        if before is None:
+            return outbox_id
+        outbox_id = before
+
+
+def _all_of(connection: Connection, account: str, first: int) -> list[tuple[int, str]]:
+    """Return (outbox_id, status) of a command and of all that were made from it."""
+    asked = select(outbox.c.status).where(outbox.c.account == account, outbox.c.outbox_id == first)
+    found = [(first, str(connection.execute(asked).scalar_one()))]
+    for number, _ in found:
+        found += resends(connection, account, number)
+    return found
 
 
 def _queue(connection: Connection, old: OutboxRow) -> int:

@@ -103,9 +103,37 @@ def test_a_resend_whose_fate_is_open_is_not_sent_beside_another(
     twice = ask(database_url, "outbox", "requeue", str(old))
 
     assert twice.code == 2
-    assert f"requeued as {old + 1}" in twice.err
+    assert f"the same as {old + 1}, by requeueing" in twice.err
     run_sql(database, f"UPDATE outbox SET status = 'withdrawn' WHERE outbox_id = {old + 1}")
     assert ask(database_url, "outbox", "requeue", str(old)).code == 0
+
+
+@pytest.mark.parametrize("open_", ["a resend of the resend", "another resend", "the first one"])
+def test_nothing_is_requeued_beside_another_that_asks_for_the_same(
+    database: Database, database_url: str, open_: str
+) -> None:
+    def requeue(outbox_id: int, *flags: str) -> int:
+        return ask(database_url, "outbox", "requeue", str(outbox_id), *flags).code
+
+    def withdraw(outbox_id: int) -> None:
+        run_sql(database, f"UPDATE outbox SET status = 'withdrawn' WHERE outbox_id = {outbox_id}")
+
+    old = command_of(database_url, database, "not_placed")
+    second, third = old + 1, old + 2
+    assert requeue(old) == 0
+    withdraw(second)
+    which = {"a resend of the resend": second, "another resend": old, "the first one": old}[open_]
+    assert requeue(which) == 0
+    asked = second if which == old else old
+    if open_ == "the first one":
+        withdraw(third)
+        # A late frame has shown that it was placed.
+        steps = ("main", old, "not_placed", "accepted")
+        assert in_unit(database.writer, change_status, *steps, now=from_us(now_us()))
+
+    assert requeue(asked) == 2
+    assert len(ask(database_url, "outbox").rows) == 3
+    assert requeue(asked, "--again") == 0
 
 
 @pytest.mark.parametrize(
