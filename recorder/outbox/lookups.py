@@ -140,6 +140,9 @@ class Wanted:
     since: datetime
     #: The members of the request.
     terms: Mapping[str, Any] = field(factory=dict)
+    #: When and how the order stood, in the exchange's words, that the log had been told before the
+    #: command went out; None where it knew no such order.
+    told_before: frozenset[tuple[datetime | None, str | None]] | None = None
 
     def amount(self, name: str) -> Decimal | None:
         """Return an amount of the request; None where it has none."""
@@ -355,13 +358,19 @@ def _cancelled(want: Wanted, states: Sequence[RestOrder]) -> Found:
 def _modified(want: Wanted, states: Sequence[RestOrder], is_whole: bool) -> Found:
     latest = _latest(states)
     ever = [state for state in states if status_word(state.status or "") in _MODIFIED]
-    changes = [state for state in ever if _is_since(want, state)]
+    # By our clock, and by what the log was told, for that clock may have been wrong.
+    told = want.told_before or frozenset()
+    later = [state for state in ever if (state.updated_at, state.status) not in told]
+    changes = [state for state in later if _is_since(want, state)]
     if any(_shows(want, state) for state in changes):
         return Found(Finding.EFFECT, "a state of the order shows the change")
     if _shows(want, latest):
         return _looks_changed(want, latest, "a state of the order shows the change")
     if changes:
         return Found(Finding.UNCLEAR, "the order was changed since, to something else")
+    if want.told_before is not None and any(_shows(want, state) for state in later):
+        said = "a state of the order shows the change, but one from before by our clock"
+        return Found(Finding.UNCLEAR, said)
     # A name may have been another order's, a change is from before the command by our clock alone,
     # and one state may be all that is told.
     is_untouched = want.is_certain and not ever and len(states) > 1

@@ -20,6 +20,7 @@ from recorder.storage.schema import (
     connections,
     events,
     gaps,
+    order_history,
     orders,
     outbox_lookups,
     projections,
@@ -107,6 +108,22 @@ def only_order_named(connection: Connection, row: OutboxRow, name: str) -> str |
     )
     found = connection.execute(named.limit(2)).scalars().all()
     return found[0] if len(found) == 1 else None
+
+
+def states_before(
+    connection: Connection, row: OutboxRow, order_id: str
+) -> frozenset[tuple[datetime | None, str | None]] | None:
+    """Return when and how an order stood that was told of before a command went out.
+
+    By the exchange's clock and in its words. None where no such order was told of.
+    """
+    told = select(order_history.c.updated_at, order_history.c.status).where(
+        order_history.c.account == row.account,
+        order_history.c.order_id == order_id,
+        order_history.c.position < (row.sent_position or 0),
+    )
+    found = connection.execute(told).all()
+    return frozenset((each.updated_at, each.status) for each in found) or None
 
 
 def record(

@@ -23,7 +23,7 @@ from sqlalchemy import Connection
 
 from recorder.clock import Clock
 from recorder.errors import StorageUnavailable
-from recorder.exchange.commands import PLACING
+from recorder.exchange.commands import CANCEL_ORDER, PLACING
 from recorder.exchange.rest import (
     CredentialsRefused,
     Declined,
@@ -55,7 +55,15 @@ from recorder.outbox.lookups import (
 )
 from recorder.outbox.patience import Patience, Search
 from recorder.outbox.states import Fact, Status
-from recorder.storage.lookups import Doubt, Look, doubts, only_order_named, record
+from recorder.storage.lookups import (
+    Doubt,
+    Look,
+    doubts,
+    only_order_named,
+    record,
+    states_before,
+)
+from recorder.storage.outbox import OutboxRow
 from recorder.storage.settle import PLACING_COMMANDS, is_of_another
 from recorder.tasks.inbox import Inbox, Submission
 from recorder.tasks.rest import Asks, OpenClient, RestAnswer, RestUnavailable
@@ -241,25 +249,14 @@ class Resolver:
     async def _found(
         self, doubt: Doubt, want: Wanted, came: _Came, read: Callable[..., Found]
     ) -> Found:
-        """Return what an answer on an order's states says, and the log of whose order that is."""
-        if await self._is_surely_meant(doubt, want, came):
-            want = evolve(want, is_certain=True)
+        """Return what an answer on an order's states says, beside what the log knows of it."""
+        if want.command not in PLACING and isinstance(came.outcome, OrdersFound):
+            ids = {order.order_id for order in came.outcome.orders}
+            try:
+                want = await self.reader.run(_as_known, doubt.row, want, ids)
+            except StorageUnavailable as error:
+                return Found(Finding.NO_ANSWER, f"the order's past can't be read: {error}")
         return await self._own(doubt, want, _read(read, came, want))
-
-    async def _is_surely_meant(self, doubt: Doubt, want: Wanted, came: _Came) -> bool:
-        """Tell whether what came is on the only order that the log knows by the name asked for.
-
-        To cancel or change an order by its name, that is: what a command has placed is asked of
-        `_own`.
-        """
-        if want.is_certain or want.command in PLACING or not isinstance(came.outcome, OrdersFound):
-            return False
-        try:
-            only = await self.reader.run(only_order_named, doubt.row, want.name.text)
-        except StorageUnavailable as error:
-            log.warning("%s: whose a name is can't be read now: %s", self.account, error)
-            return False
-        return {order.order_id for order in came.outcome.orders} == {only}
 
     async def _own(self, doubt: Doubt, want: Wanted, found: Found) -> Found:
         """Return the finding, if it isn't on an order that the log knows to be another's."""
@@ -312,6 +309,19 @@ def _read(read: Callable[..., Found], came: _Came, *about: Any) -> Found:
     if came.outcome is None:
         return Found(Finding.NO_ANSWER, came.trouble)
     return read(*about, came.outcome)
+
+
+def _as_known(connection: Connection, row: OutboxRow, want: Wanted, ids: set[str]) -> Wanted:
+    """Return what is looked for, with what the log knows of the order that was found: its past.
+
+    An order that is cancelled or changed by its name is surely the one meant if it is the only one
+    that the log knows by that name.
+    """
+    if not want.is_certain and ids == {only_order_named(connection, row, want.name.text)}:
+        want = evolve(want, is_certain=True)
+    if len(ids) != 1 or want.command == CANCEL_ORDER:
+        return want
+    return evolve(want, told_before=states_before(connection, row, *ids))
 
 
 def _is_everybodys_trouble(came: _Came) -> bool:

@@ -306,6 +306,27 @@ def test_a_change_is_judged_by_what_the_order_shows(
 
 
 @pytest.mark.parametrize(
+    ("when", "is_told", "finding"),
+    [
+        # By our clock, which was behind, it came after the command; the log had been told before.
+        (LATER, True, Finding.UNCHANGED),
+        (BEFORE, True, Finding.UNCHANGED),
+        (LATER, False, Finding.EFFECT),
+        # By our clock, which was ahead or wasn't, it came before; nobody had told.
+        (BEFORE, False, Finding.UNCLEAR),
+    ],
+)
+def test_a_clock_that_was_wrong_takes_no_old_change_for_the_commands_nor_its_own_for_old(
+    when: datetime, is_told: bool, finding: Finding
+) -> None:
+    change = order("Order Modified", updated_at=when, **CHANGED)
+    told = [(BEFORE, "Placed")] + [(when, "Order Modified")] * is_told
+    asked = evolve(want(modify()), told_before=frozenset(told))
+    since = order("Partially Filled", price=Decimal(3), updated_at=LATER + timedelta(seconds=9))
+    assert read_states(asked, orders(since, change, order())).finding is finding
+
+
+@pytest.mark.parametrize(
     ("state", "finding"),
     [
         (order(), Finding.UNCHANGED),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from recorder.outbox.states import Fact
 from recorder.projections import PROJECTIONS
 from recorder.storage.append import append
 from recorder.storage.engine import Database, in_unit
-from recorder.storage.lookups import Look, doubts, only_order_named, record
+from recorder.storage.lookups import Look, doubts, only_order_named, record, states_before
 from recorder.storage.tables import Memory, project
 from tests.storage.drafts import run_sql
 from tests.storage.test_settle import LIMIT, NOW, Story
@@ -135,6 +135,27 @@ def test_a_name_means_an_order_that_is_the_only_one_the_log_knows_by_it(story: S
     processed("o-2")
     story.settle()
     assert meant() is None, "there are two"
+
+
+def test_an_orders_past_is_what_was_told_of_it_before_the_command(story: Story) -> None:
+    def tell(status: str, second: int) -> None:
+        moment = f"2026-01-01T00:00:{second:02d}.500Z"
+        told = {"orderId": "o-1", "orderStatusType": status, "orderUpdatedAt": moment}
+        story.frame("ORDER_STATUS_UPDATE", told)
+
+    tell("Placed", 1)
+    tell("Order Modified", 2)
+    story.send("CANCEL_ORDER", '{"pair":"BTCZAR","orderId":"o-1"}', "m1")
+    tell("Partially Filled", 3)
+    story.fold_orders()
+
+    def past(order_id: str) -> object:
+        return in_unit(story.database.reader, states_before, story.row(1), order_id)
+
+    first = datetime(2026, 1, 1, 0, 0, 1, 500_000, tzinfo=UTC)
+    second = first + timedelta(seconds=1)
+    assert past("o-1") == {(first, "Placed"), (second, "Order Modified")}
+    assert past("o-2") is None
 
 
 def test_a_look_up_is_kept_with_its_answers_position(story: Story) -> None:
