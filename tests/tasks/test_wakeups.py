@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, closing, contextmanager
 from functools import partial
 from pathlib import Path
 
+import psycopg
 import pytest
 import trio
 from attrs import define
@@ -92,6 +93,36 @@ async def test_where_the_system_tells_nothing_it_polls(
         async with watched(sqlite) as wakes:
             heard = wakes.count
             program.execute(ORDER, ("main",))
+            await wakes.more_than(heard)
+
+
+async def test_postgresql_says_what_came_also_after_it_was_gone(
+    postgres: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What is heard of is not heard of by the net.
+    monkeypatch.setattr(wakeups, "SLOW_POLL_S", 3_600.0)
+    monkeypatch.setattr(wakeups, "RECONNECT_S", 0.05)
+    url = postgres.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    order = ORDER.replace("?", "%s")
+    with psycopg.connect(url, autocommit=True) as program:
+        async with watched(postgres) as wakes:
+            for _ in range(3):
+                heard = wakes.count
+                program.execute(order, ("main",))
+                await wakes.more_than(heard)
+            heard = wakes.count
+            program.execute(order, ("another",))
+            await trio.sleep(QUIET_S)
+            assert wakes.count == heard
+            ended = program.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE query LIKE 'LISTEN%' AND datname = current_database()"
+            )
+            assert ended.fetchall() == [(True,)]
+            # Whoever listens again doesn't know what it missed.
+            await wakes.more_than(heard)
+            heard = wakes.count
+            program.execute(order, ("main",))
             await wakes.more_than(heard)
 
 
