@@ -294,6 +294,7 @@ def sources_of(
             link=account.link,
             pace=account.pace,
             reader=runners.reader(),
+            writer=runners.writer,
             clock=world.clock,
             may_send=keeper.is_trusted,
         )

@@ -140,7 +140,7 @@ class Taking:
         if is_quick and (few.expired or wrong or is_heavy):
             return Dispatched(needs_care=True)
         for row in few.expired:
-            self._end(row, Status.EXPIRED, "expires_at had come before it was sent")
+            self._end(row, Status.EXPIRED, outbox.TIME_OVER)
         for row, reason in wrong:
             self._refuse(row, reason)
         missed = self._claim_plainly(right)

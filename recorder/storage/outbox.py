@@ -48,6 +48,8 @@ is_unresolved = outbox.c.status.in_(
 )
 _is_not_placed = outbox.c.status == literal_column(f"'{Status.NOT_PLACED.value}'")
 
+#: Why a command is expired.
+TIME_OVER = "expires_at had come before it was sent"
 #: What a 32-bit column holds.
 PRIORITY_MAX = 2**31 - 1
 
@@ -224,6 +226,17 @@ def end_queued(
         .values(status=status, reason=reason, updated_at=now)
     )
     return connection.execute(ended).rowcount == 1
+
+
+def end_expired(connection: Connection, account: str, *, epoch: int, now: datetime) -> int:
+    """End all queued commands whose time is over, if their account is ours; return how many."""
+    ended = (
+        update(outbox)
+        .where(outbox.c.account == account, is_queued, outbox.c.expires_at <= now)
+        .where(_owned(account, epoch))
+        .values(status=Status.EXPIRED, reason=TIME_OVER, updated_at=now)
+    )
+    return connection.execute(ended).rowcount
 
 
 def unresolved(connection: Connection, account: str) -> list[OutboxRow]:

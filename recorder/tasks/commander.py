@@ -31,7 +31,7 @@ from recorder.exchange.command_pace import CommandPace
 from recorder.exchange.commands import WireNames
 from recorder.log.event import from_us
 from recorder.outbox.selection import Queue, choose_few, is_over
-from recorder.storage import sending
+from recorder.storage import outbox, sending
 from recorder.storage.dispatch import Dispatched, Taken, Terms, dispatch, read_queue
 from recorder.tasks.link import Dispatch, Link
 from recorder.tasks.units import UnitRunner
@@ -45,6 +45,8 @@ REFUSED_S = 0.05
 #: fall into doubt together if the line breaks, so it is one by one as long as that will do.
 TOGETHER_PART = 16
 TOGETHER_MAX = 16
+#: Without a connection the queue is looked at this often for what expires meanwhile.
+EXPIRED_LOOK_S = 1.0
 #: Where a transaction met what isn't plain (limits, expiry), the next ones are not for so long.
 CARE_S = 5.0
 
@@ -59,6 +61,7 @@ class Commander:
     link: Link
     pace: CommandPace
     reader: UnitRunner
+    writer: UnitRunner
     clock: Clock
     #: Whether the account is surely ours at this moment. Asked in any thread.
     may_send: Callable[[], bool] = lambda: True
@@ -76,7 +79,7 @@ class Commander:
     async def run(self) -> None:
         """Send what is queued, for ever."""
         while True:
-            await self.link.wait_open()
+            await self._wait_open()
             # Reset before reading: what is queued after the read wakes us again.
             self._woken = trio.Event()
             try:
@@ -86,6 +89,20 @@ class Commander:
                 await trio.sleep(RETRY_S)
                 continue
             await self._wait(until)
+
+    async def _wait_open(self) -> None:
+        """Return when commands may go; end on the way what expires meanwhile."""
+        while not self.link.is_open:
+            try:
+                due = await self.reader.run(outbox.queued, self.account, self._now(), 1)
+                if any(is_over(row.expires_at, self._now()) for row in due):
+                    await self.writer.run(
+                        outbox.end_expired, self.account, epoch=self.epoch, now=self._now()
+                    )
+            except StorageUnavailable as error:
+                log.warning("%s: what has expired can't be ended now: %s", self.account, error)
+            with trio.move_on_after(EXPIRED_LOOK_S):
+                await self.link.wait_open()
 
     async def _wait(self, until: datetime | None) -> None:
         wait_s = math.inf if until is None else (until - self._now()).total_seconds()

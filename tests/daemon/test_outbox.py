@@ -180,6 +180,21 @@ async def test_a_command_whose_time_is_over_is_never_sent(database_url: str) -> 
         assert not scene.simulator.exchange.received
 
 
+async def test_a_command_expires_in_its_time_also_without_a_connection(database_url: str) -> None:
+    async with connected(database_url) as scene:
+        scene.simulator.faults.change({"refuse_upgrade": 503})
+        await scene.simulator.drop("cut")
+        await until(lambda: scene.books.has_note("CONNECTION_CLOSED"))
+        soon = datetime.now(UTC) + timedelta(seconds=1)
+        expired = scene.books.queue("PLACE_LIMIT_ORDER", LIMIT, expires_at=stored(scene, soon))
+        waiting = scene.books.queue("PLACE_LIMIT_ORDER", LIMIT)
+        await scene.until_status(expired, "expired")
+
+        assert scene.simulator.connections == 1
+        assert scene.books.status(waiting) == "queued"
+        assert not scene.simulator.exchange.received
+
+
 async def test_a_command_waits_for_its_time(database_url: str) -> None:
     async with connected(database_url) as scene:
         due = datetime.now(UTC) + timedelta(seconds=2)

@@ -14,6 +14,7 @@ from recorder.storage.engine import Database, in_unit
 from recorder.storage.leases import release, take
 from recorder.storage.outbox import (
     claim,
+    end_expired,
     ensure_control,
     find,
     queued,
@@ -272,6 +273,22 @@ def test_what_expired_or_waits_is_not_claimed(owned: Database) -> None:
     waiting = queue(owned, not_before=NOW + MINUTE)
     assert not claimed(owned, expired)
     assert not claimed(owned, waiting)
+
+
+def test_what_has_expired_is_ended_at_once_by_the_accounts_owner_alone(owned: Database) -> None:
+    over, later, never = (
+        queue(owned, expires_at=NOW),
+        queue(owned, expires_at=NOW + MINUTE),
+        queue(owned),
+    )
+
+    def end(epoch: int) -> int:
+        return in_unit(owned.writer, lambda c: end_expired(c, "main", epoch=epoch, now=NOW))
+
+    assert end(2) == 0
+    assert end(1) == 1
+    ended = [status_of(owned, each) for each in (over, later, never)]
+    assert ended == ["expired", "queued", "queued"]
 
 
 def test_the_queue_has_the_expired_first_then_the_order_of_sending(database: Database) -> None:
