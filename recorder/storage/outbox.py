@@ -180,16 +180,22 @@ def claim(
 
     ``sent_position`` is where its ``sent`` event will stand, if that is known (`sending.place`).
     It is not, if it isn't queued any more, its time isn't now, the lease isn't ours (or was given
-    back), or the switch forbids it. Before COMMIT returned, nothing of it may be sent.
+    back), the switch forbids it, or somebody is about to change switch or row. Before COMMIT
+    returned, nothing of it may be sent.
     """
     # Whoever takes the lease over or throws the switch waits for this transaction, so that its
-    # next look sees the row as sending and not as queued.
-    connection.execute(
-        select(leases.c.epoch).where(leases.c.account == account).with_for_update(read=True)
+    # next look sees the row as sending and not as queued. But the log is written in it, and must
+    # not wait for a person who has thrown the switch and not committed that yet.
+    lease = select(leases.c.epoch).where(leases.c.account == account)
+    switch = select(controls.c.trading).where(controls.c.account == account)
+    row = select(outbox.c.outbox_id).where(*_is(account, outbox_id, Status.QUEUED))
+    locking = (
+        lease.with_for_update(read=True),
+        switch.with_for_update(read=True, skip_locked=True),
+        row.with_for_update(key_share=True, skip_locked=True),
     )
-    connection.execute(
-        select(controls.c.trading).where(controls.c.account == account).with_for_update(read=True)
-    )
+    if any(connection.execute(each).first() is None for each in locking):
+        return False
     taken = (
         update(outbox)
         .where(*_is(account, outbox_id, Status.QUEUED))

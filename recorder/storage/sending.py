@@ -17,6 +17,7 @@ from sqlalchemy import (
     BindParameter,
     ColumnElement,
     Connection,
+    FromClause,
     bindparam,
     exists,
     literal_column,
@@ -89,10 +90,9 @@ def claim_unlimited(
         "at_now": now,
     }
     claimed = []
+    # On SQLite this transaction is alone from its start.
+    make = _claim_sqlite if connection.dialect.name == "sqlite" else _claim_postgresql
     with answered(connection):
-        if connection.dialect.name != "sqlite":
-            # As in `outbox.claim`; on SQLite this transaction is alone from its start.
-            _write(connection, "hold", _hold, named)
         for claim in claims:
             ids = {
                 "of_row": claim["outbox_id"],
@@ -100,7 +100,7 @@ def claim_unlimited(
                 "to_order_id": claim["order_id"],
                 "to_position": claim["sent_position"],
             }
-            claimed.append(_write(connection, "claim", _claim, named | ids))
+            claimed.append(_write(connection, "claim", make, named | ids))
     return [each.rowcount == 1 for each in claimed]
 
 
@@ -181,30 +181,39 @@ def _queued(is_strict: ColumnElement[bool]) -> Executable:
     )
 
 
-def _hold() -> Executable:
-    """Return what keeps lease and switch as they are until the transaction ends."""
-    return (
-        select(leases.c.epoch, controls.c.trading)
-        .where(leases.c.account == _account, controls.c.account == _account)
-        .with_for_update(read=True)
+_LEASE = select(leases.c.epoch, leases.c.expires_at, leases.c.renewed_at).where(
+    leases.c.account == _account
+)
+_SWITCH = select(controls.c.trading).where(controls.c.account == _account)
+
+
+def _claim_sqlite() -> Executable:
+    return _claim(_LEASE.subquery("lease"), _SWITCH.subquery("switch"))
+
+
+def _claim_postgresql() -> Executable:
+    """As `outbox.claim` does it: who finds the switch or the row locked takes nothing."""
+    row = select(outbox.c.outbox_id).where(*_is_row)
+    free = row.with_for_update(key_share=True, skip_locked=True).cte("free")
+    return _claim(
+        _LEASE.with_for_update(read=True).cte("lease"),
+        _SWITCH.with_for_update(read=True, skip_locked=True).cte("switch"),
+        exists().where(free.c.outbox_id == outbox.c.outbox_id).correlate(outbox),
     )
 
 
-def _claim() -> Executable:
+def _claim(lease: FromClause, switch: FromClause, *more: ColumnElement[bool]) -> Executable:
     is_cancel = outbox.c.command == CANCEL_ORDER
     owned = exists().where(
-        leases.c.account == _account,
-        leases.c.epoch == bindparam("of_epoch"),
-        leases.c.expires_at > leases.c.renewed_at,
+        lease.c.epoch == bindparam("of_epoch"), lease.c.expires_at > lease.c.renewed_at
     )
-    permits = or_(
-        controls.c.trading == SWITCH_ON, (controls.c.trading == SWITCH_CANCEL_ONLY) & is_cancel
-    )
-    permitted = exists().where(controls.c.account == _account, permits).correlate(outbox)
+    trading = switch.c.trading
+    permits = or_(trading == SWITCH_ON, (trading == SWITCH_CANCEL_ONLY) & is_cancel)
+    permitted = exists().where(permits).correlate(outbox)
     limited = exists().where(limits.c.account == _account)
     return (
         update(outbox)
-        .where(*_is_row, _is_queued)
+        .where(*_is_row, _is_queued, *more)
         .where(or_(outbox.c.expires_at.is_(None), outbox.c.expires_at > _now))
         .where(or_(outbox.c.not_before.is_(None), outbox.c.not_before <= _now))
         .where(owned, permitted, or_(is_cancel, not_(limited)))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
+import psycopg
 import pytest
 from attrs import evolve
 from sqlalchemy import Connection
@@ -27,6 +29,8 @@ from recorder.storage.leases import take
 from tests.storage.drafts import NOW, run_sql
 
 MINUTE = timedelta(minutes=1)
+#: Whoever waits for a lock waits longer.
+WAITING_S = 2.0
 LIMIT = '{"side":"BUY","pair":"BTCZAR","quantity":"0.001","price":"1000000"}'
 CANCEL = '{"orderId":"00000000-0000-4000-8000-000000000001","pair":"BTCZAR"}'
 ENOUGH = dict.fromkeys(KIND.values(), 100)
@@ -139,6 +143,66 @@ def test_the_switch_counts_as_it_stands_in_the_transaction(
     assert sent(known).lost == 1
     assert sent().taken == ()
     assert statuses(owned) == ["queued"]
+
+
+@pytest.mark.parametrize("pipelined", [True, False])
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE controls SET trading = 'off'",
+        "UPDATE outbox SET status = 'withdrawn' WHERE status = 'queued'",
+    ],
+)
+def test_the_log_waits_for_nobody_who_has_not_committed_a_change(
+    postgres: Database, change: str, pipelined: bool
+) -> None:
+    def own(connection: Connection) -> None:
+        take(connection, "main", holder="me", now=NOW, ttl=MINUTE)
+        outbox.ensure_control(connection, "main", NOW)
+
+    in_unit(postgres.writer, own)
+    queue(postgres)
+    kept = Kept(postgres.writer)
+
+    def run() -> Dispatched:
+        return kept.run(lambda c: dispatch(c, "main", None, TERMS, NOW), blind=pipelined)
+
+    url = postgres.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(url) as person:
+        person.execute(change)
+        began = time.monotonic()
+        done = run()
+        assert time.monotonic() - began < WAITING_S
+        assert not done.taken and done.lost == 1
+        person.rollback()
+    assert len(run().taken) == 1
+    kept.close()
+
+
+@pytest.mark.parametrize("pipelined", [True, False])
+def test_who_throws_the_switch_waits_for_a_claim_under_way(
+    postgres: Database, pipelined: bool
+) -> None:
+    def own(connection: Connection) -> None:
+        take(connection, "main", holder="me", now=NOW, ttl=MINUTE)
+        outbox.ensure_control(connection, "main", NOW)
+
+    in_unit(postgres.writer, own)
+    queue(postgres)
+    url = postgres.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(url, autocommit=True) as person:
+        person.execute("SET lock_timeout = '100ms'")
+
+        def unit(connection: Connection) -> None:
+            assert dispatch(connection, "main", None, TERMS, NOW).taken
+            with pytest.raises(psycopg.errors.LockNotAvailable):
+                person.execute("UPDATE controls SET trading = 'off'")
+
+        kept = Kept(postgres.writer)
+        kept.run(unit, blind=pipelined)
+        kept.close()
+        person.execute("UPDATE controls SET trading = 'off'")
+    assert statuses(postgres) == ["sending"]
 
 
 def test_expired_rows_are_ended_where_there_is_time_for_it(
