@@ -176,9 +176,13 @@ class Reconciler:
         begun = await self._look(head_position, self.account)
         for name, request in ((BALANCES, balances_request()), (OPEN_ORDERS, open_orders_request())):
             try:
-                run.found += await self._compare(client, run, name, request)
+                found, count = await self._compare(client, run, name, request)
             except _NoAnswer as trouble:
+                # Also where only a second look got none: what stood open before may stand still.
                 run.reasons.append(f"{name}: {trouble}")
+            else:
+                run.found += found
+                run.counts[name] = count
         await self._compare_histories(run)
         await self._until_folded(await self._look(head_position, self.account))
         if await self._look(was_cut, self.account, begun):
@@ -212,34 +216,33 @@ class Reconciler:
 
     async def _compare(
         self, client: Asks, run: _Run, name: str, request: RestRequest
-    ) -> list[tuple[Difference, int]]:
-        """Return what differs each time. Raises _NoAnswer."""
+    ) -> tuple[list[tuple[Difference, int]], int]:
+        """Return what differs each time, and how much was compared. Raises _NoAnswer."""
         left: set[str] | None = None
         for _ in range(LOOKS):
             looked = await self._ask(client, run, name, request)
-            found = await self._apart(name, looked, run)
+            found, count = await self._apart(looked)
             if left is not None:
                 found = [each for each in found if each.key in left]
             if not found:
                 break
             left = {each.key for each in found}
-        return [(each, looked.answer_position) for each in found]
+        return [(each, looked.answer_position) for each in found], count
 
-    async def _apart(self, name: str, looked: _Looked, run: _Run) -> list[Difference]:
+    async def _apart(self, looked: _Looked) -> tuple[list[Difference], int]:
+        """Return what differs, and how many rows were compared. Raises _NoAnswer."""
         span = looked.first, looked.last
         if isinstance(looked.outcome, OrdersFound):
             theirs = looked.outcome.orders
             named = [order.order_id for order in theirs]
             stood = await self._look(orders_window, self.account, *span, named)
-            run.counts[name] = len(stood.keys() | set(named))
-            return orders_apart(theirs, stood, looked.first)
+            return orders_apart(theirs, stood, looked.first), len(stood.keys() | set(named))
         try:
             told = dict(_balance(row) for row in looked.outcome.rows)
         except FieldError as error:
             raise _NoAnswer(str(error)) from error
         held = await self._look(balances_window, self.account, *span)
-        run.counts[name] = len(held.keys() | told.keys())
-        return balances_apart(told, held)
+        return balances_apart(told, held), len(held.keys() | told.keys())
 
     async def _ask(self, client: Asks, run: _Run, name: str, request: RestRequest) -> _Looked:
         """Return an answer once frames of its moment are folded. Raises _NoAnswer."""

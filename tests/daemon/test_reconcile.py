@@ -178,6 +178,21 @@ async def test_what_is_not_answered_is_not_called_equal(
         assert (made["balances"], made["differences"]) == (None, 0)
 
 
+async def test_a_difference_stays_open_where_only_the_first_look_was_answered(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconciler, "RETRY_FIRST_S", 0.01)
+    async with connected(sqlite_url, **ASKED) as scene:
+        await ready(scene)
+        scene.simulator.exchange.reward("USDC", Decimal("0.5"))
+        first = await compare(scene)
+        scene.simulator.faults.change({"next_rest": ["none", *["error"] * reconciler.TRIES]})
+        second = await compare(scene)
+        assert (second["state"], second["balances"]) == ("incomplete", None)
+        assert second["reason"].startswith("balances: HTTP 500")
+        assert {row[5] for row in found(scene, first) if row[0] == "balances"} == {"open"}
+
+
 async def test_a_limit_is_waited_out(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reconciler, "RETRY_FIRST_S", 0.1)
     async with connected(sqlite_url, **ASKED) as scene:
