@@ -26,6 +26,7 @@ from recorder.clock import Clock
 from recorder.errors import StorageUnavailable
 from recorder.exchange.fields import FieldError, Fields
 from recorder.exchange.histories import FETCHED_AS
+from recorder.exchange.paging import OVERLAP
 from recorder.exchange.rest import (
     CredentialsRefused,
     Declined,
@@ -55,6 +56,7 @@ from recorder.projections.reconciliations import (
     INCOMPLETE,
 )
 from recorder.storage.backfill import asked_for, fold_position
+from recorder.storage.history_checks import told_otherwise
 from recorder.storage.reconciliation import (
     FOLDS,
     Missed,
@@ -98,6 +100,9 @@ RETRY_FIRST_S = 0.5
 HISTORY_SETTLE = timedelta(seconds=10)
 #: … and of one day at the most.
 HISTORY_LONGEST = timedelta(days=1)
+#: Rows of ours are looked for there once they are so much older: clocks differ by less, and the
+#: period is read with as much overlap.
+HISTORY_LAG = OVERLAP
 #: A back-fill that takes longer leaves the comparison incomplete.
 HISTORY_WAIT_S = 1_800.0
 _NOTES = ("reconciliations",)
@@ -114,6 +119,8 @@ class _Run:
     #: The lists that were compared, and how much of each.
     counts: dict[str, int] = field(factory=dict)
     period: tuple[datetime, datetime] | None = None
+    #: (list, key) of earlier differences that the histories have told of again.
+    listed: frozenset[tuple[str, str]] = frozenset()
 
 
 @frozen
@@ -190,6 +197,7 @@ class Reconciler:
             run.reasons.append("the connection was lost meanwhile")
             run.found.clear()
             run.counts.clear()
+            run.listed = frozenset()
 
     async def _begin(self, request_id: str | None) -> int:
         asked_by = "schedule" if request_id is None else "person"
@@ -316,7 +324,18 @@ class Reconciler:
         if done.run_id is not None:
             run.missed = await self._look(filled_in, self.account, done.run_id, since, until)
             run.counts["history_rows"] = done.rows
+            if done.state == COMPLETE:
+                await self._hold_against(run, done.run_id, since, until)
         return None if done.state == COMPLETE else done.reason
+
+    async def _hold_against(self, run: _Run, run_id: int, since: datetime, until: datetime) -> None:
+        """Find what stands here and the histories tell otherwise, or don't."""
+        earlier = await self._look(open_differences, self.account)
+        wanted = {(was.list, was.key) for _, was in earlier}
+        span = since - HISTORY_LAG, until - HISTORY_LAG
+        told = await self._look(told_otherwise, self.account, run_id, *span, wanted)
+        run.found += told.found
+        run.listed = told.listed
 
     # The end
 
@@ -340,7 +359,7 @@ class Reconciler:
         again = {(each.list, each.key, each.field) for each, _ in run.found}
         ends = []
         for difference_id, was in await self._look(open_differences, self.account):
-            if was.list not in run.counts:
+            if was.list not in run.counts and (was.list, was.key) not in run.listed:
                 continue
             how = FOUND_AGAIN if (was.list, was.key, was.field) in again else GONE
             facts = {"run": run.reconciliation_id, "difference_id": difference_id, "how": how}

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import trio
+from attrs import evolve
 
 from recorder.cli import main
 from recorder.projections import PROJECTIONS
@@ -31,6 +32,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reconciler, "SETTLE_S", 0.3)
     monkeypatch.setattr(reconciler, "READY_WAIT_S", 3.0)
     monkeypatch.setattr(reconciler, "HISTORY_SETTLE", timedelta(seconds=0.3))
+    monkeypatch.setattr(reconciler, "HISTORY_LAG", timedelta(seconds=0.3))
 
 
 async def compare(scene: Scene) -> dict[str, Any]:
@@ -141,6 +143,39 @@ async def test_an_order_and_a_fill_of_which_no_frame_came_are_found(database_url
         keys = {row[1] for row in found(scene, made) if row[0] == "trades"}
         assert keys == {trade.trade_id for trade in filled}
         assert scene.books.count("trades", "source = 'backfill'") == len(filled)
+    assert_rebuilt_alike(database_url)
+
+
+async def test_a_fill_that_the_history_does_not_list_or_lists_otherwise_is_found(
+    database_url: str,
+) -> None:
+    async with connected(database_url, **ASKED) as scene:
+        await ready(scene)
+        simulator = scene.simulator
+        order_id = rest(simulator)
+        told = simulator.exchange.fill(order_id, Decimal("0.001"))
+        (trade,) = [each for each in told if each["type"] == "NEW_ACCOUNT_TRADE"]
+        real = simulator.exchange.trading.trades[-1]
+        dear = {**trade, "data": {**trade["data"], "price": "1000001"}}
+        invented = {**trade, "data": {**trade["data"], "id": "invented"}}
+        simulator.say([each if each is not trade else dear for each in told])
+        simulator.say([invented])
+        await scene.until_recorded()
+        await trio.sleep(0.7)
+
+        made = await compare(scene)
+
+        fill = f"{PAIR} buy {PRICE} 0.001"
+        shown = [row for row in found(scene, made) if row[0] == "trades"]
+        assert ("trades", real.trade_id, "price", "1000001", str(PRICE), "open") in shown
+        ((ours, theirs, state),) = [row[3:] for row in shown if row[1] == "invented"]
+        assert ours.startswith(fill)
+        assert (theirs, state, len(shown)) == (None, "open", 2)
+        # It was no invention, the history had not heard of it.
+        simulator.exchange.trading.trades.append(evolve(real, trade_id="invented"))
+        await compare(scene)
+        states = {row[1]: row[5] for row in found(scene, made)}
+        assert (states["invented"], states[real.trade_id]) == ("gone", "found_again")
     assert_rebuilt_alike(database_url)
 
 
