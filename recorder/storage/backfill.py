@@ -327,6 +327,31 @@ def doubts_of(
         found.append(f"{count} orders are gone, and the history doesn't say how they ended")
     if count := _unexplained(connection, account, period.since):
         found.append(f"what the fills of {count} orders came to is not known")
+    return found + _doubts_of_futures(connection, account, (run_id, until), period)
+
+
+def _doubts_of_futures(
+    connection: Connection, account: str, run: tuple[int, int], period: Period
+) -> list[str]:
+    """Return what the lists of a run, which are events between these, leave open of futures."""
+    found = []
+    for table, told, what in (
+        (positions, positions.c.position, "positions"),
+        (conditional_orders, conditional_orders.c.last_position, "conditional orders"),
+    ):
+        at = and_(events.c.account == account, events.c.position == told)
+        counted = select(func.count()).select_from(table.join(events, at))
+        counted = counted.where(table.c.account == account)
+        # A line that is lost during the run makes a gap of its own.
+        by_list = and_(told.between(*run), events.c.origin == "fetched")
+        in_gap = events.c.received_at.between(period.since, period.until)
+        gone = counted.where(table.c.state == END_UNKNOWN, or_(in_gap, by_list))
+        if count := connection.execute(gone).scalar_one():
+            found.append(f"{count} {what} are gone, and no list says how they ended")
+        unsure = (table.c.is_open, table.c.basis == UNCONFIRMED, or_(told < run[0], by_list))
+        doubted = counted.where(*unsure)
+        if count := connection.execute(doubted).scalar_one():
+            found.append(f"{count} {what} may be gone, and no list says that they aren't")
     return found
 
 

@@ -334,7 +334,7 @@ class Backfiller:
     async def _open_ends(self, period: Period, run_id: int, last: int) -> list[str]:
         """Return why the run proves nothing; nothing if it does."""
         with trio.move_on_after(FOLD_WAIT_S) as patience:
-            await self._until_folded(last)
+            await self._until_folded(last, (*FOLDS, *FUTURES_FOLD))
         reasons = ["the tables are not folded up to the answers"] * patience.cancelled_caught
         lists = await self._look(lists_of, self.account, run_id)
         doubts = await self._look(doubts_of, self.account, run_id, last, period)

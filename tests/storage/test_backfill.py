@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from attrs import evolve
 
+from recorder.exchange.futures_lists import FuturesList
 from recorder.exchange.histories import Fetched
 from recorder.log.event import Draft, Note, noted, to_us
 from recorder.storage.backfill import (
@@ -24,6 +25,7 @@ from recorder.storage.migrate import downgrade, migrate
 from tests.cli.scene import fold
 from tests.projections.test_backfill import fill, orders_page, page, summary
 from tests.projections.test_folds import listed, status
+from tests.projections.test_futures import conditional, fetched, position, snapshot, waiting
 from tests.storage.drafts import NOW_US, run_sql, write
 
 SINCE = datetime(2026, 3, 1, 10, 0, tzinfo=UTC)
@@ -108,6 +110,50 @@ def test_an_order_that_is_gone_without_an_end_is_a_doubt_until_its_history_comes
     assert doubts == ([] if is_told else [gone])
     later = Period(UNTIL, UNTIL + timedelta(hours=1))
     assert in_unit(database.reader, doubts_of, "main", 1, 9, later) == []
+
+
+GONE_OF_FUTURES = [
+    "1 positions are gone, and no list says how they ended",
+    "1 conditional orders are gone, and no list says how they ended",
+]
+
+
+@pytest.mark.parametrize("is_told", [False, True])
+def test_what_is_gone_of_futures_is_a_doubt_until_a_list_tells_of_its_end(
+    database: Database, *, is_told: bool
+) -> None:
+    ends = (
+        fetched(FuturesList.CLOSED_SUMMARY, position()),
+        fetched(FuturesList.CONDITIONAL_HISTORY, conditional("09"), orderStatusType="Cancelled"),
+    )
+    write(
+        database,
+        frame_at(position(), SINCE - timedelta(minutes=5)),
+        frame_at(conditional(), SINCE - timedelta(minutes=5)),
+        frame_at(snapshot("c2"), SINCE + timedelta(minutes=5)),
+        *(frame_at(each, UNTIL) for each in (waiting(), *(ends if is_told else ()))),
+    )
+    fold(database)
+    found = in_unit(database.reader, doubts_of, "main", 4, 9, Period(SINCE, UNTIL))
+    assert found == ([] if is_told else GONE_OF_FUTURES)
+    later = Period(UNTIL + timedelta(hours=1), UNTIL + timedelta(hours=2))
+    assert in_unit(database.reader, doubts_of, "main", 20, 29, later) == []
+
+
+def test_a_conditional_order_that_no_list_decides_on_is_a_doubt(database: Database) -> None:
+    others = [conditional(orderId=f"other-{number}") for number in range(100)]
+    write(
+        database,
+        frame_at(conditional(), SINCE),
+        frame_at(snapshot("c2"), SINCE + timedelta(minutes=5)),
+        # More may stand behind a list that is as long as a page.
+        frame_at(waiting(*others), UNTIL),
+        # The line is lost once more: that is a gap of its own.
+        frame_at(snapshot("c3"), UNTIL),
+    )
+    fold(database)
+    doubts = in_unit(database.reader, doubts_of, "main", 3, 9, Period(SINCE, UNTIL))
+    assert doubts == ["1 conditional orders may be gone, and no list says that they aren't"]
 
 
 def frame_at(draft: Draft, moment: datetime) -> Draft:
