@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -139,13 +139,22 @@ def next_gap(connection: Connection, account: str) -> Period | None:
     return Period(since or noted_at, until or noted_at, gap_id=gap_id)
 
 
-def unverified_within(
-    connection: Connection, account: str, since: datetime, until: datetime
+def unhealed_within(
+    connection: Connection, account: str, run_id: int, period: Period, after_s: float
 ) -> list[int]:
-    """Return the gaps of this period that could not be verified so far."""
+    """Return the gaps of a period that a run over it heals, if it reads everything.
+
+    Those that could not be verified so far, and those that nobody has fetched: their own run may
+    never come. Of these only what was closed ``after_s`` before this run began, because the lists
+    are a moment behind.
+    """
     of = gaps.c
-    inside = (of.blind_from >= since, of.blind_until <= until)
-    asked = select(of.gap_id).where(of.account == account, of.state == "unverifiable", *inside)
+    run = and_(backfill_runs.c.account == account, backfill_runs.c.run_id == run_id)
+    began = connection.execute(select(backfill_runs.c.started_at).where(run)).scalar_one()
+    is_ripe = of.blind_until <= began - timedelta(seconds=after_s)
+    inside = (of.blind_from >= period.since, of.blind_until <= period.until)
+    may_heal = or_(of.state == "unverifiable", and_(of.state == "closed", is_ripe))
+    asked = select(of.gap_id).where(of.account == account, may_heal, *inside)
     return [int(each) for each in connection.execute(asked.order_by(of.gap_id)).scalars()]
 
 

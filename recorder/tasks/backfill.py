@@ -54,7 +54,7 @@ from recorder.storage.backfill import (
     next_gap,
     uncounted,
     unfinished,
-    unverified_within,
+    unhealed_within,
 )
 from recorder.tasks.futures_lists import FuturesLists
 from recorder.tasks.inbox import Inbox, Submission
@@ -315,8 +315,7 @@ class Backfiller:
         elif reasons:
             return []
         else:
-            span = period.since, period.until
-            judged = await self._look(unverified_within, self.account, *span)
+            judged = await self._look(unhealed_within, self.account, run_id, period, self.after_s)
         answers = [] if reasons else await self._look(last_answers, self.account, run_id)
         verdict = {
             "evidence": "; ".join(reasons) or f"back-fill {run_id} read every list to its end",

@@ -9,7 +9,7 @@ from attrs import evolve
 
 from recorder.exchange.futures_lists import FuturesList
 from recorder.exchange.histories import Fetched
-from recorder.log.event import Draft, Note, noted, to_us
+from recorder.log.event import Draft, Note, from_us, noted, to_us
 from recorder.storage.backfill import (
     Period,
     ask,
@@ -19,6 +19,7 @@ from recorder.storage.backfill import (
     next_gap,
     uncounted,
     unfinished,
+    unhealed_within,
 )
 from recorder.storage.engine import Database, in_unit
 from recorder.storage.migrate import downgrade, migrate
@@ -154,6 +155,29 @@ def test_a_conditional_order_that_no_list_decides_on_is_a_doubt(database: Databa
     fold(database)
     doubts = in_unit(database.reader, doubts_of, "main", 3, 9, Period(SINCE, UNTIL))
     assert doubts == ["1 conditional orders may be gone, and no list says that they aren't"]
+
+
+def test_a_run_over_a_gap_that_nobody_fetched_heals_it_once_the_lists_know_of_it(
+    database: Database,
+) -> None:
+    complete = {"complete": True, "balances": True, "open_orders": True}
+    span = {"from": SINCE.isoformat(), "until": UNTIL.isoformat()}
+    write(
+        database,
+        noted("main", NOW_US, Note.RECORDER_STARTED, {"epoch": 1, "last_event_at": None}),
+        noted("main", NOW_US + 5, Note.SNAPSHOT_COMPLETE, complete, connection_id="c"),
+        noted("main", NOW_US + 2_000_005, Note.BACKFILL_STARTED, {"gap_id": None, **span}),
+    )
+    fold(database)
+
+    def healed(since_us: int, after_s: float) -> list[int]:
+        period = Period(from_us(since_us), from_us(NOW_US + 5))
+        return in_unit(database.reader, unhealed_within, "main", 3, period, after_s)
+
+    assert healed(NOW_US, 2.0) == [1]
+    # The lists are a moment behind, and a part of a gap is not the gap.
+    assert healed(NOW_US, 2.1) == []
+    assert healed(NOW_US + 1, 2.0) == []
 
 
 def frame_at(draft: Draft, moment: datetime) -> Draft:

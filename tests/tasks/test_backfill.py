@@ -26,7 +26,7 @@ from recorder.storage.backfill import (
     lists_of,
     uncounted,
     unfinished,
-    unverified_within,
+    unhealed_within,
 )
 from recorder.tasks.backfill import Backfiller
 from recorder.tasks.inbox import Inbox, Submission
@@ -57,7 +57,7 @@ class Bench:
         is_over = any(facts["given_up"] for facts in self.facts())
         told = {"trades": ("incomplete", None, "given up")} if is_over else {}
         found: dict[Any, Any] = {lists_of: DONE | told, doubts_of: [], uncounted: 0}
-        found |= {fold_position: 10**9, unverified_within: [], last_answers: [3]}
+        found |= {fold_position: 10**9, unhealed_within: [], last_answers: [3]}
         found |= {ended_conditionals: [], is_unconfirmed: False}
         return found.get(unit)
 
