@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from email.utils import parsedate_to_datetime
 
 from recorder.exchange.actions import Lost
 
@@ -115,13 +116,24 @@ def _speaks_of_credentials(said: str) -> bool:
     return any(word in said.lower() for word in _SIGNATURE_WORDS)
 
 
+def asked_wait_s(retry_after: str, date: str = "") -> float | None:
+    """Return the seconds that a Retry-After asks for, a quarter of an hour at most; None of none.
+
+    One that names a moment is counted from the ``date`` of the same answer: two clocks may differ.
+    """
+    told = retry_after.strip()
+    if told.isascii() and told.isdigit():
+        return min(float(told[:6]), RETRY_AFTER_MAX_S)
+    try:
+        wait = parsedate_to_datetime(told) - parsedate_to_datetime(date)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return min(max(wait.total_seconds(), 0.0), RETRY_AFTER_MAX_S)
+
+
 def _retry_after(headers: Iterable[tuple[HeaderPart, HeaderPart]]) -> float | None:
-    """Return the seconds that Retry-After asks for; its date form is not read."""
-    for name, value in headers:
-        text = _text(value).strip()
-        if _text(name).lower() == "retry-after" and text.isascii() and text.isdigit():
-            return min(float(text[:6]), RETRY_AFTER_MAX_S)
-    return None
+    told = {_text(name).lower(): _text(value) for name, value in headers}
+    return asked_wait_s(told.get("retry-after", ""), told.get("date", ""))
 
 
 def _text(part: HeaderPart | None) -> str:

@@ -30,7 +30,7 @@ from typing import NoReturn
 
 from attrs import field, frozen
 
-from recorder.exchange.endings import RETRY_AFTER_MAX_S, excerpt
+from recorder.exchange.endings import asked_wait_s, excerpt
 from recorder.exchange.fields import FieldError, Fields, Number
 from recorder.exchange.rest_requests import Kind, OrderName, RestRequest
 
@@ -193,14 +193,8 @@ def read_answer(
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds that Retry-After asks for, a quarter of an hour at most.
-
-    Its date form is not read. Names of ``headers`` are in lower case.
-    """
-    told = headers.get("retry-after", "").strip()
-    if not (told.isascii() and told.isdigit()):
-        return None
-    return min(float(told[:6]), RETRY_AFTER_MAX_S)
+    """Return the seconds that Retry-After asks for. Names of ``headers`` are in lower case."""
+    return asked_wait_s(headers.get("retry-after", ""), headers.get("date", ""))
 
 
 def _refusal(request: RestRequest, status: int, text: str) -> Outcome:

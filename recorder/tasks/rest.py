@@ -4,7 +4,8 @@ The client decides nothing. It keeps the rate, signs each request at the moment 
 signature made before a wait could be stale after it), and returns whatever came back, with both
 times around it; `recorder.exchange.rest` says what it proves. A request is sent at most once: who
 wants to ask again, or goes on without, is the caller's to decide. After a 429 the whole account
-waits as long as Retry-After says, or until VALR's minute is surely over.
+waits as long as Retry-After says, or until VALR's minute is surely over; after a 503 as long as
+Retry-After says, if there is one.
 
 What an exchange, or something that poses as one, can do to us is bounded: in time, in bytes, and to
 the host that was named, for no redirect and no proxy of the environment is followed. Headers, which
@@ -184,10 +185,11 @@ class RestClient:
             return f"{type(error).__name__}: {why}" if why else type(error).__name__
 
     def _mind_the_limit(self, answer: RestAnswer) -> None:
-        if answer.status != 429:
+        wait_s = retry_after_s(answer.headers)
+        if answer.status == 429 and wait_s is None:
+            wait_s = TOO_MANY_WAIT_S
+        if answer.status not in (429, 503) or wait_s is None:
             return
-        told_s = retry_after_s(answer.headers)
-        wait_s = TOO_MANY_WAIT_S if told_s is None else told_s
         log.warning("the exchange limits our REST requests: none for %g s", wait_s)
         self._bucket.penalise(self._now_s(), wait_s)
 

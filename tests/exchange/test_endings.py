@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from recorder.exchange.endings import (
     EXCERPT_CHARS_MAX,
+    asked_wait_s,
     close_reason,
     excerpt,
     handshake_refusal,
@@ -82,6 +83,23 @@ def test_too_many_connections_means_a_minute_at_least() -> None:
 @pytest.mark.parametrize("value", ["Wed, 21 Oct 2026 07:28:00 GMT", "-1", "1e9", "", "٣"])
 def test_a_retry_after_that_is_no_number_of_seconds_is_not_read(value: str) -> None:
     assert handshake_refusal(503, [("Retry-After", value)], "").retry_after_s is None
+
+
+@pytest.mark.parametrize(
+    ("until", "wait_s"),
+    [
+        ("Wed, 21 Oct 2026 07:30:05 GMT", 125),
+        ("Wed, 21 Oct 2026 07:27:00 GMT", 0),
+        ("Thu, 21 Oct 2027 07:28:00 GMT", 900),
+        ("Wed, 21 Oct 2026 25:61:61 GMT", None),
+    ],
+)
+def test_a_moment_to_come_back_at_is_counted_by_the_exchanges_own_clock(
+    until: str, wait_s: float | None
+) -> None:
+    headers = [("Date", "Wed, 21 Oct 2026 07:28:00 GMT"), ("Retry-After", until)]
+    assert handshake_refusal(503, headers, "").retry_after_s == wait_s
+    assert asked_wait_s(until) is None
 
 
 def test_an_exchange_can_not_send_us_away_for_days() -> None:

@@ -444,9 +444,12 @@ async def test_requests_keep_the_rate_in_the_order_of_coming(autojump_clock: obj
     assert passed == pytest.approx([0, 0, 0.25, 0.5, 0.75, 1.0], abs=1e-3)
 
 
+AT = {"Date": "Wed, 21 Oct 2026 07:28:00 GMT", "Retry-After": "Wed, 21 Oct 2026 07:30:00 GMT"}
+
+
 @pytest.mark.parametrize(
     ("headers", "wait_s"),
-    [({"Retry-After": "7"}, 7), ({}, 60), ({"Retry-After": "soon"}, 60)],
+    [({"Retry-After": "7"}, 7), (AT, 120), ({}, 60), ({"Retry-After": "soon"}, 60)],
 )
 async def test_after_a_429_nothing_is_asked_until_it_is_over(
     autojump_clock: object, headers: dict[str, str], wait_s: float
@@ -461,6 +464,17 @@ async def test_after_a_429_nothing_is_asked_until_it_is_over(
         assert len(times) == 1
         await client.get(open_orders_request())
     assert times[1] - times[0] == pytest.approx(wait_s + 0.1, abs=1e-3)
+
+
+@pytest.mark.parametrize(("headers", "wait_s"), [({"Retry-After": "7"}, 7), (AT, 120), ({}, 0)])
+async def test_an_exchange_that_is_away_is_asked_when_it_said(
+    autojump_clock: object, headers: dict[str, str], wait_s: float
+) -> None:
+    transport, times = answering(httpx.Response(503, headers=headers))
+    async with limited(transport) as client:
+        for _ in range(2):
+            await client.get(open_orders_request())
+    assert times[1] - times[0] == pytest.approx(wait_s + (0.1 if wait_s else 0), abs=1e-3)
 
 
 async def test_who_waits_already_waits_for_the_penalty_too(autojump_clock: object) -> None:
