@@ -20,7 +20,7 @@ most? A list ends where a page brings nothing more.
 
 The period is read with an overlap on both sides, because the times around a gap are those of our
 clock, and because joining needs rows that both sides have told. A transfer changes for as long as
-it is confirmed, so those are read from days before.
+it is confirmed, so those are read from days before, or from the oldest that isn't through.
 """
 
 from __future__ import annotations
@@ -160,13 +160,25 @@ def read_cursor(text: str) -> Cursor:
     )
 
 
-def first_cursor(list_: HistoryList, since: datetime, until: datetime, now: datetime) -> Cursor:
-    """Return where the reading of a period begins. Times are aware."""
+def first_cursor(
+    list_: HistoryList,
+    since: datetime,
+    until: datetime,
+    now: datetime,
+    pending_since: datetime | None = None,
+) -> Cursor:
+    """Return where the reading of a period begins. Times are aware.
+
+    ``pending_since`` is when the oldest transfer was made of which more is to come.
+    """
     end = until + OVERLAP
     is_past = end < now
     match list_:
         case HistoryList.DEPOSITS | HistoryList.WITHDRAWALS:
-            return Cursor(list_, since - TRANSFERS_OVERLAP, end if is_past else None)
+            begin = since - TRANSFERS_OVERLAP
+            if pending_since is not None:
+                begin = min(begin, pending_since - OVERLAP)
+            return Cursor(list_, begin, end if is_past else None)
         case HistoryList.TRADES | HistoryList.TRANSACTIONS:
             return Cursor(list_, since - OVERLAP, end if is_past else None)
     return Cursor(list_, since - OVERLAP)

@@ -16,6 +16,7 @@ from sqlalchemy import (
     exists,
     func,
     insert,
+    not_,
     or_,
     select,
     update,
@@ -26,6 +27,7 @@ from recorder.projections.backfills import COMPLETE, INCOMPLETE, RUNNING
 from recorder.projections.joining import ALONE, UNDECIDED
 from recorder.projections.order_states import END_UNKNOWN
 from recorder.projections.positions import UNCONFIRMED
+from recorder.projections.transfers import COMPLETE as THROUGH
 from recorder.storage.schema import (
     backfill_lists,
     backfill_runs,
@@ -39,11 +41,15 @@ from recorder.storage.schema import (
     positions,
     projections,
     trades,
+    transfers,
 )
 
 ASKED = "asked"
 #: What folds fetched pages, and what folds the notes about them.
 FOLDS = ("backfills", "ledger", "orders", "trades", "transfers")
+#: A transfer that was pending for so long is waited for no more: VALR's words for a failed one are
+#: not all known.
+PENDING_LONGEST = timedelta(days=90)
 #: What folds positions and conditional orders.
 FUTURES_FOLD = ("futures",)
 
@@ -156,6 +162,20 @@ def unhealed_within(
     may_heal = or_(of.state == "unverifiable", and_(of.state == "closed", is_ripe))
     asked = select(of.gap_id).where(of.account == account, may_heal, *inside)
     return [int(each) for each in connection.execute(asked.order_by(of.gap_id)).scalars()]
+
+
+def pending_transfers_since(
+    connection: Connection, account: str, before: datetime
+) -> datetime | None:
+    """Return when the oldest transfer was made that isn't known to be through; None if all are."""
+    of = transfers.c
+    is_confirmed = and_(of.confirmed.is_not(None), of.confirmed)
+    is_pending = (not_(is_confirmed), func.coalesce(of.status, "") != THROUGH)
+    asked = select(func.min(of.created_at)).where(
+        of.account == account, of.created_at >= before - PENDING_LONGEST, *is_pending
+    )
+    found: datetime | None = connection.execute(asked).scalar_one()
+    return found
 
 
 def last_answers(connection: Connection, account: str, run_id: int) -> list[int]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from functools import partial
 
 import trio
@@ -52,6 +53,7 @@ from recorder.storage.backfill import (
     mark_ended,
     next_asked,
     next_gap,
+    pending_transfers_since,
     uncounted,
     unfinished,
     unhealed_within,
@@ -153,11 +155,12 @@ class Backfiller:
         """Read every list of a period to its end, and say what that proves."""
         run_id = period.run_id if period.run_id is not None else await self._begin(period)
         last = run_id
+        pending = await self._look(pending_transfers_since, self.account, period.since)
         for name in HistoryList:
             state, next_, _ = period.lists.get(name, (RUNNING, None, None))
             if state != RUNNING:
                 continue
-            cursor = read_cursor(next_) if next_ else self._first(name, period)
+            cursor = read_cursor(next_) if next_ else self._first(name, period, pending)
             last = max(last, await self._read(client, run_id, cursor))
         last = max(last, await self._read_futures(client, run_id))
         last = await self._read_totals(client, period, run_id, last)
@@ -214,8 +217,11 @@ class Backfiller:
         log.info("%s: fetching %s to %s", self.account, facts["from"], facts["until"])
         return run_id
 
-    def _first(self, name: HistoryList, period: Period) -> Cursor:
-        return first_cursor(name, period.since, period.until, from_us(self.clock.wall_us()))
+    def _first(
+        self, name: HistoryList, period: Period, pending_since: datetime | None = None
+    ) -> Cursor:
+        now = from_us(self.clock.wall_us())
+        return first_cursor(name, period.since, period.until, now, pending_since)
 
     async def _read(self, client: Asks, run_id: int, cursor: Cursor) -> int:
         """Read a list to its end, or give it up; return the position of its last event."""

@@ -9,6 +9,7 @@ import pytest
 
 from recorder.exchange.histories import FETCHED_AS, HistoryPage, read_history
 from recorder.exchange.paging import (
+    OVERLAP,
     ROUNDS_MAX,
     Cursor,
     HistoryList,
@@ -62,6 +63,17 @@ def test_a_period_is_read_with_an_overlap_and_without_an_end_that_is_still_to_co
     assert "showZeroVolumeCancels=TRUE" in orders.request().path_with_query
     sent = first(HistoryList.WITHDRAWALS).request().path_with_query
     assert "startTime=2026-02-26T11:00:00.000Z" in sent
+
+
+@pytest.mark.parametrize("name", list(HistoryList))
+def test_transfers_are_read_from_the_oldest_that_is_pending(name: HistoryList) -> None:
+    young, old = NOW - timedelta(days=1), NOW - timedelta(days=20)
+    assert first_cursor(name, NOW - HOUR, NOW, NOW, young) == first(name)
+    begins = first_cursor(name, NOW - HOUR, NOW, NOW, old).start
+    if name in (HistoryList.DEPOSITS, HistoryList.WITHDRAWALS):
+        assert begins == old - OVERLAP
+    else:
+        assert begins == first(name).start
 
 
 def test_fills_are_read_backwards_from_the_oldest_whatever_their_order() -> None:

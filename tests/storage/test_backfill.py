@@ -17,6 +17,7 @@ from recorder.storage.backfill import (
     doubts_of,
     next_asked,
     next_gap,
+    pending_transfers_since,
     uncounted,
     unfinished,
     unhealed_within,
@@ -25,7 +26,7 @@ from recorder.storage.engine import Database, in_unit
 from recorder.storage.migrate import downgrade, migrate
 from tests.cli.scene import fold
 from tests.projections.test_backfill import fill, orders_page, page, summary
-from tests.projections.test_folds import listed, status
+from tests.projections.test_folds import frame, listed, status
 from tests.projections.test_futures import conditional, fetched, position, snapshot, waiting
 from tests.storage.drafts import NOW_US, run_sql, write
 
@@ -111,6 +112,31 @@ def test_an_order_that_is_gone_without_an_end_is_a_doubt_until_its_history_comes
     assert doubts == ([] if is_told else [gone])
     later = Period(UNTIL, UNTIL + timedelta(hours=1))
     assert in_unit(database.reader, doubts_of, "main", 1, 9, later) == []
+
+
+def test_what_was_pending_before_is_read_as_long_as_it_is(database: Database) -> None:
+    at, long_ago = SINCE - timedelta(days=20), SINCE - timedelta(days=40)
+
+    def told(days: int, hash_: str, **more: object) -> Draft:
+        content = {"transactionHash": hash_, "currency": "ETH", "amount": 1, "confirmations": 0}
+        made = {"createdAt": (at - timedelta(days=days)).isoformat(), "confirmed": False}
+        return frame("NEW_PENDING_RECEIVE", content | made | more)
+
+    def since() -> datetime | None:
+        return in_unit(database.reader, pending_transfers_since, "main", SINCE)
+
+    sent = {"uniqueId": "w", "status": "Complete", "createdAt": long_ago.isoformat()}
+    through = told(5, "through", confirmed=True, confirmations=9)
+    write(database, through, told(80, "forgotten"), page(Fetched.WITHDRAWALS, [sent]))
+    fold(database)
+    assert since() is None
+    write(database, told(1, "younger"), told(2, "older"))
+    fold(database)
+    assert since() == at - timedelta(days=2)
+    failed = {**sent, "status": "Failed", "uniqueId": "w-2"}
+    write(database, page(Fetched.WITHDRAWALS, [failed]))
+    fold(database)
+    assert since() == long_ago
 
 
 GONE_OF_FUTURES = [
