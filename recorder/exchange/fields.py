@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from json.encoder import encode_basestring_ascii
 from typing import Any, NoReturn
@@ -240,7 +240,8 @@ class Fields(msgspec.Struct, frozen=True):
     def time(self, name: str, *others: str) -> datetime | None:
         """Return an aware UTC time; None where it is absent.
 
-        A text without a zone is taken as UTC; what is finer than a microsecond is cut off.
+        A text without a zone is taken as UTC; what is finer than a microsecond is cut off. A leap
+        second, which no clock here counts, is taken for the second behind it, as POSIX does.
         """
         value = self.members.get(name) or self.find(name, *others)
         usual = isinstance(value, str) and _is_usual_time(value)
@@ -248,9 +249,9 @@ class Fields(msgspec.Struct, frozen=True):
         if text is None:
             return None
         try:
-            if usual:
+            if usual and text[17:19] != "60":
                 return datetime.fromisoformat(text)
-            return _as_utc(datetime.fromisoformat(_cut_to_microseconds(text)))
+            return _read_time(text)
         except (ValueError, OverflowError):
             raise self._wrong("an ISO-8601 time", text, name, *others) from None
 
@@ -264,6 +265,19 @@ def _digits(value: object) -> str | None:
     if isinstance(value, Number):
         return value.text
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _read_time(text: str) -> datetime:
+    """Return the time of a text in whatever form. Raises ValueError or OverflowError."""
+    is_leap = text[16:19] == ":60"
+    if is_leap:
+        text = f"{text[:16]}:59{text[19:]}"
+    moment = _as_utc(datetime.fromisoformat(_cut_to_microseconds(text)))
+    if not is_leap:
+        return moment
+    if (moment.hour, moment.minute) != (23, 59):
+        raise ValueError("a leap second is the last of a day")
+    return moment + timedelta(seconds=1)
 
 
 def _as_utc(moment: datetime) -> datetime:

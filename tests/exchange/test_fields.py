@@ -345,6 +345,26 @@ def test_what_is_finer_than_a_microsecond_is_cut_off(text: str, microsecond: int
 @pytest.mark.parametrize(
     "text",
     [
+        "2016-12-31T23:59:60.250Z",
+        "2016-12-31T23:59:60.250000",
+        "2017-01-01T01:59:60.25+02:00",
+        "2016-12-31 18:29:60.250-05:30",
+    ],
+)
+def test_a_leap_second_is_the_second_behind_it(text: str) -> None:
+    moment = datetime(2017, 1, 1, 0, 0, 0, 250_000, tzinfo=UTC)
+    assert fields(json.dumps({"a": text})).time("a") == moment
+    whole = text.replace(".250000", "").replace(".250", "").replace(".25", "")
+    assert fields(json.dumps({"a": whole})).time("a") == moment.replace(microsecond=0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2016-12-31T23:58:60Z",
+        "2016-12-31T23:59:60+02:00",
+        "2016-12-31T23:59:61Z",
+        "9999-12-31T23:59:60Z",
         "2023-02-30T00:00:00.000Z",
         "2023-02-28T24:00:01Z",
         "0000-01-01T00:00:00Z",
