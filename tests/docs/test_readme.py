@@ -235,10 +235,15 @@ def test_the_average_price_weighs_each_fill_by_its_quantity(recorded: Database) 
 
 
 def test_the_balance_at_a_moment_is_the_one_before_it(recorded: Database) -> None:
-    query = containing("FROM balance_history AS h")
+    query = containing("CROSS JOIN balance_history AS h")
     (held,) = ask(recorded, query)
     assert (held["currency"], float(str(held["total"]))) == ("BTC", 1.5)
     assert not ask(recorded, query.replace("2026-02-28", "2026-01-31"))
+    if recorded.dialect == "sqlite":
+        steps = [str(step) for step in ask(recorded, f"EXPLAIN QUERY PLAN {query}")]
+        # One seek for each currency, not the whole history for each of its rows.
+        (read,) = [step for step in steps if "SEARCH h " in step or "SCAN h" in step]
+        assert "currency=? AND position=?" in read
 
 
 def test_the_wait_for_an_answer_is_that_of_one_clock(recorded: Database) -> None:
