@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 from recorder.log.coverage import Cause
+from recorder.log.event import from_us
 from recorder.projections.gaps import State
 from recorder.storage.engine import Database
-from tests.cli.scene import fold, record_scene
+from tests.cli.scene import ask, fold, now_us, own, record_scene
+from tests.cli.test_gaps import HOUR_US, history
 from tests.storage.drafts import frame, run_sql, write
 
 PAGE = (Path(__file__).parents[2] / "docs" / "gaps.md").read_text(encoding="utf-8")
@@ -28,12 +31,48 @@ def test_causes_stand_in_the_order_in_which_they_are_named() -> None:
 
 
 def test_the_page_has_its_queries() -> None:
-    assert len(STATEMENTS) == 4
+    assert len(STATEMENTS) == 6
 
 
-@pytest.mark.parametrize("number", range(4))
-def test_a_query_of_the_page_finds_what_is_there(database: Database, number: int) -> None:
+def of(database: Database) -> list[str]:
+    """Return the queries of the page that are written for this database."""
+    other = {"sqlite": "-- PostgreSQL", "postgresql": "-- SQLite"}[database.dialect]
+    return [statement for statement in STATEMENTS if not statement.startswith(other)]
+
+
+def test_a_query_of_the_page_finds_what_is_there(database: Database) -> None:
     record_scene(database)
     write(database, frame("{"))
     fold(database)
-    assert run_sql(database, STATEMENTS[number])
+    statements = of(database)
+    assert len(statements) == 5
+    for statement in statements:
+        # It was recorded in March.
+        asked = statement.replace("2026-02-01", "2026-04-01")
+        assert run_sql(database, asked.replace(":", r"\:"))
+
+
+def test_the_seconds_of_a_period_are_those_of_the_command(
+    database: Database, database_url: str
+) -> None:
+    begun = now_us() - 2 * HOUR_US
+    own(database, ended=True)
+    write(database, *history(begun))
+    fold(database)
+    (query,) = [each for each in of(database) if "AS begins" in each]
+    # From the middle of a gap to the middle of another, to the microsecond.
+    since, until = from_us(begun + 4_999_999), from_us(begun + 1_230_000_003)
+    for named, moment in (("2026-01-01", since), ("2026-02-01", until)):
+        moment_text = moment.strftime("%Y-%m-%d %H:%M:%S.%f")
+        query = query.replace(f"{named} 00:00:00.000000", moment_text)
+
+    rows = run_sql(database, query.replace(":", r"\:"))
+
+    seconds = {(kind, cause): Decimal(str(us)).scaleb(-6) for kind, cause, us in rows}
+    period = ("--from", since.isoformat(), "--to", until.isoformat())
+    (told,) = ask(database_url, "gaps", *period).rows
+    assert seconds == {
+        ("observed", None): Decimal(told["observed_s"]),
+        **{("blind", each["cause"]): Decimal(each["blind_s"]) for each in told["causes"]},
+    }
+    assert sum(seconds.values()) == Decimal("1225.000004")
