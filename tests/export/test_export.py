@@ -9,19 +9,24 @@ import json
 import random
 import subprocess
 import sys
+import tracemalloc
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection, insert
 
 from recorder.errors import FilesFailed
 from recorder.export.folder import file_errors
 from recorder.export.formats import Format
 from recorder.export.manifest import read_manifest
 from recorder.export.writing import Order, Step, export
-from recorder.storage.engine import Database
-from recorder.storage.export import TABLES
+from recorder.storage import read
+from recorder.storage.engine import Database, in_unit
+from recorder.storage.export import FETCHED_ROWS, TABLES
 from recorder.storage.prepared import driver_connection
+from recorder.storage.schema import ledger
 from tests.cli.scene import ask, record_scene
 from tests.cli.test_proving import tamper
 from tests.export.scene import DAY_US, exported, lines_of, manifest_of, write_nasty
@@ -472,6 +477,54 @@ def test_while_the_log_is_exported_sqlite_can_start_its_wal_anew(
 
     # Not busy, and no page left in it.
     assert checkpoints == [(0, 0, 0), (0, 0, 0)]
+
+
+def peak_of(done: Callable[[], object]) -> int:
+    """Return how many bytes were held at once at the most while it was done."""
+    tracemalloc.start()
+    try:
+        done()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_log_is_exported_in_bounded_memory(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    megabyte = 1_000_000
+    monkeypatch.setattr(read, "PAGE_BYTES", megabyte)
+    for _ in range(10):
+        write(database, *(frame("x" * (megabyte // 10)) for _ in range(50)))
+    order = Order(["main"], ["events"], Format.JSONL)
+
+    peak = peak_of(lambda: export(database, order, tmp_path / "x", silent, now=NOW))
+
+    # Of fifty pages one at a time, as it was read and as it is written.
+    assert peak < 10 * megabyte
+
+
+@pytest.mark.parametrize("form", [Format.JSONL, Format.CSV])
+def test_a_table_is_exported_in_bounded_memory(
+    database: Database, tmp_path: Path, form: Format
+) -> None:
+    width, times = 2_000, 30
+    row = {"account": "main", "description": "x" * width, "received_at": NOW, "item": 0}
+    row |= {"source": "stream", "joined": "id"}
+
+    def fill(connection: Connection, first: int) -> None:
+        numbers = range(first, first + FETCHED_ROWS)
+        some = [row | {"position": number, "natural_id": str(number)} for number in numbers]
+        connection.execute(insert(ledger), some)
+
+    for time in range(times):
+        in_unit(database.writer, fill, time * FETCHED_ROWS)
+    order = Order(["main"], ["ledger"], form)
+
+    peak = peak_of(lambda: export(database, order, tmp_path / "x", silent, now=NOW))
+
+    # So many rows are fetched at once; they are held as they came and as they are written.
+    assert peak < 7 * FETCHED_ROWS * width
 
 
 def test_tables_are_of_one_moment(database: Database, tmp_path: Path) -> None:

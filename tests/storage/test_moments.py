@@ -263,3 +263,34 @@ def test_no_reading_scans_the_log_or_a_history(sqlite: Database) -> None:
         assert any(f"USING INDEX {index}" in step.replace("COVERING ", "") for step in steps)
     walked = ("events", "h", "e")
     assert [step for step in steps if any(f"SCAN {name}" in step for name in walked)] == []
+
+
+def test_no_reading_scans_a_history_on_postgresql_either(postgres: Database) -> None:
+    write(postgres, *story(random.Random(1), 20))
+    fold(postgres, 20)
+    seen: list[tuple[str, Any]] = []
+
+    @event.listens_for(postgres.reader, "before_cursor_execute")
+    def on_execute(_c: object, _u: object, statement: str, values: Any, *_rest: object) -> None:
+        if statement.startswith(("SELECT", "WITH")):
+            seen.append((statement, values))
+
+    in_unit(postgres.reader, position_at, "main", from_us(NOW_US + 5_500))
+    in_unit(postgres.reader, balances_known_at, "main", 7)
+    in_unit(postgres.reader, balances_true_at, "main", from_us(NOW_US + 5_500))
+
+    def plan(connection: Connection) -> list[str]:
+        # The tables of a test are so small that reading them whole would be right.
+        connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+        return [
+            str(row)
+            for statement, values in list(seen)
+            for row in connection.exec_driver_sql(f"EXPLAIN {statement}", values)
+        ]
+
+    steps = in_unit(postgres.writer, plan)
+    assert len(seen) >= 4
+    for index in ("balance_history_pkey", "balance_history_updated_at", "balance_history_undated"):
+        assert any(index in step for step in steps), steps
+    walked = ("Seq Scan on events", "Seq Scan on balance_history")
+    assert [step for step in steps if any(walk in step for walk in walked)] == []
