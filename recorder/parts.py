@@ -19,6 +19,7 @@ from recorder import __version__
 from recorder.config import ACCOUNT_PATH, AccountSettings, Settings, environment_for_others
 from recorder.exchange.command_pace import CommandPace
 from recorder.exchange.commands import WireNames
+from recorder.exchange.pacing import ConnectPacing
 from recorder.exchange.session import Say, SessionSettings
 from recorder.exchange.signing import (
     authenticate_frame,
@@ -412,6 +413,7 @@ def _connection(
         sight=Sight(world.clock),
         missing_list=missing_list,
         hidden=lambda: (own.api_key.reveal(), own.api_secret.reveal()),
+        pacing=ConnectPacing.among(len(settings.accounts)),
     )
 
 

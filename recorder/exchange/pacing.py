@@ -10,6 +10,9 @@ the average at one per 5 s. Within that, the wait follows from how the last sess
   become right by asking, but a wrong clock or an address not yet allowed does;
 - the exchange named a time: at least that.
 
+Nobody says whether VALR counts by key or by address, so the accounts of one process share what an
+address may.
+
 The caller gives the monotonic time and one random fraction in [0, 1) for each attempt.
 """
 
@@ -28,6 +31,9 @@ JITTER_SHARE = 0.2
 #: New connections: a burst for a bad line, then one per 5 s. At most 22 in any minute.
 CONNECT_BURST = 10
 CONNECTS_PER_S = 0.2
+#: All accounts of a process together: at most 54 in any minute, of VALR's 60.
+SHARED_BURST = 30
+SHARED_PER_S = 0.4
 #: Doubling further than this changes nothing under any cap here, but would overflow a float.
 _DOUBLINGS_MAX = 60
 
@@ -78,6 +84,12 @@ class ConnectPacing:
     #: The wait that the exchange asked for then.
     retry_after_s: float = 0.0
     bucket: Bucket = field(factory=_full_bucket)
+
+    @classmethod
+    def among(cls, accounts: int) -> ConnectPacing:
+        """Return the pacing of one of so many accounts that connect from one address."""
+        burst = min(CONNECT_BURST, max(1, SHARED_BURST // accounts))
+        return cls(bucket=Bucket.full(burst, min(CONNECTS_PER_S, SHARED_PER_S / accounts)))
 
     def next_attempt(self, now_s: float, fraction: float) -> tuple[float, ConnectPacing]:
         """Return the seconds to wait before connecting, and the pacing that has counted it."""

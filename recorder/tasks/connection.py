@@ -76,6 +76,7 @@ class ConnectionHolder:
     hidden: Callable[[], tuple[str, ...]] = field(repr=False)
     sight: Sight
     missing_list: MissingList
+    pacing: ConnectPacing = field(factory=ConnectPacing)
     _refusal_said: str | None = None
     _live: Live | None = None
 
@@ -87,7 +88,7 @@ class ConnectionHolder:
             await self._keep_connected()
 
     async def _keep_connected(self) -> None:
-        pacing = ConnectPacing()
+        pacing = self.pacing
         while True:
             wait_s, pacing = pacing.next_attempt(self._now_s(), self.around.dice.random())
             if wait_s > 1:

@@ -43,9 +43,11 @@ LIVES = st.builds(
 )
 
 
-def connects(lives: Sequence[Lived], began_s: float = 1000.0) -> list[float]:
+def connects(
+    lives: Sequence[Lived], began_s: float = 1000.0, pacing: ConnectPacing | None = None
+) -> list[float]:
     """Return the times of the connects of a recorder whose sessions go like this."""
-    now_s, pacing, times = began_s, ConnectPacing(), []
+    now_s, pacing, times = began_s, pacing or ConnectPacing(), list[float]()
     for life in lives:
         wait_s, pacing = pacing.next_attempt(now_s, life.fraction)
         assert wait_s >= 0
@@ -85,6 +87,24 @@ def test_a_line_that_always_breaks_at_once_comes_to_one_connect_per_five_seconds
     times = connects([Lived(0.0, None, False, None, 0.0)] * 100)
     assert times[9] == times[0]
     assert abs((times[99] - times[9]) - 90 * 5) < 1e-6
+
+
+@pytest.mark.parametrize("accounts", [1, 2, 3, 7, 30])
+def test_the_accounts_of_a_process_together_stay_below_sixty_connects_a_minute(
+    accounts: int,
+) -> None:
+    rests = Lived(600.0, 600.0, False, None, 0.0)
+    breaks = [rests, *[Lived(0.0, None, False, None, 0.0)] * 60]
+    times = sorted(
+        moment
+        for _ in range(accounts)
+        for moment in connects(breaks, pacing=ConnectPacing.among(accounts))
+    )
+    assert all(later - first > 60 for first, later in zip(times, times[54:], strict=False))
+
+
+def test_of_two_accounts_each_connects_as_one_alone() -> None:
+    assert ConnectPacing.among(2) == ConnectPacing.among(1) == ConnectPacing()
 
 
 def test_a_long_wait_does_not_widen_the_burst_after_it() -> None:
