@@ -18,6 +18,7 @@ from __future__ import annotations
 import base64
 import logging
 import math
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -57,6 +58,8 @@ PAUSE_BLIND_S = 10.0
 #: Nobody knows how wrong a clock may be that VALR signs in; by this much it surely isn't let in.
 SKEW_REFUSED_S = 30.0
 RENEWAL_TRIED_EVERY_S = 5.0
+#: What differs each time though the same is said: by how much a clock is wrong, a time, an id.
+_PASSING = re.compile(r"\d+\.\d+|\d{5,}")
 
 
 @define(eq=False)
@@ -404,8 +407,8 @@ class ConnectionHolder:
             log.warning("%s: %s: %s", name, what, lost.reason)
             return
         text = f"the exchange refused the credentials: {lost.reason}{skew_text(skew_s)}"
-        if text != self._refusal_said:
-            self._refusal_said = text
+        if (said := _PASSING.sub("#", text)) != self._refusal_said:
+            self._refusal_said = said
             log.error("%s: %s. Trying again at long intervals.", name, text)
 
     def _note_end(self, live: Live, lost: SessionLost, skew_s: float | None) -> None:

@@ -17,6 +17,7 @@ import trio
 import trio.testing
 from attrs import evolve
 
+from recorder.exchange import pacing
 from recorder.simulator import Simulator
 from tests.daemon.scene import (
     assert_chained,
@@ -215,6 +216,20 @@ async def test_a_wrong_clock_is_named_when_we_are_refused_for_it(
             (ending,) = scene.books.endings()
             assert -43 < ending["clock_ahead_s"] < -41
     assert "behind the exchange's: set it, or run NTP" in caplog.text
+
+
+async def test_a_wrong_clock_that_drifts_is_named_once(
+    sqlite_url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pacing, "REFUSED_BASE_S", 0.05)
+    async with exchange() as simulator:
+        simulator.faults.clock_ahead_s = 42.0
+        async with daemon(sqlite_url, simulator) as scene:
+            await until(lambda: bool(scene.books.endings()))
+            simulator.faults.clock_ahead_s = 47.5
+            await until(lambda: scene.books.endings()[-1]["clock_ahead_s"] < -46)
+    (complaint,) = [each for each in caplog.records if each.levelno >= logging.ERROR]
+    assert "our clock is 4" in complaint.getMessage()
 
 
 async def test_a_refusal_in_band_is_a_refusal(sqlite_url: str) -> None:
