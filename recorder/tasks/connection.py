@@ -117,6 +117,7 @@ class ConnectionHolder:
                 partial(self._converse, live, credentials.authenticate),
                 open_stream=self.around.open_stream,
                 max_message_bytes=self.max_frame_bytes,
+                hidden=self.hidden(),
             )
         except SessionLost as error:
             lost = error

@@ -77,10 +77,12 @@ async def open_network_stream(url: str) -> trio.abc.Stream:
 class WatchedStream(trio.abc.Stream):
     """A stream that tells when it ended, and keeps what came last.
 
-    Of the answer to the upgrade it keeps the first bytes, until told otherwise.
+    Of the answer to the upgrade it keeps the first bytes, until told otherwise. ``hidden`` are
+    texts of ours that nobody may repeat who says what came.
     """
 
     _inner: trio.abc.Stream
+    hidden: Sequence[str] = field(default=(), repr=False)
     ended: trio.Event = field(factory=trio.Event)
     opening: bytearray | None = field(factory=bytearray)
     last: bytes | bytearray = b""
@@ -125,14 +127,16 @@ async def run_on_socket(
     *,
     open_stream: OpenStream,
     max_message_bytes: int,
+    hidden: Sequence[str] = (),
 ) -> None:
     """Connect, upgrade, and run ``body(socket)``; close the socket however it ends.
 
     Raises SessionLost for everything that the network or the exchange does; what ``body`` raises
-    by itself passes in a group. Cancelled, it says goodbye for `CLOSE_TIMEOUT_S` at most.
+    by itself passes in a group. Cancelled, it says goodbye for `CLOSE_TIMEOUT_S` at most. No reason
+    repeats what is ``hidden``.
     """
     lost: SessionLost | None = None
-    stream = await _open(url, open_stream)
+    stream = await _open(url, open_stream, hidden)
     try:
         async with trio.open_nursery() as outside:
             talk = trio.CancelScope()
@@ -152,12 +156,12 @@ async def run_on_socket(
     except* SessionLost as group:
         lost = _first(group)
     except* ConnectionRejected as group:
-        lost = lost or _rejected(_first(group))
+        lost = lost or _rejected(_first(group), stream)
     except* ConnectionClosed as group:
         lost = lost or SessionLost("the connection was closed", code=_code(_first(group)))
     except* (*_STREAM_ERRORS, *_PROTOCOL_ERRORS) as group:
         broke = SessionLost(f"the connection broke: {_text(_first(group))}")
-        lost = lost or (broke if stream.opening is None else _not_upgraded(stream.opening))
+        lost = lost or (broke if stream.opening is None else _not_upgraded(stream))
     finally:
         await trio.aclose_forcefully(stream)
     if lost is not None:
@@ -190,10 +194,10 @@ async def _end_with_us(talk: trio.CancelScope) -> None:
         talk.cancel()
 
 
-async def _open(url: str, open_stream: OpenStream) -> WatchedStream:
+async def _open(url: str, open_stream: OpenStream, hidden: Sequence[str]) -> WatchedStream:
     try:
         with trio.fail_after(OPEN_TIMEOUT_S):
-            return WatchedStream(await open_stream(url))
+            return WatchedStream(await open_stream(url), hidden)
     except trio.TooSlowError as error:
         raise SessionLost(f"no connection to {url} within {OPEN_TIMEOUT_S:g} s") from error
     except _STREAM_ERRORS as error:
@@ -217,7 +221,7 @@ async def _upgrade(
                 watch.cancel_scope.cancel()
     except trio.TooSlowError as error:
         late = SessionLost(f"the upgrade was not answered in {OPEN_TIMEOUT_S:g} s")
-        raise _refusal(stream.opening) or late from error
+        raise _refusal(stream) or late from error
     stream.opening = None
     return wire
 
@@ -228,28 +232,31 @@ async def _fail_when_ended(stream: WatchedStream, wire: Wire) -> None:
         # The line ended right behind the upgrade: what it said until then is there to be read.
         return
     if stream.opening:
-        raise _not_upgraded(stream.opening)
+        raise _not_upgraded(stream)
     raise SessionLost("the connection was closed during the handshake")
 
 
-def _not_upgraded(opening: bytes | bytearray) -> SessionLost:
+def _not_upgraded(stream: WatchedStream) -> SessionLost:
     """Return what an answer means that made no WebSocket."""
-    return _refusal(opening) or SessionLost(
-        "what answered the upgrade is no WebSocket", by="recorder", unread=bytes(opening)
+    return _refusal(stream) or SessionLost(
+        "what answered the upgrade is no WebSocket",
+        by="recorder",
+        unread=bytes(stream.opening or b""),
     )
 
 
-def _refusal(opening: bytes | bytearray | None) -> SessionLost | None:
+def _refusal(stream: WatchedStream) -> SessionLost | None:
     """Return the refusal that the beginning of an answer states; None if it states none.
 
     An answer without a length ends with the connection, and one that goes wrong, or on and on,
     behind its head never ends: trio-websocket would drop the status of them all.
     """
-    stated = _has_status(opening or b"")
-    if opening is None or stated is None or stated[1] == b"101":
+    opening = bytes(stream.opening or b"")
+    stated = _has_status(opening)
+    if stated is None or stated[1] == b"101":
         return None
     body = opening.partition(b"\r\n\r\n")[2]
-    return handshake_refusal(int(stated[1]), (), bytes(body)).error()
+    return handshake_refusal(int(stated[1]), (), body, hidden=stream.hidden).error()
 
 
 async def _close(wire: Wire) -> None:
@@ -257,9 +264,10 @@ async def _close(wire: Wire) -> None:
         await wire.aclose()
 
 
-def _rejected(error: ConnectionRejected) -> SessionLost:
+def _rejected(error: ConnectionRejected, stream: WatchedStream) -> SessionLost:
     headers = tuple((bytes(name), bytes(value)) for name, value in error.headers or ())
-    return handshake_refusal(error.status_code, headers, error.body).error()
+    refusal = handshake_refusal(error.status_code, headers, error.body, hidden=stream.hidden)
+    return refusal.error()
 
 
 def _code(error: ConnectionClosed) -> int | None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
+from attrs import evolve
 from sqlalchemy import inspect
 
 from recorder.daemon import run_daemon
@@ -95,6 +97,41 @@ async def test_a_refused_recorder_never_says_its_credentials(
     assert "refused the credentials" in caplog.text
     ours = [each for each in caplog.records if each.name.startswith("recorder")]
     assert_unsaid("\n".join(each.getMessage() for each in ours))
+
+
+QUOTING = f'{{"message":"no key {KEY}, nor {KEY.upper()}"}}'.encode()
+#: One that is whole, and one of which nobody knows where it ends.
+REFUSALS = {
+    "whole": b"HTTP/1.1 401 X\r\nContent-Length: %d\r\n\r\n" % len(QUOTING) + QUOTING,
+    "short": b"HTTP/1.1 403 X\r\nContent-Length: 999\r\n\r\n" + QUOTING,
+}
+
+
+@pytest.mark.parametrize("answer", REFUSALS)
+async def test_a_refusal_that_quotes_our_key_is_kept_without_it(
+    database_url: str, answer: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    peers: list[trio.abc.Stream] = []
+
+    async def open_stream(_url: str) -> trio.abc.Stream:
+        ours, theirs = trio.testing.memory_stream_pair()
+        peers.append(theirs)
+        return ours
+
+    async with exchange() as simulator:
+        around = evolve(world(), open_stream=open_stream)
+        async with daemon(database_url, simulator, around) as scene:
+            await until(lambda: peers)
+            await peers[0].receive_some()
+            await peers[0].send_all(REFUSALS[answer])
+            await peers[0].aclose()
+            await until(lambda: scene.books.has_note("CONNECTION_REFUSED"))
+            await scene.until_folded()
+            kept = everything_in(scene.books)
+
+    assert "no key ***, nor ***" in kept
+    assert "no key ***" in caplog.text
+    assert_unsaid(kept + caplog.text)
 
 
 @pytest.mark.parametrize("auth", ["headers", "message"])
