@@ -211,6 +211,7 @@ class ConnectionHolder:
         live.session.pause(began_ns / 1e9)
         await self.inbox.wait_room()
         paused_s = (self.around.clock.monotonic_ns() - began_ns) / 1e9
+        live.not_read_s += paused_s
         live.session.resume(self._now_s())
         if paused_s >= PAUSE_NOTED_S:
             self._note_pause(live, round(paused_s, 3), "the log was full")

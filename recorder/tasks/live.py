@@ -58,6 +58,8 @@ class Live:
     session: Session
     opened_ns: int = 0
     frames: int = 0
+    #: For how long in all it was not read because the log was full.
+    not_read_s: float = 0.0
     last_frame_us: int | None = None
     last_frame_ns: int | None = None
     authenticated_ns: int | None = None
@@ -71,7 +73,11 @@ class Live:
 
     def heard(self) -> Mapping[str, object]:
         """Return what a note on its end says of what was heard."""
-        told = {"frames": self.frames, "last_frame_at": _moment(self.last_frame_us)}
+        told: dict[str, object] = {
+            "frames": self.frames,
+            "not_read_s": round(self.not_read_s, 6),
+            "last_frame_at": _moment(self.last_frame_us),
+        }
         return told | {"certain_at": self.certain_at} if self.doubts else told
 
     def authenticated_s(self, now_ns: int) -> float | None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
 from itertools import pairwise
 from typing import Any
 
+import psycopg
 import pytest
 import trio
 from attrs import define
@@ -272,9 +273,9 @@ async def test_a_clock_set_back_in_the_middle_of_a_gap_measures_the_gap_all_the_
 
 
 async def test_a_log_that_took_nothing_for_long_is_a_gap_and_a_short_wait_is_none(
-    sqlite_url: str,
+    database_url: str,
 ) -> None:
-    async with recording(sqlite_url, queue_frames="3", **NO_BACKFILL) as scene:
+    async with recording(database_url, queue_frames="3", **NO_BACKFILL) as scene:
         await lock_for(scene, 2.0)
         await until(lambda: scene.books.has_note("READING_PAUSED"))
         assert gaps(scene.books, "cause") == [("first_start",)]
@@ -288,6 +289,21 @@ async def test_a_log_that_took_nothing_for_long_is_a_gap_and_a_short_wait_is_non
         # What TCP held was read before we left: nothing that was said is missing.
         assert scene.books.count("ledger") == len(scene.simulator.exchange.account.books.ledger)
         assert_sane(scene.books)
+
+
+async def test_however_short_the_waits_for_the_log_were_their_sum_is_kept(
+    database_url: str,
+) -> None:
+    async with recording(database_url, queue_frames="3", **NO_BACKFILL) as scene:
+        for _ in range(2):
+            await lock_for(scene, 0.8)
+            await scene.until_recorded()
+        assert not scene.books.has_note("READING_PAUSED")
+        await scene.simulator.drop("close")
+        await until(lambda: scene.books.endings())
+
+        (ending,) = scene.books.endings()
+        assert 0.3 < ending["not_read_s"] < 1.8
 
 
 async def test_the_time_of_a_standstill_in_which_the_line_was_lost_is_blind(
@@ -330,15 +346,28 @@ def stand_still() -> None:
 
 
 async def lock_for(scene: Scene, seconds: float) -> None:
-    """Keep the database to ourselves while the exchange talks."""
-    path = scene.settings.database_url.removeprefix("sqlite:///")
-    with closing(sqlite3.connect(path, isolation_level=None, timeout=10)) as other:
-        other.execute("BEGIN IMMEDIATE")
+    """Let nobody else write into the log while the exchange talks."""
+    with locked(scene.settings.database_url):
         ends_at = trio.current_time() + seconds
         while trio.current_time() < ends_at:
             await scene.simulator.reward("USDC", Decimal("0.01"))
             await trio.sleep(0.2)
-        other.execute("ROLLBACK")
+
+
+@contextmanager
+def locked(url: str) -> Iterator[None]:
+    """Hold a lock that lets others read the log and no more."""
+    if url.startswith("sqlite"):
+        path = url.removeprefix("sqlite:///")
+        with closing(sqlite3.connect(path, isolation_level=None, timeout=10)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            yield
+            other.execute("ROLLBACK")
+        return
+    with psycopg.connect(url) as postgres:
+        postgres.execute("LOCK TABLE events IN SHARE MODE")
+        yield
+        postgres.rollback()
 
 
 UNREADABLE: list[str] = ["no_json", "no_object", "empty", "binary", "wrong_shape", "no_amount"]
