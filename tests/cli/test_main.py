@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import io
+import json
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
 
-from recorder.cli import COMMANDS, _parser
+from recorder.cli import COMMANDS, _parser, main
 from recorder.cli.exits import MEANINGS, exit_code
 from recorder.errors import (
     CommitUncertain,
@@ -20,7 +23,9 @@ from recorder.errors import (
     StorageFailed,
     StorageUnavailable,
 )
-from tests.cli.scene import ask
+from recorder.storage.engine import Database
+from tests.cli.scene import ask, balance, fold, own, record_scene, start_notes
+from tests.storage.drafts import write
 
 DOCS = Path(__file__).parents[2] / "docs" / "commands.md"
 
@@ -161,3 +166,56 @@ def test_whoever_stops_reading_ends_a_command_without_noise(sqlite_url: str) -> 
 
 
 _NEVER_RAN = b"recorder: no recorder ever ran for account 'main' on this database"
+
+
+class Terminal(io.StringIO):
+    """What a person looks at."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("out", "flags", "is_json"),
+    [
+        (Terminal, (), False),
+        (Terminal, ("--json",), True),
+        (io.StringIO, (), True),
+        (io.StringIO, ("--table",), False),
+    ],
+)
+def test_a_person_gets_tables_on_a_terminal_and_a_program_json_elsewhere(
+    database: Database,
+    database_url: str,
+    out: type[io.StringIO],
+    flags: tuple[str, ...],
+    is_json: bool,
+) -> None:
+    record_scene(database)
+    for command in ("status", "balances", "orders", "events", "verify"):
+        with redirect_stdout(out()) as said, redirect_stderr(io.StringIO()):
+            code = main((command, *flags), {"RECORDER_DATABASE_URL": database_url})
+
+        assert code == 0
+        lines = said.getvalue().splitlines()
+        assert lines
+        assert not is_json or all(isinstance(json.loads(line), dict) for line in lines)
+        assert is_json or not any(line.startswith("{") for line in lines)
+
+
+@pytest.mark.parametrize("argv", [("verify",), ("rebuild", "--check"), ("rebuild", "balances")])
+def test_how_far_it_is_is_shown_on_a_terminal_and_nowhere_else(
+    database: Database, database_url: str, argv: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own(database, ended=True)
+    write(database, *start_notes(), balance("BTC", "1"))
+    fold(database)
+    monkeypatch.setenv("TERM", "xterm")
+    shown = {}
+    for kind in (Terminal, io.StringIO):
+        with redirect_stderr(kind()) as err, redirect_stdout(io.StringIO()):
+            assert main(argv, {"RECORDER_DATABASE_URL": database_url}) == 0
+        shown[kind] = err.getvalue()
+
+    assert "100%" in shown[Terminal]
+    assert "%" not in shown[io.StringIO]
