@@ -76,6 +76,13 @@ async def test_text_and_bytes_stay_what_they_are_and_parts_are_put_together() ->
         assert await read(wire, 2) == ["one two", b"\x00\xff"]
 
 
+async def test_a_ping_of_the_protocol_is_answered_though_nobody_takes_what_came() -> None:
+    async with connected() as (wire, peer):
+        await peer.say("not taken yet")
+        await peer.socket.ping(b"are you there?")
+        assert await read(wire, 1) == ["not taken yet"]
+
+
 async def test_a_reader_that_stops_stops_the_socket_with_little_held() -> None:
     text = "x" * 1_000
     count = 10 * RECEIVE_BUFFER_BYTES // len(text)
