@@ -7,7 +7,7 @@ import re
 import resource
 import signal
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from decimal import Decimal
 from pathlib import Path
@@ -17,7 +17,15 @@ import pytest
 import trio
 
 from recorder.simulator import Simulator
-from tests.daemon.scene import SECRET, assert_chained, books_of, exchange, received, until
+from tests.daemon.scene import (
+    SECRET,
+    Books,
+    assert_chained,
+    books_of,
+    exchange,
+    received,
+    until,
+)
 from tests.processes.scene import call, ended, environment_for, recorder, stopped_at_last
 
 REWARD = Decimal("0.01")
@@ -145,6 +153,50 @@ async def test_a_full_disk_ends_it_with_the_number_of_events_not_written(
                 await until(lambda: books.count("events", COMPLETE) > before)
                 again.terminate()
                 assert (await ended(tmp_path, again)).code == 0
+
+
+def lose_the_schema(books: Books) -> None:
+    """Change the schema under a running recorder, as a careless administrator might."""
+    books.do("ALTER TABLE events RENAME TO elsewhere")
+
+
+def forbid_writing(books: Books) -> None:
+    """Let the database be one that can only be read, as a replica that took over is."""
+    name = books.one("SELECT current_database()")
+    books.do(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    others = "datname = current_database() AND pid <> pg_backend_pid()"
+    books.do(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")
+
+
+@pytest.mark.parametrize(
+    ("kind", "spoil", "said"),
+    [
+        ("sqlite_url", lose_the_schema, "run `recorder migrate`"),
+        ("postgres_url", lose_the_schema, "run `recorder migrate`"),
+        ("postgres_url", forbid_writing, "the database can't be written"),
+    ],
+)
+async def test_what_only_a_person_can_mend_ends_it_with_the_number_of_events_not_written(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    kind: str,
+    spoil: Callable[[Books], None],
+    said: str,
+) -> None:
+    url: str = request.getfixturevalue(kind)
+    async with exchange() as simulator:
+        process = recorder(tmp_path, environment_for(tmp_path, url, simulator), "run")
+        with stopped_at_last(process), books_of(url) as books:
+            await until(lambda: books.count("events", COMPLETE) > 0)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(keep_talking, simulator)
+                spoil(books)
+                last = await ended(tmp_path, process)
+                nursery.cancel_scope.cancel()
+    assert last.code == 3, last.err
+    assert said in last.err
+    assert re.search(r"\n[1-9][0-9]* events were received but not written", last.err)
+    assert "Traceback" not in last.err
 
 
 async def test_a_server_that_stands_still_does_not_keep_a_stop_from_ending(

@@ -179,6 +179,27 @@ def test_a_disk_that_fails_is_not_called_a_damaged_database() -> None:
     assert "restore" not in said
 
 
+@pytest.mark.parametrize(
+    ("code", "kind", "said"),
+    [
+        ("53100", StorageFailed, "free some space"),
+        ("25006", StorageFailed, "can't be written"),
+        ("42P01", StorageFailed, "recorder migrate"),
+        ("58030", StorageFailed, "disk"),
+        ("XX001", StorageFailed, "damaged"),
+        ("53300", StorageUnavailable, "did not take it now"),
+        ("40P01", StorageUnavailable, "did not take it now"),
+        ("57P01", StorageUnavailable, "did not take it now"),
+    ],
+)
+def test_what_a_server_says_calls_for_a_person_or_for_patience(
+    code: str, kind: type[RecorderError], said: str
+) -> None:
+    error = translated(psycopg.errors.lookup(code)("something"))
+    assert type(error) is kind
+    assert said in str(error)
+
+
 def test_a_folder_that_is_not_there_calls_for_a_person(tmp_path: Path) -> None:
     opened = open_database(f"sqlite:///{tmp_path / 'nowhere' / 'a.db'}")
     with pytest.raises(StorageFailed, match="check the path"):
