@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
 from typing import Any
 
@@ -139,6 +140,41 @@ async def test_garbage_is_recorded_and_the_next_frame_is_still_folded(database_u
         assert scene.simulator.connections == 1
         assert not scene.books.has_note("PROJECTOR_FAILED")
         assert_chained(scene.books)
+
+
+async def test_a_list_of_tens_of_thousands_of_orders_is_recorded_and_folded(
+    database_url: str,
+) -> None:
+    listed = [
+        {
+            "orderId": f"01972090-c325-7c8d-beed-{number:012d}",
+            "side": "sell",
+            "quantity": "0.0001",
+            "price": str(2_100_000 + number),
+            "currencyPair": "BTCZAR",
+            "createdAt": "2026-05-30T09:40:47.525Z",
+            "originalQuantity": "0.0001",
+            "filledPercentage": "0.00",
+            "customerOrderId": f"{number:050d}",
+            "type": "limit",
+            "status": "Placed",
+            "updatedAt": "2026-05-30T09:40:47.526Z",
+            "timeInForce": "GTC",
+        }
+        for number in range(25_000)
+    ]
+    frame = json.dumps({"type": "OPEN_ORDERS_UPDATE", "data": listed})
+    assert len(frame) > 10_000_000
+    async with recording(database_url, backfill="0") as scene:
+        await scene.simulator.emit(frame)
+        for table in ("open_orders", "orders"):
+            await until(lambda table=table: scene.books.count(table) == len(listed))
+
+        prices = scene.books.ask("SELECT price FROM open_orders")
+        assert {Decimal(price) for (price,) in prices} == {Decimal(row["price"]) for row in listed}
+        assert frame in (text for _, text in received(scene.books))
+        assert scene.simulator.connections == 1
+        assert not scene.books.has_note("READING_PAUSED")
 
 
 async def test_frames_that_come_twice_are_recorded_twice_and_counted_once(
