@@ -121,7 +121,7 @@ class ConnectionHolder:
             )
         except SessionLost as error:
             lost = error
-            skew_s = await self._skew_s() if error.refused else None
+            skew_s = await self.around.skew_s() if error.refused else None
             self._say(live, lost, skew_s)
             self._note_end(live, lost, skew_s)
         except BaseException:
@@ -251,7 +251,7 @@ class ConnectionHolder:
 
         Then the line that stands is better than none: the gap stays open until the clock is right.
         """
-        skew_s = await self._skew_s()
+        skew_s = await self.around.skew_s()
         if skew_s is not None and abs(skew_s) >= SKEW_REFUSED_S:
             if not live.is_wrong_clock_said:
                 live.is_wrong_clock_said = True
@@ -394,13 +394,6 @@ class ConnectionHolder:
             return SessionLost(f"{limit}; raise the setting to take it", code=1009, by="recorder")
         authenticated = live.authenticated_ns is not None
         return close_reason(code, text, authenticated=authenticated, hidden=self.hidden()).error()
-
-    async def _skew_s(self) -> float | None:
-        """Return how far our clock is ahead of the exchange's, if that can be found out."""
-        theirs_us = await self.around.exchange_time_us()
-        if theirs_us is None:
-            return None
-        return (self.around.clock.wall_us() - theirs_us) / 1e6
 
     def _say(self, live: Live, lost: SessionLost, skew_s: float | None) -> None:
         name = self.account.name

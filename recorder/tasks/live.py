@@ -34,6 +34,11 @@ class Surroundings:
     #: Returns the exchange's time in microseconds since 1970, or None if it can't be had.
     exchange_time_us: Callable[[], Awaitable[int | None]]
 
+    async def skew_s(self) -> float | None:
+        """Return how far our clock is ahead of the exchange's, if that can be found out."""
+        theirs_us = await self.exchange_time_us()
+        return None if theirs_us is None else (self.clock.wall_us() - theirs_us) / 1e6
+
 
 @frozen
 class Doubt:
