@@ -489,19 +489,16 @@ def peak_of(done: Callable[[], object]) -> int:
         tracemalloc.stop()
 
 
-def test_a_log_is_exported_in_bounded_memory(
-    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_log_is_exported_in_bounded_memory(database: Database, tmp_path: Path) -> None:
     megabyte = 1_000_000
-    monkeypatch.setattr(read, "PAGE_BYTES", megabyte)
-    for _ in range(10):
-        write(database, *(frame("x" * (megabyte // 10)) for _ in range(50)))
+    for _ in range(12):
+        write(database, *(frame("x" * megabyte) for _ in range(8)))
     order = Order(["main"], ["events"], Format.JSONL)
 
     peak = peak_of(lambda: export(database, order, tmp_path / "x", silent, now=NOW))
 
-    # Of fifty pages one at a time, as it was read and as it is written.
-    assert peak < 10 * megabyte
+    # A page, and the next one, as they were read and as they are written.
+    assert peak < 6 * read.PAGE_BYTES < 96 * megabyte
 
 
 @pytest.mark.parametrize("form", [Format.JSONL, Format.CSV])
