@@ -90,7 +90,7 @@ def slow(per_s: int) -> dict[str, Any]:
 
 
 async def test_what_met_the_rate_limit_goes_again_and_is_placed_once(database_url: str) -> None:
-    async with connected(database_url, slow(3)) as scene:
+    async with connected(database_url, slow(2)) as scene:
         books = scene.books
         queued = [books.queue("PLACE_LIMIT_ORDER", LIMIT) for _ in range(5)]
         for outbox_id in queued:
