@@ -123,7 +123,7 @@ def asked_wait_s(retry_after: str, date: str = "") -> float | None:
     """
     told = retry_after.strip()
     if told.isascii() and told.isdigit():
-        return min(float(told[:6]), RETRY_AFTER_MAX_S)
+        return min(float(told), RETRY_AFTER_MAX_S)
     try:
         wait = parsedate_to_datetime(told) - parsedate_to_datetime(date)
     except (ValueError, TypeError, OverflowError):

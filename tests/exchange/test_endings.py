@@ -102,6 +102,13 @@ def test_a_moment_to_come_back_at_is_counted_by_the_exchanges_own_clock(
     assert asked_wait_s(until) is None
 
 
+@pytest.mark.parametrize(
+    ("told", "wait_s"), [("0", 0), ("00000120", 120), ("1234567", 900), ("9" * 5_000, 900)]
+)
+def test_seconds_to_stay_away_are_read_however_they_are_written(told: str, wait_s: float) -> None:
+    assert asked_wait_s(told) == wait_s
+
+
 def test_an_exchange_can_not_send_us_away_for_days() -> None:
     lost = handshake_refusal(503, [("Retry-After", "9" * 5000)], "")
     assert lost.retry_after_s == 900
@@ -138,8 +145,11 @@ def test_an_excerpt_is_one_short_printable_line_without_what_is_hidden(
 
 @given(st.integers(100, 999), st.binary(max_size=300))
 def test_no_answer_to_the_upgrade_is_too_strange_to_be_read(status: int, body: bytes) -> None:
-    handshake_refusal(status, [(body, body)], body).reason.encode()
-    close_reason(status * 6, body.decode("latin-1"), authenticated=False).reason.encode()
+    refused = handshake_refusal(status, [(body, body)], body).reason
+    closed = close_reason(status * 6, body.decode("latin-1"), authenticated=False).reason
+    for reason, code in ((refused, status), (closed, status * 6)):
+        assert reason.encode().decode().isprintable()
+        assert str(code) in reason
 
 
 def test_bytes_that_could_not_be_read_are_kept_without_our_secrets_and_signatures() -> None:
