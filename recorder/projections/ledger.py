@@ -13,7 +13,8 @@ from recorder.projections.joining import Joining
 from recorder.projections.reading import is_fetched, is_received, unfoldable
 
 LEDGER = Table("ledger", ("natural_id",))
-_MOVED = (
+#: What a row says was moved.
+MOVED = (
     "debit_currency",
     "debit_value",
     "credit_currency",
@@ -21,7 +22,7 @@ _MOVED = (
     "fee_currency",
     "fee_value",
 )
-_JOINING = Joining("ledger", "transaction_id", "event_at", ("type", "event_at"), alike=_MOVED)
+_JOINING = Joining("ledger", "transaction_id", "event_at", ("type", "event_at"), alike=MOVED)
 
 
 class Ledger:

@@ -20,6 +20,7 @@ from recorder.exchange.histories import Fetched, HistoryPage, read_history
 from recorder.log.event import Origin
 from recorder.projections.comparing import WHOLE, Difference
 from recorder.projections.joining import BY_ID, STREAM
+from recorder.projections.ledger import MOVED
 from recorder.storage.read import event_at
 from recorder.storage.schema import backfill_runs, events, ledger, trades
 
@@ -40,14 +41,6 @@ class _Checked:
 
 
 _TRADE = ("pair", "side", "price", "quantity", "fee", "fee_currency")
-_MOVED = (
-    "debit_currency",
-    "debit_value",
-    "credit_currency",
-    "credit_value",
-    "fee_currency",
-    "fee_value",
-)
 #: As long as the id is one and the same, these are: what only one side tells is no difference.
 _CHECKED = (
     _Checked(trades, "traded_at", Fetched.TRADES, "trade_id", {each: each for each in _TRADE}),
@@ -56,7 +49,7 @@ _CHECKED = (
         "event_at",
         Fetched.TRANSACTIONS,
         "transaction_id",
-        {"type": "transaction_type"} | {each: each for each in _MOVED},
+        {"type": "transaction_type"} | {each: each for each in MOVED},
     ),
 )
 
