@@ -235,19 +235,25 @@ def test_moments_that_can_not_be_told_are_refused(database: Database) -> None:
     assert "does not mean that it held nothing" in refusal(datetime(2000, 1, 1, tzinfo=UTC))
 
 
-def test_no_reading_scans_the_log_or_a_history(sqlite: Database) -> None:
-    write(sqlite, *story(random.Random(1), 20))
-    fold(sqlite, 20)
+def asked_of_the_past(database: Database) -> list[tuple[str, Any]]:
+    """Return every question that the readings of a moment ask of an account that has a past."""
+    write(database, *story(random.Random(1), 20))
+    fold(database, 20)
     seen: list[tuple[str, Any]] = []
 
-    @event.listens_for(sqlite.reader, "before_cursor_execute")
+    @event.listens_for(database.reader, "before_cursor_execute")
     def on_execute(_c: object, _u: object, statement: str, values: Any, *_rest: object) -> None:
         if statement.startswith(("SELECT", "WITH")):
             seen.append((statement, values))
 
-    in_unit(sqlite.reader, position_at, "main", from_us(NOW_US + 5_500))
-    in_unit(sqlite.reader, balances_known_at, "main", 7)
-    in_unit(sqlite.reader, balances_true_at, "main", from_us(NOW_US + 5_500))
+    in_unit(database.reader, position_at, "main", from_us(NOW_US + 5_500))
+    in_unit(database.reader, balances_known_at, "main", 7)
+    in_unit(database.reader, balances_true_at, "main", from_us(NOW_US + 5_500))
+    return seen
+
+
+def test_no_reading_scans_the_log_or_a_history(sqlite: Database) -> None:
+    seen = asked_of_the_past(sqlite)
 
     def plan(connection: Connection) -> list[str]:
         return [
@@ -266,18 +272,7 @@ def test_no_reading_scans_the_log_or_a_history(sqlite: Database) -> None:
 
 
 def test_no_reading_scans_a_history_on_postgresql_either(postgres: Database) -> None:
-    write(postgres, *story(random.Random(1), 20))
-    fold(postgres, 20)
-    seen: list[tuple[str, Any]] = []
-
-    @event.listens_for(postgres.reader, "before_cursor_execute")
-    def on_execute(_c: object, _u: object, statement: str, values: Any, *_rest: object) -> None:
-        if statement.startswith(("SELECT", "WITH")):
-            seen.append((statement, values))
-
-    in_unit(postgres.reader, position_at, "main", from_us(NOW_US + 5_500))
-    in_unit(postgres.reader, balances_known_at, "main", 7)
-    in_unit(postgres.reader, balances_true_at, "main", from_us(NOW_US + 5_500))
+    seen = asked_of_the_past(postgres)
 
     def plan(connection: Connection) -> list[str]:
         # The tables of a test are so small that reading them whole would be right.

@@ -147,10 +147,19 @@ def test_what_can_be_sent_is_taken_alone_and_in_a_batch(
     said = changed(dict(valid), change)
     queue(database, command, said)
     queue(database, "PLACE_BATCH_ORDERS", batch({"type": kind, "data": said}))
+    kept = run_sql(
+        database, "SELECT payload FROM outbox WHERE status = 'queued' ORDER BY outbox_id"
+    )
+    assert [json.loads(str(text)) for (text,) in kept] == [
+        said,
+        batch({"type": kind, "data": said}),
+    ]
 
 
 def test_twenty_requests_go_into_one_batch(database: Database) -> None:
     queue(database, "PLACE_BATCH_ORDERS", batch(*[{"type": "PLACE_LIMIT", "data": LIMIT}] * 20))
+    ((text,),) = run_sql(database, "SELECT payload FROM outbox WHERE status = 'queued'")
+    assert len(json.loads(str(text))["requests"]) == 20
 
 
 @pytest.mark.parametrize(("kind", "change", "message"), WRONG)

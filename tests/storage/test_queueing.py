@@ -111,6 +111,8 @@ def test_an_amount_is_a_positive_plain_decimal(database: Database, amount: str) 
 @pytest.mark.parametrize("amount", ["1", "0.1", "00.10", "123456789012345678901234567890.5"])
 def test_any_positive_plain_decimal_is_an_amount(database: Database, amount: str) -> None:
     queue(database, payload={**LIMIT, "price": amount})
+    ((text,),) = run_sql(database, "SELECT payload FROM outbox WHERE status = 'queued'")
+    assert json.loads(str(text))["price"] == amount
 
 
 @pytest.mark.parametrize("name", ["account", "command", "payload"])

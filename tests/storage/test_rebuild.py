@@ -4,7 +4,7 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, inspect
 
 from recorder.errors import StorageUnavailable
 from recorder.exchange.frames import frame_type
@@ -162,9 +162,13 @@ def test_a_rebuild_beside_a_projector_is_given_up_and_changes_nothing(log: Datab
 
 
 def test_nothing_temporary_is_left_behind(log: Database) -> None:
+    tables = set(inspect(log.writer).get_table_names())
     for _ in range(2):
         rebuild(log, "main", Toy(), lambda position: None, now=NOW)
-        differences(log)
+        assert differences(log) == []
+    for engine in (log.writer, log.projector, log.reader):
+        assert in_unit(engine, lambda c: inspect(c).get_temp_table_names()) == []
+        assert set(in_unit(engine, lambda c: inspect(c).get_table_names())) == tables
 
 
 @pytest.mark.parametrize("projection", PROJECTIONS, ids=lambda projection: str(projection.name))
