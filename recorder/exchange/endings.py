@@ -30,7 +30,6 @@ RETRY_AFTER_MAX_S = 900.0
 _CREDENTIAL_LIKE = re.compile(r"[0-9A-Za-z]{32,}")
 #: What answers may give back our request as it was, with the signature of this one connection.
 _SIGNATURE = re.compile(rb"[0-9a-fA-F]{128}")
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 _SIGNATURE_WORDS = ("signature", "timestamp", "api key", "api-key", "apikey", "unauthorized")
 
 CLOSED_INVALID_PAYLOAD = 1007
@@ -95,7 +94,8 @@ def excerpt(text: str | None, hidden: Iterable[str] = ()) -> str:
         if secret:
             shown = re.sub(re.escape(secret), "***", shown, flags=re.IGNORECASE)
     shown = _CREDENTIAL_LIKE.sub("***", shown)
-    shown = " ".join(_UNPRINTABLE.sub(" ", shown).split())
+    # Characters that turn or hide what stands beside them are none of a text to be shown.
+    shown = " ".join("".join(each if each.isprintable() else " " for each in shown).split())
     return shown if len(shown) <= EXCERPT_CHARS_MAX else shown[: EXCERPT_CHARS_MAX - 1] + "…"
 
 

@@ -141,6 +141,7 @@ def test_an_excerpt_is_one_short_printable_line_without_what_is_hidden(
     shown = excerpt(text + secret + text, (secret,))
     assert len(shown) <= EXCERPT_CHARS_MAX
     assert shown.encode().decode().splitlines() in ([], [shown])
+    assert shown.isprintable()
 
 
 @given(st.integers(100, 999), st.binary(max_size=300))
