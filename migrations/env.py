@@ -11,15 +11,15 @@ import os
 from alembic import context
 from sqlalchemy import Connection
 
-from recorder.storage.engine import in_unit, open_database
-from recorder.storage.schema import metadata
+from recorder.database.engine import in_unit, open_database
+from recorder.database.schema import metadata
 
 
 def run(connection: Connection) -> None:
     context.configure(
         connection=connection,
         target_metadata=metadata,
-        # SQLite's DDL rolls back as well, once BEGIN is ours (see recorder.storage.sqlite).
+        # SQLite's DDL rolls back as well, once BEGIN is ours (see recorder.database.sqlite).
         transactional_ddl=True,
     )
     with context.begin_transaction():

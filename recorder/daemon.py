@@ -25,6 +25,8 @@ from typing import TypeVar
 import trio
 
 from recorder.config import Settings
+from recorder.database.engine import Database, open_database
+from recorder.database.migrate import bring_to_current
 from recorder.errors import (
     ConfigurationError,
     LeaseHeld,
@@ -34,8 +36,15 @@ from recorder.errors import (
     StorageFailed,
 )
 from recorder.exchange.command_pace import CommandPace
-from recorder.log.event import Note, noted
-from recorder.parts import (
+from recorder.lease.sql import release
+from recorder.lease.tasks.standby import Claimant
+from recorder.log.rules.event import Note, noted
+from recorder.log.tasks.committed import Committed
+from recorder.log.tasks.inbox import Inbox
+from recorder.log.tasks.log_writer import LogWriter
+from recorder.log.tasks.wal_checkpointer import WalKeeper
+from recorder.runtime import Runners, World
+from recorder.wiring import (
     Account,
     checkpoint_keeper,
     log_writer,
@@ -44,15 +53,6 @@ from recorder.parts import (
     projectors_of,
     sources_of,
 )
-from recorder.storage.engine import Database, open_database
-from recorder.storage.leases import release
-from recorder.storage.migrate import bring_to_current
-from recorder.tasks.committed import Committed
-from recorder.tasks.inbox import Inbox
-from recorder.tasks.log_writer import LogWriter
-from recorder.tasks.standby import Claimant
-from recorder.tasks.wal import WalKeeper
-from recorder.world import Runners, World
 
 E = TypeVar("E", bound=BaseException)
 

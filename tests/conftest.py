@@ -17,8 +17,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from recorder.storage.engine import Database, open_database
-from recorder.storage.migrate import migrate
+from recorder.database.engine import Database, open_database
+from recorder.database.migrate import migrate
 
 _numbers = count(1)
 

@@ -15,11 +15,11 @@ from recorder.cli.call import Call
 from recorder.cli.exits import OK, WRONG
 from recorder.cli.flags import DATABASE, add_output, add_settings, moment
 from recorder.cli.output import quoted
-from recorder.cli.standing import read_standing
+from recorder.database.engine import Database, in_unit
 from recorder.errors import ConfigurationError
-from recorder.projections.backfills import COMPLETE
-from recorder.storage.backfill import Asked, ask, asked_for
-from recorder.storage.engine import Database, in_unit
+from recorder.gaps.sql.backfill import Asked, ask, asked_for
+from recorder.projections.rules.backfills import COMPLETE
+from recorder.queries.account_status import read_standing
 
 #: Between two looks how far it is.
 LOOK_S = 0.25

@@ -8,16 +8,16 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
+from recorder.cli.as_of import TRUE, Past, add_past, is_past, run_past, tell_doubts, tell_moment
 from recorder.cli.call import Call
 from recorder.cli.exits import OK
 from recorder.cli.flags import DATABASE, add_output, add_settings
 from recorder.cli.output import Column, count_of, quoted
-from recorder.cli.past import TRUE, Past, add_past, is_past, run_past, tell_doubts, tell_moment
-from recorder.cli.plain import short_time
-from recorder.cli.standing import Standing, as_of, doubts, read_standing
-from recorder.storage.engine import in_unit
-from recorder.storage.moments import balances_known_at, balances_true_at
-from recorder.storage.schema import balances
+from recorder.database.engine import in_unit
+from recorder.database.schema import balances
+from recorder.display import short_time
+from recorder.queries.account_status import Standing, as_of, doubts, read_standing
+from recorder.queries.as_of import balances_known_at, balances_true_at
 
 COLUMNS = (
     Column("currency"),

@@ -15,11 +15,13 @@ from recorder.cli.call import Call
 from recorder.cli.exits import DAMAGED, OK, WRONG
 from recorder.cli.flags import DATABASE, add_output, add_settings, moment, whole
 from recorder.cli.output import Column, Output, count_of, quoted
-from recorder.cli.plain import plain, short_time
-from recorder.cli.standing import as_of, doubts, read_standing
-from recorder.log.coverage import Totals, seconds_between, timeline, totals
-from recorder.projections.books import Basis, Explained
-from recorder.storage.books import (
+from recorder.database.engine import in_unit
+from recorder.display import plain, short_time
+from recorder.gaps.sql.gaps import read_blinds, read_known, tail
+from recorder.log.rules.coverage import Totals, seconds_between, timeline, totals
+from recorder.projections.rules.books import Basis, Explained
+from recorder.queries.account_status import as_of, doubts, read_standing
+from recorder.queries.books import (
     SOURCES,
     Period,
     explain,
@@ -28,9 +30,7 @@ from recorder.storage.books import (
     moment_of,
     unread,
 )
-from recorder.storage.engine import in_unit
-from recorder.storage.fill_checks import Unmatched, unchecked_fills, unmatched_fills
-from recorder.storage.gaps import read_blinds, read_known, tail
+from recorder.reconciliation.sql.fill_checks import Unmatched, unchecked_fills, unmatched_fills
 
 LINES = (
     Column("currency"),

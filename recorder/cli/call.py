@@ -19,7 +19,7 @@ from recorder.errors import ConfigurationError
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from recorder.storage.engine import Database
+    from recorder.database.engine import Database
 
 
 @frozen
@@ -44,7 +44,7 @@ class Call:
 
     def now(self) -> datetime:
         """Return the aware time in UTC."""
-        from recorder.log.event import from_us
+        from recorder.timestamps import from_us
 
         return from_us(self.clock.wall_us())
 
@@ -55,7 +55,7 @@ class Call:
         Raises ConfigurationError where there is none, SchemaMismatch where it is another's or
         another version's.
         """
-        from recorder.storage.engine import in_unit, open_database
+        from recorder.database.engine import in_unit, open_database
 
         with open_database(self.settings().database_url, application="recorder-cli") as database:
             path = Path(database.url.database or "")
@@ -79,7 +79,7 @@ class Call:
         None known: those of the settings, so that an answer can say that nothing is known of them.
         With ``queued``, also those that are nothing but a name in the outbox.
         """
-        from recorder.cli.standing import known_accounts, queued_accounts
+        from recorder.queries.account_status import known_accounts, queued_accounts
 
         configured = [account.name for account in self.settings().accounts]
         named = self.named_account()
@@ -94,7 +94,7 @@ class Call:
         Raises ConfigurationError for any other: to find nothing of a name that was mistyped proves
         nothing, and to write under it would make an account of it.
         """
-        from recorder.cli.standing import known_accounts
+        from recorder.queries.account_status import known_accounts
 
         known, wanted = known_accounts(connection), self.accounts(connection)
         unknown = [quoted(name) for name in wanted if name not in known]
@@ -120,8 +120,8 @@ class Call:
 
 def require_schema(connection: Connection) -> None:
     """Raise SchemaMismatch unless the tables are those this program names."""
+    from recorder.database.migrate import EXPECTED, look
     from recorder.errors import SchemaMismatch
-    from recorder.storage.migrate import EXPECTED, look
 
     found = look(connection)
     if found != EXPECTED:

@@ -17,15 +17,15 @@ from recorder.cli.call import Call
 from recorder.cli.exits import OK, WRONG
 from recorder.cli.flags import DATABASE, add_output, add_settings
 from recorder.cli.output import quoted
+from recorder.database.engine import in_unit
 from recorder.errors import CheckpointNotWritten, ConfigurationError
-from recorder.log.checkpoint import Checkpoint, checkpoint_line
-from recorder.log.event import EMPTY_HEAD, Head
-from recorder.parts import checkpoint_places, signing_key
-from recorder.storage.checkpoint_keys import is_readable_by_others, make_keys, public_file_of
-from recorder.storage.engine import in_unit
-from recorder.storage.read import head
-from recorder.tasks.checkpoints import LogPlace, Place
-from recorder.world import World
+from recorder.log.rules.checkpoint import Checkpoint, checkpoint_line
+from recorder.log.rules.event import EMPTY_HEAD, Head
+from recorder.log.sql.checkpoint_keys import is_readable_by_others, make_keys, public_file_of
+from recorder.log.sql.read import head
+from recorder.log.tasks.checkpoints import LogPlace, Place
+from recorder.runtime import World
+from recorder.wiring import checkpoint_places, signing_key
 
 SETTINGS = ("checkpoint_file", "checkpoint_hook", "checkpoint_key_file")
 

@@ -34,11 +34,11 @@ from recorder.cli.logs import log_to
 from recorder.cli.output import Output, count_of
 from recorder.config import Settings, read_settings
 from recorder.daemon import run_daemon
+from recorder.database.engine import Database, in_unit, open_database
 from recorder.errors import RecorderError
+from recorder.log.sql.verify import Damage, verify_account
+from recorder.runtime import World
 from recorder.simulator import Simulator, SimulatorConfig, serve
-from recorder.storage.engine import Database, in_unit, open_database
-from recorder.storage.verify import Damage, verify_account
-from recorder.world import World
 
 ACCOUNT = "demo"
 #: How long it goes on where nobody can press Ctrl-C, in seconds.

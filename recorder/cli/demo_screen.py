@@ -15,9 +15,9 @@ from rich.table import Table
 from rich.text import Text
 from sqlalchemy import Connection, func, select
 
-from recorder.cli.plain import plain, short_time, shown
-from recorder.cli.standing import Standing, doubts, read_standing
-from recorder.storage.schema import balances, events, open_orders, outbox
+from recorder.database.schema import balances, events, open_orders, outbox
+from recorder.display import plain, short_time, shown
+from recorder.queries.account_status import Standing, doubts, read_standing
 
 #: Rows read for a panel; how many of them are shown, the height of the screen decides.
 EVENTS = 40

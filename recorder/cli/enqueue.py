@@ -12,12 +12,12 @@ from recorder.cli.call import Call, require_schema
 from recorder.cli.exits import OK
 from recorder.cli.flags import DATABASE, add_output, add_settings, moment, whole
 from recorder.cli.output import quoted
-from recorder.cli.standing import doubts, read_standing
+from recorder.database.engine import Database, in_unit
 from recorder.errors import ConfigurationError, RecorderError, Refused
 from recorder.exchange.commands import COMMANDS
-from recorder.storage.engine import Database, in_unit
-from recorder.storage.outbox import PRIORITY_MAX, enqueue, thrown_switch
-from recorder.storage.read import may_read
+from recorder.log.sql.read import may_read
+from recorder.outbox.sql.queue import PRIORITY_MAX, enqueue, thrown_switch
+from recorder.queries.account_status import doubts, read_standing
 
 #: No command of VALR's comes near it; a wrong file piped in does.
 PAYLOAD_BYTES_MAX = 1024 * 1024

@@ -19,12 +19,12 @@ from recorder.cli.call import Call
 from recorder.cli.exits import OK
 from recorder.cli.flags import DATABASE, add_output, add_settings, whole
 from recorder.cli.output import Output, quoted
-from recorder.cli.plain import plain, short_time
+from recorder.database.engine import Database, in_unit
+from recorder.database.schema import events
+from recorder.display import plain, short_time
 from recorder.errors import ConfigurationError
-from recorder.log.event import Event, Origin
-from recorder.storage.engine import Database, in_unit
-from recorder.storage.read import Page, head, read_page
-from recorder.storage.schema import events
+from recorder.log.rules.event import Event, Origin
+from recorder.log.sql.read import Page, head, read_page
 
 #: Events shown where nobody says which.
 RECENT = 20

@@ -14,12 +14,12 @@ from recorder.cli.exits import OK
 from recorder.cli.flags import DATABASE, add_settings, position_or_moment
 from recorder.cli.output import count_of
 from recorder.cli.progress import shown_progress
+from recorder.database.engine import in_unit
 from recorder.errors import ConfigurationError
 from recorder.export.formats import Format
 from recorder.export.manifest import Manifest
+from recorder.export.rows import LOG, TABLES, Period
 from recorder.export.writing import Order, Progress, Step, export, pour
-from recorder.storage.engine import in_unit
-from recorder.storage.export import LOG, TABLES, Period
 
 STDOUT = "-"
 _ALL = "all"

@@ -15,11 +15,9 @@ from recorder.cli.call import Call
 from recorder.cli.exits import OK, WRONG
 from recorder.cli.flags import DATABASE, add_output, add_settings, moment, whole
 from recorder.cli.output import Column, Output, quoted
-from recorder.cli.plain import plain, short_time
-from recorder.cli.standing import doubts, read_standing
-from recorder.log.coverage import Cause, Totals, share_text, timeline, totals
-from recorder.storage.engine import in_unit
-from recorder.storage.gaps import (
+from recorder.database.engine import in_unit
+from recorder.display import plain, short_time
+from recorder.gaps.sql.gaps import (
     Known,
     count_gaps,
     read_blinds,
@@ -27,6 +25,8 @@ from recorder.storage.gaps import (
     read_known,
     tail,
 )
+from recorder.log.rules.coverage import Cause, Totals, share_text, timeline, totals
+from recorder.queries.account_status import doubts, read_standing
 
 #: What no recorder of this protocol can know, however well it is connected; docs/gaps.md says more.
 BLIND_SPOTS = (

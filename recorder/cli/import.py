@@ -10,11 +10,11 @@ from recorder.cli.exits import OK
 from recorder.cli.flags import add_output, add_settings
 from recorder.cli.output import count_of, quoted
 from recorder.cli.progress import shown_progress
+from recorder.database.engine import open_database
+from recorder.database.migrate import bring_to_current
 from recorder.export.loading import load, require_from_the_start
 from recorder.export.reading import read_log
-from recorder.storage.engine import open_database
-from recorder.storage.export import LOG
-from recorder.storage.migrate import bring_to_current
+from recorder.export.rows import LOG
 
 
 def configure(parser: ArgumentParser) -> None:

@@ -9,8 +9,8 @@ import json
 import logging
 from typing import TextIO
 
-from recorder.cli.plain import iso_time, plain
-from recorder.log.event import from_us
+from recorder.display import iso_time, plain
+from recorder.timestamps import from_us
 
 _MICROSECONDS = 1_000_000
 

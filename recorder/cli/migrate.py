@@ -10,11 +10,11 @@ from sqlalchemy import Connection, inspect, select
 from recorder.cli.call import Call
 from recorder.cli.exits import OK
 from recorder.cli.flags import add_output, add_settings
+from recorder.database.engine import Database, in_unit, open_database
+from recorder.database.migrate import EXPECTED, current_revision, downgrade, look, migrate
+from recorder.database.schema import leases
 from recorder.errors import ConfigurationError, LeaseHeld
-from recorder.storage.engine import Database, in_unit, open_database
-from recorder.storage.migrate import EXPECTED, current_revision, downgrade, look, migrate
-from recorder.storage.schema import leases
-from recorder.tasks.lease import is_dead
+from recorder.lease.holder import is_dead
 
 
 def configure(parser: ArgumentParser) -> None:

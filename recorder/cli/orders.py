@@ -9,11 +9,7 @@ from typing import Any
 from attrs import define, frozen
 from sqlalchemy import Connection, Select, not_, select
 
-from recorder.cli.call import Call
-from recorder.cli.exits import OK, WRONG
-from recorder.cli.flags import DATABASE, add_output, add_settings, whole
-from recorder.cli.output import Column, quoted
-from recorder.cli.past import (
+from recorder.cli.as_of import (
     TRUE,
     Past,
     add_past,
@@ -22,12 +18,16 @@ from recorder.cli.past import (
     tell_doubts,
     tell_moment,
 )
-from recorder.cli.plain import shown
-from recorder.cli.standing import doubts, read_standing
+from recorder.cli.call import Call
+from recorder.cli.exits import OK, WRONG
+from recorder.cli.flags import DATABASE, add_output, add_settings, whole
+from recorder.cli.output import Column, quoted
+from recorder.database.engine import in_unit
+from recorder.database.schema import open_orders, order_history, orders
+from recorder.display import shown
 from recorder.errors import ConfigurationError
-from recorder.storage.engine import in_unit
-from recorder.storage.past_orders import foreign_among, orders_known_at, orders_true_at
-from recorder.storage.schema import open_orders, order_history, orders
+from recorder.queries.account_status import doubts, read_standing
+from recorder.queries.as_of_orders import foreign_among, orders_known_at, orders_true_at
 
 #: Ended orders that are shown beside the live ones.
 RECENT = 20

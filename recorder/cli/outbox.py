@@ -14,13 +14,13 @@ from recorder.cli.events import EXCERPT
 from recorder.cli.exits import OK, WRONG
 from recorder.cli.flags import DATABASE, add_output, add_settings, whole
 from recorder.cli.output import Column, quoted
-from recorder.cli.plain import plain, short_time
+from recorder.database.engine import Database, in_unit
+from recorder.database.schema import outbox, outbox_lookups, outbox_transitions
+from recorder.display import plain, short_time
 from recorder.errors import ConfigurationError, Refused
-from recorder.outbox.states import Status
-from recorder.storage.engine import Database, in_unit
-from recorder.storage.read import event_at
-from recorder.storage.requeue import requeue, resends
-from recorder.storage.schema import outbox, outbox_lookups, outbox_transitions
+from recorder.log.sql.read import event_at
+from recorder.outbox.rules.states import Status
+from recorder.outbox.sql.requeue import requeue, resends
 
 #: Commands shown where nobody says how many.
 RECENT = 20

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from attrs import define, field, frozen
 
-from recorder.cli.plain import json_value, plain, plain_lines, shown
+from recorder.display import json_value, plain, plain_lines, shown
 
 if TYPE_CHECKING:
     from rich.console import Console

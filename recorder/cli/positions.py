@@ -8,17 +8,17 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, select, true
 
+from recorder.cli.as_of import add_past, is_past
+from recorder.cli.as_of_futures import PROJECTION, run_at
 from recorder.cli.call import Call
 from recorder.cli.exits import OK, WRONG
 from recorder.cli.flags import DATABASE, add_output, add_settings
 from recorder.cli.output import Column, quoted
-from recorder.cli.past import add_past, is_past
-from recorder.cli.past_futures import PROJECTION, run_at
-from recorder.cli.plain import short_time
-from recorder.cli.standing import Standing, as_of, doubts, read_standing
-from recorder.storage.engine import in_unit
-from recorder.storage.past_futures import POSITIONS
-from recorder.storage.schema import position_history, positions
+from recorder.database.engine import in_unit
+from recorder.database.schema import position_history, positions
+from recorder.display import short_time
+from recorder.queries.account_status import Standing, as_of, doubts, read_standing
+from recorder.queries.as_of_futures import POSITIONS
 
 COLUMNS = (
     Column("position_id"),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
-from recorder.cli.plain import plain
+from recorder.display import plain
 
 
 @contextmanager

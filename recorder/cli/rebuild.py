@@ -15,16 +15,16 @@ from recorder.cli.call import Call
 from recorder.cli.exits import DAMAGED, OK
 from recorder.cli.flags import DATABASE, add_output, add_settings
 from recorder.cli.output import count_of, quoted
-from recorder.cli.plain import shown
 from recorder.cli.progress import shown_progress
+from recorder.database.engine import Database, in_unit
+from recorder.display import shown
 from recorder.errors import ConfigurationError, LeaseHeld
+from recorder.lease.holder import is_alive_here, is_dead, this_holder
+from recorder.lease.sql import Lease, has_run_out, release, take
+from recorder.log.sql.read import head
 from recorder.projections import PROJECTIONS
-from recorder.projections.fold import Projection
-from recorder.storage import rebuild
-from recorder.storage.engine import Database, in_unit
-from recorder.storage.leases import Lease, has_run_out, release, take
-from recorder.storage.read import head
-from recorder.tasks.lease import is_alive_here, is_dead, this_holder
+from recorder.projections.rules.fold import Projection
+from recorder.projections.sql import rebuild
 
 #: Longer than any rebuild: the lease can't be renewed while the tables are being replaced. One that
 #: was killed leaves it behind, and the next start on the same host sees that its holder is dead.

@@ -17,11 +17,11 @@ from recorder.cli.call import Call
 from recorder.cli.exits import DAMAGED, OK, WRONG
 from recorder.cli.flags import DATABASE, add_output, add_settings, whole
 from recorder.cli.output import Column, quoted
-from recorder.cli.standing import read_standing
+from recorder.database.engine import Database, in_unit
 from recorder.errors import ConfigurationError
-from recorder.projections.reconciliations import CLEAN, DIFFERING, RUNNING
-from recorder.storage.engine import Database, in_unit
-from recorder.storage.reconciliation import (
+from recorder.projections.rules.reconciliations import CLEAN, DIFFERING, RUNNING
+from recorder.queries.account_status import read_standing
+from recorder.reconciliation.sql.reconciliation import (
     Made,
     differences_of,
     past,

@@ -12,14 +12,14 @@ from recorder.cli.exits import DAMAGED, OK
 from recorder.cli.flags import DATABASE, add_settings, moment
 from recorder.cli.gaps import BLIND_SPOTS
 from recorder.cli.output import count_of, quoted
-from recorder.cli.standing import known_accounts, read_standing
 from recorder.cli.verify import CHECKPOINT_SETTINGS, known_checkpoints, walk_log
+from recorder.database.engine import Database, in_unit
 from recorder.errors import ConfigurationError
 from recorder.export.formats import Format
-from recorder.export.statement import FORMATS, PAGE, Asked, write_statement
-from recorder.statement.report import Proof
-from recorder.storage.engine import Database, in_unit
-from recorder.storage.verify import Damage, first_strays
+from recorder.log.sql.verify import Damage, first_strays
+from recorder.queries.account_status import known_accounts, read_standing
+from recorder.statement.rules.report import Proof
+from recorder.statement.writing import FORMATS, PAGE, Asked, write_statement
 
 
 def configure(parser: ArgumentParser) -> None:

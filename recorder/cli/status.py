@@ -15,9 +15,9 @@ from recorder.cli.call import Call
 from recorder.cli.exits import OK
 from recorder.cli.flags import DATABASE, add_output, add_settings
 from recorder.cli.output import Column, Output
-from recorder.cli.plain import ago, plain, short_time
-from recorder.cli.standing import Standing, doubts, read_standing, tables_behind
-from recorder.storage.engine import in_unit
+from recorder.database.engine import in_unit
+from recorder.display import ago, plain, short_time
+from recorder.queries.account_status import Standing, doubts, read_standing, tables_behind
 
 
 def configure(parser: ArgumentParser) -> None:

@@ -20,22 +20,22 @@ from recorder.cli.exits import DAMAGED, OK, WRONG
 from recorder.cli.flags import DATABASE, add_output, add_settings
 from recorder.cli.output import Output, count_of, quoted
 from recorder.cli.progress import shown_progress
-from recorder.cli.standing import known_accounts
 from recorder.cli.verify_export import NO_CHECKPOINT, NO_CHECKPOINT_OF_IT, verify_export
 from recorder.config import Settings
+from recorder.database.engine import Database, in_unit
+from recorder.database.schema import events, projections
 from recorder.errors import RecorderError
-from recorder.log.checkpoint import Finding
-from recorder.log.comparison import Comparison
-from recorder.storage.checkpoint_file import (
+from recorder.log.rules.checkpoint import Finding
+from recorder.log.rules.checkpoint_comparison import Comparison
+from recorder.log.sql.checkpoint_file import (
     BadLine,
     KnownCheckpoints,
     read_checkpoints,
     rotated_files,
 )
-from recorder.storage.checkpoint_keys import trusted_keys
-from recorder.storage.engine import Database, in_unit
-from recorder.storage.schema import events, projections
-from recorder.storage.verify import Damage, Verified, first_strays, verify_account
+from recorder.log.sql.checkpoint_keys import trusted_keys
+from recorder.log.sql.verify import Damage, Verified, first_strays, verify_account
+from recorder.queries.account_status import known_accounts
 
 CHECKPOINT_SETTINGS = ("checkpoint_file", "checkpoint_key_file", "checkpoint_public_file")
 #: What ``--checkpoints`` says to compare with none.

@@ -10,12 +10,12 @@ from recorder.cli.output import Output, count_of, quoted
 from recorder.cli.progress import shown_progress
 from recorder.errors import ConfigurationError, ExportDamaged
 from recorder.export.reading import Reading, read_log
-from recorder.log.chain import Damage
-from recorder.log.checkpoint import Finding
-from recorder.log.comparison import Comparison
-from recorder.log.event import EMPTY_HEAD, Event, Head
-from recorder.storage.checkpoint_file import KnownCheckpoints
-from recorder.storage.export import LOG
+from recorder.export.rows import LOG
+from recorder.log.rules.chain import Damage
+from recorder.log.rules.checkpoint import Finding
+from recorder.log.rules.checkpoint_comparison import Comparison
+from recorder.log.rules.event import EMPTY_HEAD, Event, Head
+from recorder.log.sql.checkpoint_file import KnownCheckpoints
 
 #: What is said where a log was proved by itself alone.
 NO_CHECKPOINT = "no checkpoint to compare with, so a cut tail would not show"

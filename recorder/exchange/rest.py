@@ -30,7 +30,7 @@ from typing import NoReturn
 
 from attrs import field, frozen
 
-from recorder.exchange.endings import asked_wait_s, excerpt
+from recorder.exchange.close_reasons import asked_wait_s, excerpt
 from recorder.exchange.fields import FieldError, Fields, Number
 from recorder.exchange.rest_requests import Kind, OrderName, RestRequest
 

@@ -46,8 +46,8 @@ from enum import StrEnum
 
 from attrs import define, field, frozen
 
-from recorder.exchange.actions import Action, Fact, Lost, Say
-from recorder.exchange.endings import close_reason, handshake_refusal
+from recorder.exchange.close_reasons import close_reason, handshake_refusal
+from recorder.exchange.session_actions import Action, Fact, Lost, Say
 from recorder.exchange.snapshot import Snapshot
 
 __all__ = [

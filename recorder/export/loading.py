@@ -12,13 +12,13 @@ from pathlib import Path
 
 from sqlalchemy import Connection, literal, select, text
 
+from recorder.database.engine import Database, in_unit
+from recorder.database.schema import metadata
 from recorder.errors import ConfigurationError
 from recorder.export.manifest import Manifest
 from recorder.export.reading import OnProgress, Reading
-from recorder.log.event import EMPTY_HEAD, Head
-from recorder.storage.append import write_chained
-from recorder.storage.engine import Database, in_unit
-from recorder.storage.schema import metadata
+from recorder.log.rules.event import EMPTY_HEAD, Head
+from recorder.log.sql.append import write_chained
 
 #: What a person may have set before there is a log.
 _MAY_STAND = frozenset({"controls", "limits"})

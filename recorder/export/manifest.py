@@ -9,7 +9,7 @@ from attrs import field, frozen
 
 from recorder.errors import ConfigurationError
 from recorder.export.formats import Format
-from recorder.log.event import Head
+from recorder.log.rules.event import Head
 
 NAME = "manifest.json"
 KIND = "recorder export"

@@ -20,10 +20,10 @@ from recorder.errors import ConfigurationError, ExportDamaged
 from recorder.export.folder import file_errors
 from recorder.export.formats import Format
 from recorder.export.manifest import File, Manifest, read_manifest
+from recorder.export.rows import LOG
 from recorder.export.values import UnreadableLine, event_of_line
-from recorder.log.chain import Damage, check_event
-from recorder.log.event import Event, Head
-from recorder.storage.export import LOG
+from recorder.log.rules.chain import Damage, check_event
+from recorder.log.rules.event import Event, Head
 
 #: A batch of events: at most so many, …
 BATCH_EVENTS = 1_000

@@ -18,10 +18,10 @@ import sqlalchemy
 from attrs import frozen
 from sqlalchemy import Integer, LargeBinary
 
+from recorder.database.columns import Amount, Flag, UtcTime
 from recorder.exchange.amounts import canonical_amount
-from recorder.log.event import Event
-from recorder.storage.columns import Amount, Flag, UtcTime
-from recorder.storage.times import moment_us
+from recorder.log.rules.event import Event
+from recorder.timestamps import moment_us
 
 #: A row of any table: values as the columns' types give them, in the order of the fields.
 Row = tuple[Any, ...]

@@ -25,15 +25,14 @@ from attrs import define, field, frozen
 from sqlalchemy import Connection
 
 from recorder import __version__
+from recorder.database.engine import Database, in_unit
+from recorder.database.migrate import EXPECTED
+from recorder.database.schema import metadata
 from recorder.errors import LogDamaged
 from recorder.export.folder import HashedFile, file_errors, packed, staged
 from recorder.export.formats import Format, Rows, open_rows, require
 from recorder.export.manifest import NAME, File, Manifest, Part, Stretch, mark, write_manifest
-from recorder.export.values import EVENT_FIELDS, Field, Row, event_row, fields_of
-from recorder.log.chain import Damage, check_event
-from recorder.log.event import Event, Head, from_us
-from recorder.storage.engine import Database, in_unit
-from recorder.storage.export import (
+from recorder.export.rows import (
     FETCHED_ROWS,
     LOG,
     LogStretch,
@@ -44,9 +43,11 @@ from recorder.storage.export import (
     require_period,
     stream_rows,
 )
-from recorder.storage.migrate import EXPECTED
-from recorder.storage.read import events_after, read_page
-from recorder.storage.schema import metadata
+from recorder.export.values import EVENT_FIELDS, Field, Row, event_row, fields_of
+from recorder.log.rules.chain import Damage, check_event
+from recorder.log.rules.event import Event, Head
+from recorder.log.sql.read import events_after, read_page
+from recorder.timestamps import from_us
 
 _DAY_US = 86_400_000_000
 #: The file of rows without a time.

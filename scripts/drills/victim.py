@@ -20,10 +20,12 @@ from typing import Any
 from trio_websocket import WebSocketConnection
 
 import recorder.cli
-from recorder import parts
+from recorder import wiring as parts
 from recorder.cli import main
-from recorder.storage import settle
-from recorder.tasks import commander, connection, inbox, log_writer
+from recorder.connection import connection
+from recorder.log.tasks import inbox, log_writer
+from recorder.outbox.sql import settle
+from recorder.outbox.tasks import commander
 
 #: The steps, in the order in which a command comes to them.
 STEPS = (

@@ -12,14 +12,15 @@ from typing import Any
 from attrs import frozen
 
 from recorder.cli import main
-from recorder.log.event import Draft, Event, Note, from_us, noted
+from recorder.database.engine import Database, in_unit
+from recorder.lease.sql import Lease, take
+from recorder.log.rules.event import Draft, Event, Note, noted
+from recorder.log.sql.read import head
+from recorder.outbox.sql.queue import ensure_control
 from recorder.projections import PROJECTIONS
-from recorder.storage.engine import Database, in_unit
-from recorder.storage.leases import Lease, take
-from recorder.storage.outbox import ensure_control
-from recorder.storage.read import head
-from recorder.storage.tables import Memory, project
-from tests.storage.drafts import write
+from recorder.projections.sql.tables import Memory, project
+from recorder.timestamps import from_us
+from tests.log.drafts import write
 
 LIMIT_ORDER = '{"side":"BUY","pair":"BTCZAR","quantity":"0.001","price":"1000000"}'
 OPEN_ORDER_ID = "01972090-c325-7c8d-beed-203ff3630ba6"

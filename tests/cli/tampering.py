@@ -11,16 +11,16 @@ from typing import Any
 
 from attrs import define, frozen
 
-from recorder.log.checkpoint import Checkpoint, SigningKey, checkpoint_line
-from recorder.log.digest import digest_event
-from recorder.log.event import Draft, Event, Head, from_us
-from recorder.storage.checkpoint_file import append_line
-from recorder.storage.checkpoint_keys import make_keys, public_file_of
-from recorder.storage.engine import Database, in_unit
-from recorder.storage.read import head, stream_events
-from recorder.storage.times import time_text
+from recorder.database.engine import Database, in_unit
+from recorder.log.rules.checkpoint import Checkpoint, SigningKey, checkpoint_line
+from recorder.log.rules.digest import digest_event
+from recorder.log.rules.event import Draft, Event, Head
+from recorder.log.sql.checkpoint_file import append_line
+from recorder.log.sql.checkpoint_keys import make_keys, public_file_of
+from recorder.log.sql.read import head, stream_events
+from recorder.timestamps import from_us, time_text
 from tests.cli.scene import ask
-from tests.storage.drafts import NOW_US, frame, run_sql, write
+from tests.log.drafts import NOW_US, frame, run_sql, write
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "verify_log.py"
 SECOND_US = 1_000_000

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from recorder.log.event import Note
-from recorder.storage.engine import Database
+from recorder.database.engine import Database
+from recorder.log.rules.event import Note
 from tests.cli.scene import ask, fold
-from tests.storage.drafts import write
-from tests.storage.trading import Account, record_of
+from tests.log.drafts import write
+from tests.outbox.trading import Account, record_of
 
 KEYS = {"kind", "amount", "movements", "backfilled", "unstated", "told_later", "assumed_fees"}
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from recorder.log.checkpoint import Checkpoint, judge_line
-from recorder.storage.checkpoint_keys import read_public_keys
-from recorder.storage.engine import Database
+from recorder.database.engine import Database
+from recorder.log.rules.checkpoint import Checkpoint, judge_line
+from recorder.log.sql.checkpoint_keys import read_public_keys
 from tests.cli.scene import ask, record_scene
-from tests.storage.drafts import frame, write
+from tests.log.drafts import frame, write
 
 
 @pytest.fixture

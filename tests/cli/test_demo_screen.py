@@ -8,9 +8,9 @@ from rich.console import Console
 
 from recorder.cli.demo_screen import one_line, read_view, screen
 from recorder.cli.demo_trader import queue_next
-from recorder.storage.engine import Database, in_unit
+from recorder.database.engine import Database, in_unit
 from tests.cli.scene import ESCAPES, ask, balance, fold, own, record_scene, start_notes
-from tests.storage.drafts import frame, write
+from tests.log.drafts import frame, write
 
 
 def drawn(database: Database, width: int, height: int) -> list[str]:

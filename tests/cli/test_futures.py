@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from attrs import evolve
 
-from recorder.log.event import Note, noted
-from recorder.storage.engine import Database
+from recorder.database.engine import Database
+from recorder.log.rules.event import Note, noted
 from tests.cli.scene import (
     ESCAPES,
     Answer,
@@ -18,6 +18,7 @@ from tests.cli.scene import (
     snapshot_note,
     start_notes,
 )
+from tests.log.drafts import run_sql, write
 from tests.projections.test_futures import (
     closing,
     conditional,
@@ -25,7 +26,6 @@ from tests.projections.test_futures import (
     reduction,
     removal,
 )
-from tests.storage.drafts import run_sql, write
 
 
 def record_futures(database: Database) -> None:

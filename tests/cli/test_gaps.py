@@ -16,10 +16,11 @@ from recorder.cli.call import Call
 from recorder.cli.gaps import BLIND_SPOTS
 from recorder.cli.output import Output
 from recorder.clock import SystemClock
-from recorder.log.event import Draft, Note, from_us, noted
-from recorder.storage.engine import Database
+from recorder.database.engine import Database
+from recorder.log.rules.event import Draft, Note, noted
+from recorder.timestamps import from_us
 from tests.cli.scene import ask, fold, now_us, own
-from tests.storage.drafts import frame, run_sql, write
+from tests.log.drafts import frame, run_sql, write
 
 HOUR_US = 3_600_000_000
 

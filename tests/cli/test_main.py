@@ -11,6 +11,7 @@ import pytest
 
 from recorder.cli import COMMANDS, _parser, main
 from recorder.cli.exits import MEANINGS, exit_code
+from recorder.database.engine import Database
 from recorder.errors import (
     CommitUncertain,
     ConfigurationError,
@@ -23,9 +24,8 @@ from recorder.errors import (
     StorageFailed,
     StorageUnavailable,
 )
-from recorder.storage.engine import Database
 from tests.cli.scene import ask, balance, fold, own, record_scene, start_notes
-from tests.storage.drafts import write
+from tests.log.drafts import write
 
 DOCS = Path(__file__).parents[2] / "docs" / "commands.md"
 

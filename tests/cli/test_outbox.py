@@ -9,14 +9,14 @@ import sys
 import pytest
 
 from recorder.cli.outbox import MEANINGS
-from recorder.log.event import from_us
-from recorder.outbox.states import Status
-from recorder.storage.engine import Database, in_unit
-from recorder.storage.outbox import claim
-from recorder.storage.sending import mark_sent
-from recorder.storage.steps import change_status
+from recorder.database.engine import Database, in_unit
+from recorder.outbox.rules.states import Status
+from recorder.outbox.sql.queue import claim
+from recorder.outbox.sql.sending import mark_sent
+from recorder.outbox.sql.steps import change_status
+from recorder.timestamps import from_us
 from tests.cli.scene import ESCAPES, LIMIT_ORDER, ask, now_us, own, record_scene
-from tests.storage.drafts import frame, run_sql, write
+from tests.log.drafts import frame, run_sql, write
 
 
 def test_enqueue_prints_the_id_of_a_durable_row(database: Database, database_url: str) -> None:

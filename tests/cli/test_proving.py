@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from recorder.database.engine import Database
+from recorder.database.migrate import EXPECTED
 from recorder.projections import PROJECTIONS
-from recorder.storage.engine import Database
-from recorder.storage.migrate import EXPECTED
 from tests.cli.scene import ask, balance, fold, own, record_scene, start_notes
-from tests.storage.drafts import frame, run_sql, write
+from tests.log.drafts import frame, run_sql, write
 
 
 def tamper(database: Database, statement: str) -> None:

@@ -13,12 +13,13 @@ from attrs import evolve
 from sqlalchemy import event, update
 
 from recorder.cli.events import event_lines
-from recorder.cli.standing import FAR_BEHIND_EVENTS, read_standing, tables_behind
-from recorder.log.event import Draft, Event, Note, from_us, noted
-from recorder.storage.engine import Database, in_unit
-from recorder.storage.leases import take
-from recorder.storage.schema import projections
-from recorder.tasks.lease import this_holder
+from recorder.database.engine import Database, in_unit
+from recorder.database.schema import projections
+from recorder.lease.holder import this_holder
+from recorder.lease.sql import take
+from recorder.log.rules.event import Draft, Event, Note, noted
+from recorder.queries.account_status import FAR_BEHIND_EVENTS, read_standing, tables_behind
+from recorder.timestamps import from_us
 from tests.cli.scene import (
     ESCAPES,
     OPEN_ORDER_ID,
@@ -32,7 +33,7 @@ from tests.cli.scene import (
     record_scene,
     start_notes,
 )
-from tests.storage.drafts import NOW_US, frame, run_sql, write
+from tests.log.drafts import NOW_US, frame, run_sql, write
 
 
 def test_the_status_of_a_running_recorder_tells_head_connection_lease_and_lag(

@@ -8,17 +8,18 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection
 
-from recorder.log.event import Draft, from_us
-from recorder.outbox.lookups import Finding
-from recorder.outbox.states import Fact, Status
-from recorder.storage.append import append, read_head
-from recorder.storage.engine import Database, in_unit
-from recorder.storage.lookups import Look, record
-from recorder.storage.outbox import claim
-from recorder.storage.sending import mark_sent
-from recorder.storage.steps import change_status
+from recorder.database.engine import Database, in_unit
+from recorder.log.rules.event import Draft
+from recorder.log.sql.append import append, read_head
+from recorder.outbox.rules.lookups import Finding
+from recorder.outbox.rules.states import Fact, Status
+from recorder.outbox.sql.lookups import Look, record
+from recorder.outbox.sql.queue import claim
+from recorder.outbox.sql.sending import mark_sent
+from recorder.outbox.sql.steps import change_status
+from recorder.timestamps import from_us
 from tests.cli.scene import ESCAPES, LIMIT_ORDER, ask, now_us, own
-from tests.storage.drafts import frame, run_sql, write
+from tests.log.drafts import frame, run_sql, write
 
 #: The steps that lead from queued to each status, after which it was queued again or not.
 STEPS = {

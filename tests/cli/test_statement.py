@@ -17,15 +17,15 @@ import pytest
 from attrs import define
 from sqlalchemy import insert
 
-import recorder.export.statement as writing
+import recorder.statement.writing as writing
+from recorder.database.engine import Database, in_unit
+from recorder.database.schema import reconciliations
 from recorder.errors import FilesFailed
-from recorder.export.statement import TABLES
-from recorder.log.event import Note
-from recorder.storage.engine import Database, in_unit
-from recorder.storage.schema import reconciliations
+from recorder.log.rules.event import Note
+from recorder.statement.writing import TABLES
 from tests.cli.scene import Answer, ask, fold
-from tests.storage.drafts import write
-from tests.storage.trading import Account, record_of
+from tests.log.drafts import write
+from tests.outbox.trading import Account, record_of
 
 MADE_LAST = {"statement.html", "manifest.json"}
 

@@ -19,9 +19,9 @@ from attrs import evolve
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recorder.log.event import Event
-from recorder.storage.checkpoint_keys import make_keys
-from recorder.storage.engine import Database, open_database
+from recorder.database.engine import Database, open_database
+from recorder.log.rules.event import Event
+from recorder.log.sql.checkpoint_keys import make_keys
 from tests.cli.scene import ask
 from tests.cli.tampering import (
     Kept,

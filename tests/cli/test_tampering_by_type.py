@@ -15,8 +15,8 @@ import psycopg
 import pytest
 from attrs import evolve
 
-from recorder.storage.checkpoint_keys import make_keys
-from recorder.storage.engine import Database
+from recorder.database.engine import Database
+from recorder.log.sql.checkpoint_keys import make_keys
 from tests.cli.scene import ask
 from tests.cli.tampering import SCRIPT, Kept, Verdict, chain_anew, keep, tamper, verdict
 

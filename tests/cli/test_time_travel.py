@@ -7,10 +7,10 @@ import json
 import pytest
 from attrs import evolve
 
-from recorder.storage.engine import Database
+from recorder.database.engine import Database
 from tests.cli.scene import OPEN_ORDER_ID, ask, balance, fold, own, received, record_scene
 from tests.cli.test_futures import record_futures
-from tests.storage.drafts import write
+from tests.log.drafts import write
 
 
 def test_balances_at_a_position_are_those_known_then(database: Database, database_url: str) -> None:

@@ -22,10 +22,10 @@ from recorder.client import (
     Refused,
     enqueue,
 )
-from recorder.storage.engine import Database, in_unit, open_database
-from recorder.storage.outbox import OutboxRow, find
+from recorder.database.engine import Database, in_unit, open_database
+from recorder.outbox.sql.queue import OutboxRow, find
 from tests.client.callers import OPENED, ORDER, OTHER, UNRULED, Caller
-from tests.storage.drafts import run_sql
+from tests.log.drafts import run_sql
 
 #: Arguments are looked at before anything else is.
 NO_DATABASE: Any = None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from recorder.tasks import backfill, projector, reconciler
+from recorder.gaps.tasks import backfill
+from recorder.projections.tasks import projector
+from recorder.reconciliation import tasks as reconciler
 
 
 @pytest.fixture(autouse=True)

@@ -22,8 +22,8 @@ from sqlalchemy import Connection, create_engine, text
 
 from recorder.config import Settings, read_settings
 from recorder.daemon import run_daemon
+from recorder.runtime import World
 from recorder.simulator import Simulator, SimulatorConfig, serve
-from recorder.world import World
 
 #: Longer than anything here takes on a slow machine.
 PATIENCE_S = 30.0

@@ -14,12 +14,12 @@ import trio
 from attrs import evolve
 
 from recorder.daemon import run_daemon
+from recorder.database.engine import open_database
 from recorder.projections import PROJECTIONS
+from recorder.projections.sql.rebuild import check
 from recorder.simulator import Simulator
-from recorder.simulator.life import live_a_little
+from recorder.simulator.activity import live_a_little
 from recorder.simulator.requests import Placing
-from recorder.storage.engine import open_database
-from recorder.storage.rebuild import check
 from tests.cli.scene import Answer, ask
 from tests.daemon.exchange_books import differences
 from tests.daemon.scene import (

@@ -20,10 +20,10 @@ from attrs import define
 
 from recorder.cli import main
 from recorder.clock import SystemClock
+from recorder.connection.connection import PAUSE_BLIND_S
+from recorder.connection.observation import STILL_S
 from recorder.daemon import run_daemon
 from recorder.simulator.faults import GARBAGE
-from recorder.tasks.connection import PAUSE_BLIND_S
-from recorder.tasks.sight import STILL_S
 from tests.daemon.scene import (
     Books,
     Scene,

@@ -122,8 +122,8 @@ async def test_answers_that_come_twice_send_nothing_twice(sqlite_url: str) -> No
 async def test_a_command_that_always_meets_the_limit_is_rejected_in_the_end(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("recorder.outbox.states.BACK_OFF_FIRST_S", 0.01)
-    monkeypatch.setattr("recorder.parts.RATE_PENALTY_S", 0.01)
+    monkeypatch.setattr("recorder.outbox.rules.states.BACK_OFF_FIRST_S", 0.01)
+    monkeypatch.setattr("recorder.wiring.RATE_PENALTY_S", 0.01)
     async with connected(sqlite_url, slow(0)) as scene:
         outbox_id = scene.books.queue("PLACE_LIMIT_ORDER", LIMIT)
         await scene.until_status(outbox_id, *FINAL)

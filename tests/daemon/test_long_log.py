@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import event
 
 from recorder import daemon as daemon_module
-from recorder.storage import engine
-from recorder.storage.engine import Database, open_database
+from recorder.database import engine
+from recorder.database.engine import Database, open_database
 from tests.cli.scene import ask
 from tests.daemon.scene import LIMIT, daemon, exchange
 

@@ -13,11 +13,11 @@ import trio
 from attrs import evolve
 
 from recorder.cli import main
+from recorder.database.engine import open_database
 from recorder.projections import PROJECTIONS
+from recorder.projections.sql.rebuild import check
+from recorder.reconciliation import tasks as reconciler
 from recorder.simulator.requests import Placing
-from recorder.storage.engine import open_database
-from recorder.storage.rebuild import check
-from recorder.tasks import reconciler
 from tests.daemon.scene import LIMIT, Scene, connected, daemon, exchange, until
 from tests.daemon.test_backfill import PAIR, PRICE, rest
 

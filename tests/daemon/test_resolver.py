@@ -12,7 +12,7 @@ import trio
 
 from recorder.clock import SystemClock
 from recorder.exchange.rest_requests import RestRequest
-from recorder.tasks.rest import RestAnswer, open_rest
+from recorder.rest.client import RestAnswer, open_rest
 from tests.daemon.scene import LIMIT, Scene, connected, daemon, exchange, until, world
 
 SETTLE_S, EVERY_S = 0.3, 0.1

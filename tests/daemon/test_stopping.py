@@ -16,7 +16,7 @@ import trio
 from recorder.config import read_settings
 from recorder.daemon import run_daemon
 from recorder.errors import LeaseHeld, LeaseLost
-from recorder.log.event import Event
+from recorder.log.rules.event import Event
 from recorder.simulator import Simulator
 from tests.daemon.scene import (
     KEY,

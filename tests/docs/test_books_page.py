@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection
 
-from recorder.projections.books import KINDS, Basis, Explained
-from recorder.projections.fee_basis import FeeBasis
-from recorder.storage.books import Period, explain
-from recorder.storage.engine import Database, in_unit
+from recorder.database.engine import Database, in_unit
+from recorder.projections.rules.books import KINDS, Basis, Explained
+from recorder.projections.rules.fee_basis import FeeBasis
+from recorder.queries.books import Period, explain
 from tests.cli.scene import fold
-from tests.storage.drafts import run_sql, write
-from tests.storage.trading import Account
+from tests.log.drafts import run_sql, write
+from tests.outbox.trading import Account
 
 PAGE = (Path(__file__).parents[2] / "docs" / "books.md").read_text(encoding="utf-8")
 MOVED, ON_POSTGRESQL, ON_SQLITE = re.findall(r"```sql\n(.*?)```", PAGE, flags=re.DOTALL)

@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from recorder.log.checkpoint import (
+from recorder.log.rules.checkpoint import (
     FORMAT,
     Finding,
     SigningKey,
@@ -16,7 +16,7 @@ from recorder.log.checkpoint import (
     has_good_signature,
     read_checkpoint,
 )
-from recorder.tasks.checkpoints import FINISH_S, HOOK_S, RETRY_MAX_S, RETRY_S
+from recorder.log.tasks.checkpoints import FINISH_S, HOOK_S, RETRY_MAX_S, RETRY_S
 
 PAGE = (Path(__file__).parents[2] / "docs" / "checkpoints.md").read_text(encoding="utf-8")
 EXAMPLE = PAGE.split("```json\n")[1].split("\n```")[0]

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from recorder.log.coverage import Cause
-from recorder.log.event import from_us
-from recorder.projections.gaps import State
-from recorder.storage.engine import Database
+from recorder.database.engine import Database
+from recorder.log.rules.coverage import Cause
+from recorder.projections.rules.gaps import State
+from recorder.timestamps import from_us
 from tests.cli.scene import ask, fold, now_us, own, record_scene
 from tests.cli.test_gaps import HOUR_US, history
-from tests.storage.drafts import frame, run_sql, write
+from tests.log.drafts import frame, run_sql, write
 
 PAGE = (Path(__file__).parents[2] / "docs" / "gaps.md").read_text(encoding="utf-8")
 STATEMENTS = re.findall(r"```sql\n(.*?)```", PAGE, flags=re.DOTALL)

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from recorder.outbox.states import Status
+from recorder.outbox.rules.states import Status
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "outbox.md").read_text(encoding="utf-8")

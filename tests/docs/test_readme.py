@@ -11,16 +11,17 @@ import pytest
 from attrs import define, field
 from sqlalchemy import Connection, text
 
-from recorder.log.event import EMPTY_HEAD, Draft, Head, Note, noted
-from recorder.outbox.states import Status
+from recorder.database.engine import Database, in_unit
+from recorder.lease.sql import take
+from recorder.log.rules.event import EMPTY_HEAD, Draft, Head, Note, noted
+from recorder.log.sql.append import append
+from recorder.outbox.rules.states import Status
+from recorder.outbox.sql import queue as outbox
+from recorder.outbox.sql import sending
+from recorder.outbox.sql.settle import settle
+from recorder.outbox.sql.steps import change_status
 from recorder.projections import PROJECTIONS
-from recorder.storage import outbox, sending
-from recorder.storage.append import append
-from recorder.storage.engine import Database, in_unit
-from recorder.storage.leases import take
-from recorder.storage.settle import settle
-from recorder.storage.steps import change_status
-from recorder.storage.tables import Memory, project
+from recorder.projections.sql.tables import Memory, project
 
 README = Path(__file__).parents[2] / "README.md"
 STATEMENTS = re.findall(r"```sql\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)

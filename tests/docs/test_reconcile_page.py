@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from recorder.log.event import Draft, Note, noted
-from recorder.projections import reconciliations as fold_of
-from recorder.storage.engine import Database
+from recorder.database.engine import Database
+from recorder.log.rules.event import Draft, Note, noted
+from recorder.projections.rules import reconciliations as fold_of
 from tests.cli.scene import fold, record_scene
-from tests.storage.drafts import run_sql, write
+from tests.log.drafts import run_sql, write
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reconcile.md").read_text(encoding="utf-8")
 STATEMENTS = re.findall(r"```sql\n(.*?)```", PAGE, flags=re.DOTALL)

@@ -10,16 +10,16 @@ import pytest
 from attrs import define
 from sqlalchemy import Connection, text
 
-from recorder.log.event import from_us
+from recorder.database.engine import Database, in_unit
 from recorder.projections import PROJECTIONS
-from recorder.projections.lives import seconds
-from recorder.storage.engine import Database, in_unit
-from recorder.storage.moments import balances_known_at, balances_true_at, position_at
-from recorder.storage.past_futures import POSITIONS, known_at
-from recorder.storage.past_orders import orders_known_at, orders_true_at
-from recorder.storage.tables import Memory, project
-from tests.storage.drafts import write
-from tests.storage.trading import Account
+from recorder.projections.rules.validity import seconds
+from recorder.projections.sql.tables import Memory, project
+from recorder.queries.as_of import balances_known_at, balances_true_at, position_at
+from recorder.queries.as_of_futures import POSITIONS, known_at
+from recorder.queries.as_of_orders import orders_known_at, orders_true_at
+from recorder.timestamps import from_us
+from tests.log.drafts import write
+from tests.outbox.trading import Account
 
 PAGE = Path("docs/time-travel.md").read_text(encoding="utf-8")
 POSITION_OF, BALANCES, BALANCES_TRUE, ORDERS, ORDERS_TRUE, FUTURES = [

@@ -25,7 +25,7 @@ from recorder.exchange.session import (
     SessionSettings,
     State,
 )
-from recorder.log.event import Note
+from recorder.log.rules.event import Note
 
 AUTHENTICATED = '{"type":"AUTHENTICATED"}'
 PONG = '{"type":"PONG"}'

@@ -9,12 +9,12 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from recorder.log.event import Draft, Event, storable_payload
-from recorder.storage.engine import Database, in_unit
-from recorder.storage.read import accounts, stream_events
-from recorder.storage.schema import events
+from recorder.database.engine import Database, in_unit
+from recorder.database.schema import events
+from recorder.log.rules.event import Draft, Event, storable_payload
+from recorder.log.sql.read import accounts, stream_events
 from tests.cli.scene import Answer, ask
-from tests.storage.drafts import NOW_US, frame, write
+from tests.log.drafts import NOW_US, frame, write
 
 DAY_US = 86_400_000_000
 #: What has broken a reader of lines, of CSV, of COPY or of JSON somewhere.

@@ -17,20 +17,20 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, insert
 
+from recorder.database.engine import Database, in_unit
+from recorder.database.prepared import driver_connection
+from recorder.database.schema import ledger
 from recorder.errors import FilesFailed
 from recorder.export.folder import file_errors
 from recorder.export.formats import Format
 from recorder.export.manifest import read_manifest
+from recorder.export.rows import FETCHED_ROWS, TABLES
 from recorder.export.writing import Order, Step, export
-from recorder.storage import read
-from recorder.storage.engine import Database, in_unit
-from recorder.storage.export import FETCHED_ROWS, TABLES
-from recorder.storage.prepared import driver_connection
-from recorder.storage.schema import ledger
+from recorder.log.sql import read
 from tests.cli.scene import ask, record_scene
 from tests.cli.test_proving import tamper
 from tests.export.scene import DAY_US, exported, lines_of, manifest_of, write_nasty
-from tests.storage.drafts import NOW_US, frame, run_sql, write
+from tests.log.drafts import NOW_US, frame, run_sql, write
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection
 
+from recorder.database.engine import Database, in_unit
+from recorder.database.prepared import driver_connection
 from recorder.export import formats
-from recorder.storage.engine import Database, in_unit
-from recorder.storage.prepared import driver_connection
 from tests.cli.scene import ask, record_scene
 from tests.export.scene import all_events, exported, write_nasty
-from tests.storage.drafts import run_sql
+from tests.log.drafts import run_sql
 
 
 def test_postgresql_reads_the_csv_of_a_log_back_with_its_nulls(

@@ -18,9 +18,9 @@ from typing import Any
 
 import pytest
 
+from recorder.database.engine import Database, in_unit, open_database
 from recorder.export import reading
-from recorder.storage.engine import Database, in_unit, open_database
-from recorder.storage.leases import take
+from recorder.lease.sql import take
 from tests.cli.scene import Answer, ask, record_scene
 from tests.export.scene import (
     DAY_US,
@@ -31,7 +31,7 @@ from tests.export.scene import (
     manifest_of,
     write_nasty,
 )
-from tests.storage.drafts import NOW, NOW_US, frame, run_sql, write
+from tests.log.drafts import NOW, NOW_US, frame, run_sql, write
 
 NOWHERE = "sqlite:////nonexistent/never/asked.db"
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from recorder.storage.engine import Database, open_database
+from recorder.database.engine import Database, open_database
 from tests.cli.scene import ask, fold, record_scene
 from tests.export.scene import all_events, exported, write_nasty
-from tests.storage.drafts import frame, run_sql, write
+from tests.log.drafts import frame, run_sql, write
 
 
 @pytest.mark.parametrize("packed", [(), ("--compress", "gzip")], ids=["plain", "gzip"])

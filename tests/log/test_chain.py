@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recorder.exchange.frames import frame_type
-from recorder.log.chain import Damage, check_event
-from recorder.log.digest import digest_event
-from recorder.log.event import EMPTY_HEAD, Draft, Event, Head
+from recorder.log.rules.chain import Damage, check_event
+from recorder.log.rules.digest import digest_event
+from recorder.log.rules.event import EMPTY_HEAD, Draft, Event, Head
 
 NOW_US = 1_772_366_400_123_456
 

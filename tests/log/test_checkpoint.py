@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recorder.log.checkpoint import (
+from recorder.log.rules.checkpoint import (
     FORMAT,
     Checkpoint,
     Distrusted,
@@ -22,7 +22,7 @@ from recorder.log.checkpoint import (
     read_checkpoint,
     signed_bytes,
 )
-from recorder.log.event import Head
+from recorder.log.rules.event import Head
 
 SEED = bytes(range(32))
 KEY = SigningKey(Ed25519PrivateKey.from_private_bytes(SEED))

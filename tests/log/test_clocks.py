@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recorder.log.clocks import APART_US, Reading, apart_us
+from recorder.log.rules.clocks import APART_US, Reading, apart_us
 
 HOUR_US = 3_600_000_000
 

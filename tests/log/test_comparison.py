@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recorder.log.chain import Damage
-from recorder.log.checkpoint import Checkpoint, Finding
-from recorder.log.comparison import NEVER, Comparison
-from recorder.log.event import EMPTY_HEAD, Head
+from recorder.log.rules.chain import Damage
+from recorder.log.rules.checkpoint import Checkpoint, Finding
+from recorder.log.rules.checkpoint_comparison import NEVER, Comparison
+from recorder.log.rules.event import EMPTY_HEAD, Head
 
 SECOND_US = 1_000_000
 

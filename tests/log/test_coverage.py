@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recorder.log.coverage import (
+from recorder.log.rules.coverage import (
     Blind,
     Cause,
     Kind,

@@ -16,10 +16,8 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 
-from recorder.errors import SchemaMismatch
-from recorder.projections.futures import Futures
-from recorder.storage.engine import Database, in_unit, open_database
-from recorder.storage.migrate import (
+from recorder.database.engine import Database, in_unit, open_database
+from recorder.database.migrate import (
     EXPECTED,
     bring_to_current,
     current_revision,
@@ -28,11 +26,13 @@ from recorder.storage.migrate import (
     migrate_unit,
     migrations_path,
 )
-from recorder.storage.outbox import queued
-from recorder.storage.schema import metadata
-from recorder.storage.tables import Memory, plan
+from recorder.database.schema import metadata
+from recorder.errors import SchemaMismatch
+from recorder.outbox.sql.queue import queued
+from recorder.projections.rules.futures import Futures
+from recorder.projections.sql.tables import Memory, plan
+from tests.log.drafts import frame, run_sql, write
 from tests.projections.test_futures import closing, position
-from tests.storage.drafts import frame, run_sql, write
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

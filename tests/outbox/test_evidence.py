@@ -20,8 +20,8 @@ from recorder.exchange.commands import (
 )
 from recorder.exchange.messages import Unrecognised
 from recorder.exchange.parsing import parse_message
-from recorder.outbox.evidence import REASON_CHARS_MAX, concerned, evidence, ids_learnt
-from recorder.outbox.states import Fact, Status, next_status
+from recorder.outbox.rules.evidence import REASON_CHARS_MAX, concerned, evidence, ids_learnt
+from recorder.outbox.rules.states import Fact, Status, next_status
 
 ORDER = "019a29d0-4362-7dc9-a51d-3533a4bdcf2d"
 OTHER = "019a2a0f-1216-737b-9065-8138dae1e874"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recorder.outbox.limits import (
+from recorder.outbox.rules.limits import (
     Limits,
     Refusal,
     Standing,

@@ -26,7 +26,8 @@ from recorder.exchange.rest import (
     RowsFound,
     Unreadable,
 )
-from recorder.outbox.lookups import (
+from recorder.outbox.rules.lookup_schedule import LOOKS, WAIT_S_MAX, Patience, Search, wait_s
+from recorder.outbox.rules.lookups import (
     CLOCKS_APART,
     NOTHING_SEEN,
     PROOF,
@@ -39,8 +40,7 @@ from recorder.outbox.lookups import (
     read_states,
     wanted,
 )
-from recorder.outbox.patience import LOOKS, WAIT_S_MAX, Patience, Search, wait_s
-from recorder.outbox.states import Fact, Status
+from recorder.outbox.rules.states import Fact, Status
 
 SENT_AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 BEFORE = SENT_AT - CLOCKS_APART - timedelta(seconds=1)

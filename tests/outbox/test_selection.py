@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from recorder.exchange.command_pace import KIND
 from recorder.exchange.commands import CANCEL_ORDER, COMMANDS, PLACE_LIMIT_ORDER
-from recorder.outbox.selection import Expire, Queue, QueuedRow, Send, Wait, choose, choose_few
+from recorder.outbox.rules.selection import Expire, Queue, QueuedRow, Send, Wait, choose, choose_few
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 TIMES = st.none() | st.integers(-3, 3).map(lambda minutes: NOW + timedelta(minutes=minutes))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recorder.outbox.states import (
+from recorder.outbox.rules.states import (
     ATTEMPTS_MAX,
     TERMINAL,
     TRANSITIONS,

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import trio
 
-from recorder.storage.checkpoint_keys import make_keys
+from recorder.log.sql.checkpoint_keys import make_keys
 from tests.daemon.scene import exchange
 from tests.processes.scene import call, environment_for, kill, running, stop
-from tests.processes.test_life import REWARD
+from tests.processes.test_running import REWARD
 
 KILLS = 4
 

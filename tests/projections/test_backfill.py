@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recorder.exchange.histories import Fetched
-from recorder.log.event import Draft
+from recorder.log.rules.event import Draft
 from tests.projections.test_folds import events, fold, frame, listed, named, order, status
 
 AT = "2026-01-01T00:00:01.000Z"

@@ -23,14 +23,15 @@ from recorder.exchange.histories import FETCHED_AS, HistoryPage, read_history
 from recorder.exchange.paging import HistoryList, first_cursor, following, read_cursor
 from recorder.exchange.rest_requests import RestRequest
 from recorder.exchange.signing import signed_headers
-from recorder.log.event import Draft, to_us
+from recorder.log.rules.event import Draft
+from recorder.simulator.activity import live_a_little
 from recorder.simulator.config import SimulatorConfig
 from recorder.simulator.engine import Exchange
 from recorder.simulator.frames import Frame, encode, without_ids
 from recorder.simulator.http import Asked
-from recorder.simulator.life import live_a_little
 from recorder.simulator.requests import Placing
 from recorder.simulator.rest import answer
+from recorder.timestamps import to_us
 from tests.daemon.exchange_books import true_ledger, true_orders, true_trades, true_transfers
 from tests.projections.test_folds import events, fold, named
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from recorder.exchange.histories import HistoryPage, read_history
 from recorder.exchange.messages import NewAccountHistoryRecord
 from recorder.exchange.parsing import parse_message
-from recorder.projections.books import (
+from recorder.projections.rules.books import (
     Basis,
     Explained,
     Line,
@@ -25,7 +25,7 @@ from recorder.projections.books import (
     merge,
     passing,
 )
-from recorder.projections.fee_basis import FeeBasis, fee_basis
+from recorder.projections.rules.fee_basis import FeeBasis, fee_basis
 
 TESTS = Path(__file__).parents[1]
 D = Decimal

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recorder.log.event import Draft, Event, Note, noted
+from recorder.log.rules.event import Draft, Event, Note, noted
 from recorder.projections import PROJECTIONS, projection_named
-from recorder.projections.fold import Add, Projection, Rows, Unfoldable
-from recorder.projections.reading import read_message
+from recorder.projections.rules.fold import Add, Projection, Rows, Unfoldable
+from recorder.projections.rules.reading import read_message
 
 Tables = dict[str, dict[tuple[Any, ...], dict[str, Any]]]
 

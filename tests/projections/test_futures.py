@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recorder.exchange.futures_lists import FuturesList
-from recorder.log.event import Draft, Note
+from recorder.log.rules.event import Draft, Note
 from tests.projections.test_folds import events, fold, frame, named, note
 
 REST = Path(__file__).resolve().parents[1] / "rest_examples"

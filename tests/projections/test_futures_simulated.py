@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recorder.exchange.futures_lists import FuturesList
-from recorder.log.event import Draft, Note
+from recorder.log.rules.event import Draft, Note
 from recorder.simulator import futures_views
 from recorder.simulator.engine import Exchange
 from recorder.simulator.frames import encode

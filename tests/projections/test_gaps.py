@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recorder.log.coverage import Cause
-from recorder.log.event import Draft, Note, from_us, noted
+from recorder.log.rules.coverage import Cause
+from recorder.log.rules.event import Draft, Note, noted
+from recorder.timestamps import from_us
 from tests.projections.test_folds import events, fold, named
 
 START_US = 1_700_000_000_000_000

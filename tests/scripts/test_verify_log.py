@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from recorder.storage.engine import Database
-from recorder.storage.read import PAGE_ROWS
+from recorder.database.engine import Database
+from recorder.log.sql.read import PAGE_ROWS
 from tests.cli.tampering import SCRIPT, Kept, keep, run_script
-from tests.storage.drafts import frame, write
+from tests.log.drafts import frame, write
 
 LINES_MAX = 200
 OTHERS = {"cryptography", "psycopg"}

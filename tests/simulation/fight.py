@@ -19,10 +19,10 @@ import trio
 from attrs import define, evolve, field
 
 from recorder.config import Settings, read_settings
+from recorder.database.engine import open_database
 from recorder.errors import LeaseLost
+from recorder.log.sql.verify import Verified, verify_account
 from recorder.simulator import Simulator, SimulatorConfig
-from recorder.storage.engine import open_database
-from recorder.storage.verify import Verified, verify_account
 from tests.daemon.scene import KEY, SECRET, Books, books_of
 from tests.simulation.process import BEGIN_US, Process, Storage, owners
 

@@ -22,17 +22,17 @@ from sqlalchemy import Engine, event
 
 from recorder.config import Settings
 from recorder.daemon import run_daemon
+from recorder.database.engine import Database, in_unit
 from recorder.errors import CommitUncertain, RecorderError, StorageUnavailable
 from recorder.exchange.token_bucket import TokenBucket
+from recorder.lease.sql import renew
+from recorder.outbox.tasks.wakeups import poll_outbox
+from recorder.rest.client import open_rest
+from recorder.runtime import Runners, World
 from recorder.simulator.http import Asked
 from recorder.simulator.hub import Simulator
 from recorder.simulator.server import answer_request, serve_stream
-from recorder.storage.engine import Database, in_unit
-from recorder.storage.leases import renew
-from recorder.tasks.rest import open_rest
-from recorder.tasks.units import in_place
-from recorder.tasks.wakeups import poll_outbox
-from recorder.world import Runners, World
+from recorder.units import in_place
 
 #: 2026-01-01 in microseconds since 1970: what all wall clocks show at the beginning.
 BEGIN_US = 1_767_225_600_000_000

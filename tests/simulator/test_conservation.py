@@ -9,10 +9,10 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recorder.simulator.activity import live_a_little
 from recorder.simulator.engine import Exchange
 from recorder.simulator.frames import encode
 from recorder.simulator.futures import PERPETUALS
-from recorder.simulator.life import live_a_little
 from recorder.simulator.market import PAIRS
 from tests.simulator.scene import Frame, HandClock, command, new_exchange
 

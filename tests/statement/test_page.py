@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from recorder.log.coverage import Blind, Kind, timeline, totals
-from recorder.projections.books import Basis, Explained, Line, Stated
-from recorder.statement.charts import COLUMNS, Chart, Step, Thinned, draw
-from recorder.statement.doubts import doubts, remarks
-from recorder.statement.markup import Markup, element
-from recorder.statement.page import ROWS_MAX, render
-from recorder.statement.report import End, OrderSums, Proof, Report, Seen, TradeSums
+from recorder.log.rules.coverage import Blind, Kind, timeline, totals
+from recorder.projections.rules.books import Basis, Explained, Line, Stated
+from recorder.statement.rules.caveats import doubts, remarks
+from recorder.statement.rules.charts import COLUMNS, Chart, Step, Thinned, draw
+from recorder.statement.rules.markup import Markup, element
+from recorder.statement.rules.page import ROWS_MAX, render
+from recorder.statement.rules.report import End, OrderSums, Proof, Report, Seen, TradeSums
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 END = BEGIN + timedelta(days=1)

@@ -1,0 +1,164 @@
+"""What the commands share that answer for a moment of the past: ``--at`` and ``--as``."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from attrs import frozen
+from sqlalchemy import Connection
+
+from recorder.cli.call import Call
+from recorder.cli.exits import OK, WRONG
+from recorder.cli.flags import position_or_moment
+from recorder.cli.output import quoted
+from recorder.database.engine import in_unit
+from recorder.display import short_time
+from recorder.errors import ConfigurationError
+from recorder.queries.account_status import as_of, read_standing
+from recorder.queries.as_of import BLIND, HEALED, Moment, find_moment
+
+KNOWN = "known"
+TRUE = "true"
+
+Rows = list[Mapping[str, Any]]
+
+
+@frozen
+class Past:
+    """The moment that was asked for, and in which reading.
+
+    ``folded`` is the position up to which the tables are folded: as far as anything is known now.
+    """
+
+    account: str
+    moment: Moment
+    reading: str
+    folded: int
+
+    @property
+    def columns(self) -> Mapping[str, Any]:
+        """What every row of a JSON answer bears."""
+        is_true = self.reading == TRUE
+        return {
+            "as_of_position": self.folded if is_true else self.moment.position,
+            "as_of": self.moment.at if is_true else self.moment.received_at,
+            "reading": self.reading,
+            "live": False,
+            "observed": self.moment.observed,
+        }
+
+
+def add_past(parser: ArgumentParser, *, readings: tuple[str, ...] = (KNOWN, TRUE)) -> None:
+    """Add ``--at``, and ``--as`` where there is more than one reading."""
+    parser.add_argument(
+        "--at",
+        type=position_or_moment,
+        metavar="WHEN",
+        help="as it was then: at a position, or at a time with a zone, as 2026-01-31T12:00:00Z",
+    )
+    parser.set_defaults(reading=None)
+    if len(readings) > 1:
+        parser.add_argument(
+            "--as",
+            dest="reading",
+            choices=readings,
+            help="what was known then, or what was true then as known now [default: known]",
+        )
+
+
+def is_past(call: Call) -> bool:
+    """Tell whether a moment was asked for. Raises ConfigurationError for a reading of none."""
+    if call.arguments.at is None and call.arguments.reading is not None:
+        raise ConfigurationError("--as goes with --at: say of which moment")
+    return call.arguments.at is not None
+
+
+def find_past(call: Call, connection: Connection, account: str, projection: str) -> Past:
+    """Return the moment that was asked for.
+
+    Raises ConfigurationError where it can't be told, or where the tables aren't folded so far yet.
+    """
+    now, standing = call.now(), read_standing(connection, account)
+    reading = call.arguments.reading or KNOWN
+    moment = find_moment(
+        connection,
+        account,
+        call.arguments.at,
+        now=now,
+        is_running=standing.is_running(now),
+        may_precede=reading == TRUE,
+    )
+    folded, _ = as_of(standing, projection)
+    if folded < moment.position:
+        raise ConfigurationError(
+            f"the {projection.replace('_', ' ')} of account {quoted(account)} are folded up to"
+            f" position {folded} only, not yet up to {moment.position}: ask again when the recorder"
+            " has caught up"
+        )
+    return Past(account, moment, reading, folded)
+
+
+def run_past(
+    call: Call,
+    projection: str,
+    read: Callable[[Connection, Past], Rows],
+    show: Callable[[Call, Past, Rows], None],
+) -> int:
+    """Show what stood at the moment asked for, of each account.
+
+    Exit code 2 if that can't be told of one of them, which doesn't keep back what can of others.
+    """
+    untold: list[str] = []
+
+    def look(connection: Connection) -> Iterator[tuple[Past, Rows]]:
+        for account in call.accounts(connection):
+            try:
+                past = find_past(call, connection, account, projection)
+            except ConfigurationError as error:
+                untold.append(str(error))
+                continue
+            yield past, read(connection, past)
+
+    with call.database() as database:
+        for past, rows in in_unit(database.reader, lambda connection: [*look(connection)]):
+            show(call, past, rows)
+    for why in dict.fromkeys(untold):
+        call.output.warn(why)
+    return WRONG if untold else OK
+
+
+def tell_moment(call: Call, past: Past) -> None:
+    """Print the heading of a table: whose, which moment, and in which reading."""
+    if call.output.as_json:
+        return
+    moment = past.moment
+    if past.reading == TRUE:
+        until = f"known up to position {past.folded:,}"
+        words = f"as true at {short_time(moment.at)} UTC, {until}"
+    else:
+        came = short_time(moment.received_at)
+        words = f"as known at position {moment.position:,}, received {came} UTC"
+    call.output.line(f"account {quoted(past.account)} {words}")
+
+
+def tell_doubts(call: Call, past: Past, *, is_backfilled: bool) -> None:
+    """Say on the error stream what a gap makes of the answer.
+
+    ``is_backfilled`` tells whether back-fill adds to these rows what was missed.
+    """
+    moment, output = past.moment, call.output
+    if past.reading == TRUE and moment.position == 0:
+        output.warn("that moment lies before the log's first event: what isn't listed isn't known")
+    elif moment.observed == BLIND:
+        output.warn(
+            "that moment lies in a gap: these are the last known values, the true may differ"
+        )
+    elif moment.observed == HEALED and past.reading == KNOWN:
+        output.warn("that moment lies in a gap that was healed since: this is what was known then")
+    elif moment.observed == HEALED and not is_backfilled:
+        output.warn(
+            "that moment lies in a gap: back-fill has the movements since, not the values at each"
+            " moment; these are the last that were stated before"
+        )

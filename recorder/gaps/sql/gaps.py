@@ -1,0 +1,114 @@
+"""Reads what is known about gaps, and what the time behind the last frame is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from attrs import frozen
+from sqlalchemy import ColumnElement, Connection, func, or_, select
+
+from recorder.database.schema import events, gaps
+from recorder.log.rules.coverage import Blind, Cause
+from recorder.log.rules.event import Origin
+
+
+@frozen
+class Known:
+    """What bounds an account's timeline.
+
+    ``since`` is when recording began; None where no recorder ever started. ``heard_at`` is the last
+    known good moment, ``is_open`` tells whether a gap is.
+    """
+
+    since: datetime | None
+    heard_at: datetime | None
+    is_open: bool
+
+
+def last_frame_at(connection: Connection, account: str) -> datetime | None:
+    """Return when the last frame came in; our own words show nothing of the exchange."""
+    last = (
+        select(events.c.received_at)
+        .where(events.c.account == account, events.c.origin == Origin.RECEIVED.value)
+        .order_by(events.c.position.desc())
+        .limit(1)
+    )
+    found: datetime | None = connection.execute(last).scalar_one_or_none()
+    return found
+
+
+def read_known(connection: Connection, account: str) -> Known:
+    """Return since when the account is recorded, and until when it was heard."""
+    mine = gaps.c.account == account
+    since = connection.execute(select(func.min(gaps.c.blind_from)).where(mine)).scalar_one()
+    opened = select(gaps.c.gap_id).where(mine, gaps.c.is_open).limit(1)
+    is_open = connection.execute(opened).first() is not None
+    heard_at = last_frame_at(connection, account)
+    if since is not None and heard_at is not None and not is_open:
+        # A clock that was set back made its own beginning; the time behind the frame counts too.
+        since = min(since, heard_at)
+    return Known(since, heard_at, is_open)
+
+
+def read_blinds(
+    connection: Connection, account: str, from_at: datetime, until_at: datetime
+) -> list[Blind]:
+    """Return the stretches of a period in which something may have been missed.
+
+    A gap that is open reaches to the period's end.
+    """
+    columns = (gaps.c.blind_from, gaps.c.blind_until, gaps.c.cause, gaps.c.state)
+    wanted = select(*columns).where(*_touching(account, from_at, until_at))
+    has_length = or_(gaps.c.blind_until.is_(None), gaps.c.blind_from < gaps.c.blind_until)
+    return [
+        Blind(row.blind_from, row.blind_until or until_at, row.cause, row.state == "healed")
+        for row in connection.execute(wanted.where(has_length))
+    ]
+
+
+def tail(known: Known, until_at: datetime, *, is_running: bool) -> list[Blind]:
+    """Return the time behind the last frame, which no gap has claimed yet.
+
+    While a recorder runs, the next PONG confirms it; while none does, it is blind.
+    """
+    if known.heard_at is None or known.is_open or known.heard_at >= until_at:
+        return []
+    cause = Cause.UNCONFIRMED if is_running else Cause.NOT_RUNNING
+    return [Blind(known.heard_at, until_at, cause.value)]
+
+
+def read_gaps(
+    connection: Connection,
+    account: str,
+    from_at: datetime,
+    until_at: datetime,
+    *,
+    limit: int | None = None,
+) -> list[Mapping[str, Any]]:
+    """Return the gaps that touch a period, oldest first: all, or the newest ``limit``."""
+    wanted = select(gaps).where(*_touching(account, from_at, until_at))
+    newest = wanted.order_by(gaps.c.gap_id.desc()).limit(limit)
+    found: list[Mapping[str, Any]] = [dict(row) for row in connection.execute(newest).mappings()]
+    return found[::-1]
+
+
+def count_gaps(
+    connection: Connection, account: str, from_at: datetime, until_at: datetime
+) -> list[tuple[str, str, int]]:
+    """Return (cause, state, number) of the gaps that touch a period."""
+    wanted = (
+        select(gaps.c.cause, gaps.c.state, func.count())
+        .where(*_touching(account, from_at, until_at))
+        .group_by(gaps.c.cause, gaps.c.state)
+        .order_by(gaps.c.cause, gaps.c.state)
+    )
+    return [(cause, state, number) for cause, state, number in connection.execute(wanted)]
+
+
+def _touching(
+    account: str, from_at: datetime, until_at: datetime
+) -> tuple[ColumnElement[bool], ...]:
+    ends_behind = or_(gaps.c.blind_until.is_(None), gaps.c.blind_until >= from_at)
+    return gaps.c.account == account, gaps.c.blind_from < until_at, ends_behind

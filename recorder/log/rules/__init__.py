@@ -1,0 +1,1 @@
+"""Decisions of this capability: values and functions without I/O, clock or randomness."""

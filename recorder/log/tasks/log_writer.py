@@ -1,0 +1,225 @@
+"""The one task that appends to the log.
+
+It takes whatever waits in the inbox, turns it into one transaction (group commit) and, once COMMIT
+returned, tells those who wait for it on the event loop; in the thread in which it ran, ``follow``
+may fold what was written before the next batch is taken. It owns the heads: position and digest of
+every event follow from the event before, so nobody else may append while it lives. Where another
+process did, the key (account, position) refuses and LeaseLost ends this one.
+
+What it does when the database says no:
+
+- not now (locked, connection lost, deadlock): the batch stays in memory and is tried again, first
+  soon, then every few seconds, for as long as it takes; the inbox fills and reading stops.
+- maybe (connection broken during COMMIT): the heads are read again; they tell whether the batch is
+  durable, and it is taken as done or tried again accordingly.
+- never (disk full, read-only, wrong schema): StorageFailed. How many frames were not written is
+  known only once nothing is read any more, so whoever ends the process says it.
+- nothing (it stands still, or somebody holds a lock): the thread waits, and ``watch`` says so.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+import trio
+from attrs import define, frozen
+from sqlalchemy import Connection
+
+from recorder.clock import Clock
+from recorder.errors import CommitUncertain, LeaseLost, StorageUnavailable
+from recorder.log.rules.event import Draft, Event, Head
+from recorder.log.sql.append import append, is_little, read_head
+from recorder.log.tasks.inbox import Entry, Inbox, Submission
+from recorder.units import UnitRunner
+
+log = logging.getLogger("recorder.log")
+
+#: First and longest wait between two tries of a batch the database did not take.
+RETRY_FIRST_S = 0.05
+RETRY_LONGEST_S = 5.0
+#: A database that is away is spoken of at most this often.
+COMPLAIN_EVERY_S = 10.0
+#: So many plain submissions are still a small batch.
+PLAIN_MAX = 4
+
+
+@frozen
+class Appended:
+    """What one transaction did: events, heads after it, and positions per submission (or None)."""
+
+    events: Sequence[Event]
+    heads: Mapping[str, Head]
+    positions: Sequence[Sequence[int] | None]
+
+
+@define(eq=False)
+class LogWriter:
+    """The heads it owns, and how to reach the database and whoever wants to hear of commits."""
+
+    runner: UnitRunner
+    inbox: Inbox
+    heads: dict[str, Head]
+    #: Told in the unit's thread what is durable now.
+    follow: Callable[[Sequence[Event]], None]
+    #: Told on the event loop after that.
+    announce: Callable[[Sequence[Event]], None]
+    clock: Clock
+    #: When the unit began that the database has not answered yet.
+    _since_s: float | None = None
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Append until the inbox is closed and drained. Raises StorageFailed or LeaseLost."""
+        task_status.started()
+        while batch := await self.inbox.take():
+            try:
+                appended = await self._append(batch)
+            except trio.Cancelled:
+                log.error("stopped before the database took %d events", self.inbox.frames)
+                raise
+            if appended.events:
+                self.announce(appended.events)
+
+    async def watch(self) -> None:
+        """Say it when the database lets a batch wait without a word, until cancelled."""
+        while True:
+            await trio.sleep(COMPLAIN_EVERY_S)
+            if self._since_s is None:
+                continue
+            silent_s = self.clock.monotonic_ns() / 1e9 - self._since_s
+            if silent_s >= COMPLAIN_EVERY_S:
+                text = "the database has not answered for %.0f s (%d events wait in memory)"
+                log.warning(text, silent_s, self.inbox.frames)
+
+    async def _append(self, batch: Sequence[Entry]) -> Appended:
+        wait_s, complaint = RETRY_FIRST_S, Complaint(self.clock)
+        durable, follow = partial(self._durable, batch), self._follow
+        while True:
+            staged: list[Appended] = []
+            try:
+                unit = partial(append_batch, heads=self.heads, batch=batch, staged=staged)
+                self._since_s = self.clock.monotonic_ns() / 1e9
+                return await self.runner.run_then(unit, durable, follow, blind=_is_blind(batch))
+            except CommitUncertain as error:
+                log.warning("the connection broke during COMMIT; looking if it took: %s", error)
+                if staged and await self._is_durable(staged[-1]):
+                    durable(staged[-1])
+                    follow(staged[-1])
+                    return staged[-1]
+            except StorageUnavailable as error:
+                complaint.say(self.inbox.frames, error)
+            finally:
+                self._since_s = None
+            await trio.sleep(wait_s)
+            wait_s = min(wait_s * 2, RETRY_LONGEST_S)
+
+    def _durable(self, batch: Sequence[Entry], appended: Appended) -> None:
+        """Tell whoever waits that the batch is durable."""
+        self.heads.update(appended.heads)
+        self.inbox.settle(batch)
+        _tell_submitters(batch, appended.positions)
+
+    def _follow(self, appended: Appended) -> None:
+        # A transaction may have changed rows alone.
+        if appended.events:
+            self.follow(appended.events)
+
+    async def _is_durable(self, staged: Appended) -> bool:
+        """Tell whether the uncertain transaction took: its heads then stand in the log."""
+        wait_s, complaint = RETRY_FIRST_S, Complaint(self.clock)
+        while True:
+            try:
+                found = await self.runner.run(read_heads, list(staged.heads))
+                break
+            except StorageUnavailable as error:
+                complaint.say(self.inbox.frames, error)
+            await trio.sleep(wait_s)
+            wait_s = min(wait_s * 2, RETRY_LONGEST_S)
+        before = {account: self.heads[account] for account in staged.heads}
+        if found == before:
+            # Nothing of it, or row changes alone: those are repeatable by contract.
+            return False
+        if found == staged.heads:
+            return True
+        raise LeaseLost("another process appended to the log while a COMMIT of ours was uncertain")
+
+
+@define
+class Complaint:
+    """Says that the database is away: at once, and then only every `COMPLAIN_EVERY_S`."""
+
+    clock: Clock
+    _since_s: float | None = None
+    _said_s: float | None = None
+
+    def say(self, waiting: int, error: StorageUnavailable) -> None:
+        """Log it if it is time to."""
+        now_s = self.clock.monotonic_ns() / 1e9
+        if self._since_s is None:
+            self._since_s = now_s
+        if self._said_s is not None and now_s - self._said_s < COMPLAIN_EVERY_S:
+            return
+        self._said_s = now_s
+        away_s = now_s - self._since_s
+        since = f"for {away_s:.0f} s" if away_s >= 1 else "now"
+        text = "the database takes nothing %s (%d events wait in memory, trying on): %s"
+        log.warning(text, since, waiting, error)
+
+
+def _is_blind(batch: Sequence[Entry]) -> bool:
+    """Tell a small batch whose statements can be sent without waiting for each other."""
+    drafts = [entry for entry in batch if isinstance(entry, Draft)]
+    is_plain = all(entry.is_plain for entry in _submissions(batch))
+    return is_plain and len(batch) <= len(drafts) + PLAIN_MAX and is_little(drafts)
+
+
+def append_batch(
+    connection: Connection,
+    heads: Mapping[str, Head],
+    batch: Sequence[Entry],
+    staged: list[Appended],
+) -> Appended:
+    """Append a batch in one transaction: decide, then events, then the rows that follow them.
+
+    The result also goes to ``staged`` before COMMIT, for the case that nobody learns of it.
+    """
+    drafts: list[Draft] = []
+
+    def next_position(account: str) -> int:
+        before = sum(1 for draft in drafts if draft.account == account)
+        return heads[account].position + before + 1
+
+    spans: list[slice | None] = []
+    for entry in batch:
+        if isinstance(entry, Draft):
+            drafts.append(entry)
+            continue
+        decided = entry.decide(connection, next_position) if entry.decide else entry.drafts
+        if decided is None:
+            spans.append(None)
+        else:
+            spans.append(slice(len(drafts), len(drafts) + len(decided)))
+            drafts.extend(decided)
+    appended = append(connection, heads, drafts)
+    positions = [span and [event.position for event in appended.events[span]] for span in spans]
+    for submission, given in zip(_submissions(batch), positions, strict=True):
+        if given is not None and submission.record is not None:
+            submission.record(connection, given)
+    staged.append(Appended(appended.events, appended.heads, positions))
+    return staged[-1]
+
+
+def read_heads(connection: Connection, accounts: Sequence[str]) -> dict[str, Head]:
+    """Return the heads that stand in the log."""
+    return {account: read_head(connection, account) for account in accounts}
+
+
+def _submissions(batch: Sequence[Entry]) -> list[Submission]:
+    return [entry for entry in batch if isinstance(entry, Submission)]
+
+
+def _tell_submitters(batch: Sequence[Entry], positions: Sequence[Sequence[int] | None]) -> None:
+    for submission, given in zip(_submissions(batch), positions, strict=True):
+        submission.outcome = given
+        submission.committed.set()

@@ -1,0 +1,429 @@
+"""What to ask about a command whose fate is open, and what the answers prove.
+
+A *look-up* of a command asks for every state of its order (``history/detail``) and, where that
+settles nothing, for all open orders (and for the order's present state, where its states can't be
+told). What it finds is one of `Finding`:
+
+- ``effect`` and ``refused`` are proof, whenever they are found.
+- ``absent`` (no such order in any state, nor in the list) and ``unchanged`` (the order that was to
+  be cancelled or modified stands as before) are what a look-up sees also when the command is only
+  slow. When they count, `outbox.patience` says.
+- ``unclear`` (an order of that name that may be another) and ``no_answer`` prove nothing.
+
+*Placing*: an order found by the name that the recorder made, or by VALR's id, is the command's. One
+found by a caller's name must also have the pair, side and quantity, and not be older than the
+command, for callers use names again. *Cancelling and modifying* are judged by the order's own
+state; a remaining quantity is proof only in a state that a change made, for fills bring it about
+as well. That there was no change is seen from all states of the order alone, or from one that
+none can have gone before. *A batch* by each of its orders (`all_told`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any, Protocol
+
+from attrs import evolve, field, frozen
+
+from recorder.errors import Refused
+from recorder.exchange.commands import (
+    CANCEL_ORDER,
+    PLACE_BATCH_ORDERS,
+    PLACING,
+    Leg,
+    WireNames,
+    encode_command,
+    generated_customer_order_id,
+    parse_command,
+)
+from recorder.exchange.fields import plain_words
+from recorder.exchange.rest import (
+    CredentialsRefused,
+    Declined,
+    ExchangeTrouble,
+    NoSuchOrder,
+    OrdersFound,
+    Outcome,
+    RateLimited,
+    RestOrder,
+    Unreadable,
+)
+from recorder.exchange.rest_requests import NAME_CHARS_MAX, OrderName
+from recorder.outbox.rules.evidence import CANCELLED, ENDED, status_word
+
+#: How far our clock and the exchange's may be apart; a request signed further off is refused.
+CLOCKS_APART = timedelta(seconds=5)
+#: Characters of what an answer said that are kept with the row.
+SAID_CHARS_MAX = 500
+
+#: An order that was changed or filled in part is none of these any more.
+_UNTOUCHED = frozenset({"placed", "active"})
+#: Whatever else is no end that we know either, but no proof that the order stands.
+_STANDING = frozenset(
+    {
+        "placed",
+        "active",
+        "partiallyfilled",
+        "ordermodified",
+        "orderpricehasbeenmodifiedduetoslippagelimits",
+    }
+)
+_MODIFIED = frozenset({"ordermodified", "orderpricehasbeenmodifiedduetoslippagelimits"})
+
+
+class Finding(StrEnum):
+    """What a look-up found of a command."""
+
+    EFFECT = "effect"
+    REFUSED = "refused"
+    ABSENT = "absent"
+    UNCHANGED = "unchanged"
+    UNCLEAR = "unclear"
+    NO_ANSWER = "no_answer"
+
+
+PROOF = frozenset({Finding.EFFECT, Finding.REFUSED})
+NOTHING_SEEN = frozenset({Finding.ABSENT, Finding.UNCHANGED})
+
+
+def _kept_words(text: str) -> str:
+    return plain_words(text)[:SAID_CHARS_MAX]
+
+
+@frozen
+class Found:
+    """A finding and, in a few words, what the answer said.
+
+    ``order_id`` is that of the order that was placed, ``reason`` the exchange's for a refusal.
+    ``is_over``: the order has ended, so that it need not be among the open ones. ``is_too_late``:
+    it ended, and nothing had ever changed it, so that a change that has arrived has failed.
+    """
+
+    finding: Finding
+    said: str = field(converter=_kept_words)
+    order_id: str | None = None
+    reason: str = field(default="", converter=_kept_words)
+    is_over: bool = False
+    is_too_late: bool = False
+
+
+class Row(Protocol):
+    """What looking a command up needs of its row."""
+
+    @property
+    def account(self) -> str: ...
+    @property
+    def outbox_id(self) -> int: ...
+    @property
+    def client_msg_id(self) -> str: ...
+    @property
+    def command(self) -> str: ...
+    @property
+    def payload(self) -> str: ...
+    @property
+    def order_id(self) -> str | None: ...
+
+
+@frozen
+class Wanted:
+    """One order to look for. ``is_certain``: whatever bears this name is the order meant."""
+
+    command: str
+    pair: str
+    name: OrderName
+    is_certain: bool
+    #: When the command went out, by our clock.
+    since: datetime
+    #: The members of the request.
+    terms: Mapping[str, Any] = field(factory=dict)
+    #: When and how the order stood, in the exchange's words, that the log had been told before the
+    #: command went out; None where it knew no such order.
+    told_before: frozenset[tuple[datetime | None, str | None]] | None = None
+
+    def amount(self, name: str) -> Decimal | None:
+        """Return an amount of the request; None where it has none."""
+        text = self.terms.get(name)
+        return Decimal(text) if isinstance(text, str) else None
+
+
+def wanted(row: Row, since: datetime) -> tuple[Wanted, ...]:
+    """Return the orders that tell what became of a command; none if its payload can't be read.
+
+    For a batch, those that it places before those that it changes.
+    """
+    made = generated_customer_order_id(row.account, row.outbox_id, row.client_msg_id)
+    try:
+        legs = parse_command(row.command, row.payload).legs
+        names = encode_command(row.command, row.payload, row.client_msg_id, WireNames(), made)
+    except Refused:
+        return ()
+    payload = json.loads(row.payload)
+    is_batch = row.command == PLACE_BATCH_ORDERS
+    terms = [one["data"] for one in payload["requests"]] if is_batch else [payload]
+    known = None if is_batch else row.order_id
+    found = tuple(
+        _wanted(leg, name, known, since, told)
+        for leg, name, told in zip(legs, names.customer_order_ids, terms, strict=True)
+    )
+    return tuple(sorted(found, key=lambda each: each.command not in PLACING))
+
+
+def _wanted(
+    leg: Leg, name: str | None, known: str | None, since: datetime, terms: Mapping[str, Any]
+) -> Wanted:
+    # What VALR names an order is VALR's; a name that can't be asked for is passed by.
+    is_usable = known is not None and len(known) <= NAME_CHARS_MAX and known not in (".", "..")
+    order_id = known if is_usable else leg.order_id
+    if order_id is not None:
+        return Wanted(leg.command, leg.pair, OrderName.order_id(order_id), True, since, terms)
+    assert name is not None, "an order without VALR's id has a name"
+    made_by_us = leg.command in PLACING and leg.customer_order_id is None
+    by_name = OrderName.customer_order_id(name)
+    return Wanted(leg.command, leg.pair, by_name, made_by_us, since, terms)
+
+
+# What an answer proves
+
+
+def read_present(want: Wanted, outcome: Outcome) -> Found:
+    """Return what the answer to the question for the order's present state alone proves."""
+    return read_states(want, outcome, is_whole=False)
+
+
+def read_states(want: Wanted, outcome: Outcome, *, is_whole: bool = True) -> Found:
+    """Return what the answer to the question for the order's states proves.
+
+    ``is_whole``: these are all states that it ever had.
+    """
+    if isinstance(outcome, NoSuchOrder):
+        if outcome.in_any_state:
+            return Found(Finding.ABSENT, "no such order in any state")
+        return Found(Finding.UNCLEAR, "no such order, but maybe one that has ended")
+    if not isinstance(outcome, OrdersFound):
+        return no_answer(outcome)
+    by_order: dict[str, list[RestOrder]] = {}
+    for state in outcome.orders:
+        by_order.setdefault(state.order_id, []).append(state)
+    orders = list(by_order.values())
+    if want.command in PLACING:
+        meant = [states for states in orders if _can_be(want, states)]
+        if len(meant) != 1:
+            return Found(Finding.UNCLEAR, f"{len(orders)} of that name, {len(meant)} may be this")
+        return _placed(meant[0])
+    if len(orders) != 1:
+        return Found(Finding.UNCLEAR, f"{len(orders)} orders of that name")
+    if want.command == CANCEL_ORDER:
+        return _cancelled(want, orders[0])
+    return _modified(want, orders[0], is_whole)
+
+
+def read_open(want: Wanted, before: Found, outcome: Outcome) -> Found:
+    """Return what the list of open orders makes of what the order's states said ``before``."""
+    if before.finding in PROOF or before.finding is Finding.NO_ANSWER:
+        return before
+    if not isinstance(outcome, OrdersFound):
+        return no_answer(outcome)
+    listed = [order for order in outcome.orders if order.is_named(want.name)]
+    if len(listed) > 1:
+        return Found(Finding.UNCLEAR, f"{len(listed)} open orders of that name")
+    if want.command in PLACING:
+        return _open_placed(want, before, listed)
+    if not listed:
+        return _not_open(before)
+    if want.command != CANCEL_ORDER and _shows(want, listed[0]):
+        return _looks_changed(want, listed[0], "the open order shows the change")
+    if before.finding is Finding.UNCLEAR:
+        return before
+    return Found(Finding.UNCHANGED, f"{before.said}; it is among the open orders")
+
+
+def all_told(
+    wants: Sequence[Wanted], found: Sequence[Found], *, has_arrived: bool = False
+) -> Found:
+    """Return what the findings on each of a command's orders say of the command.
+
+    ``found`` are those on the first of ``wants``. An order that a batch places is the batch's own:
+    one that was taken is its effect, and none of them failed unless the batch had arrived. What a
+    batch cancels or changes, another may have cancelled or changed as well. So that is the batch's
+    effect where it is known to have arrived, or where nothing says the contrary; and how such an
+    order ended before is no word on whether it arrived.
+    """
+    if len(found) == 1 == len(wants):
+        return found[0]
+    of_own = [each for want, each in zip(wants, found, strict=False) if want.command in PLACING]
+    of_others = found[len(of_own) :]
+    for each in of_own:
+        if each.finding is Finding.EFFECT:
+            return each
+    own, others = {each.finding for each in of_own}, {each.finding for each in of_others}
+    kinds = own | others
+    said = ", ".join(f"{kind.value}: {_many(found, kind)}" for kind in sorted(kinds))
+    if Finding.NO_ANSWER in kinds or not kinds:
+        return Found(Finding.NO_ANSWER, said or "nothing can be asked about it")
+    if Finding.EFFECT in others:
+        nothing_against = not own and not others & NOTHING_SEEN
+        is_its = has_arrived or Finding.REFUSED in own or nothing_against
+        return Found(Finding.EFFECT if is_its else Finding.UNCLEAR, said)
+    if kinds == {Finding.REFUSED}:
+        return evolve(found[0], said=said, reason=f"every order failed: {found[0].reason}")
+    is_nothing = own <= NOTHING_SEEN and others <= NOTHING_SEEN | {Finding.REFUSED}
+    return Found(Finding.ABSENT if is_nothing else Finding.UNCLEAR, said)
+
+
+def no_answer(outcome: Outcome) -> Found:
+    """Return that an answer proves nothing, and why."""
+    match outcome:
+        case RateLimited():
+            said = "asked too often (429)"
+        case CredentialsRefused(status=status, message=message):
+            said = f"the credentials were refused ({status}): {message}"
+        case ExchangeTrouble(status=status):
+            said = f"the exchange can't answer now ({status})"
+        case Declined(status=status, code=code, message=message):
+            said = f"the question was declined ({status}, code {code}): {message}"
+        case Unreadable(status=status, reason=reason):
+            said = f"the answer can't be read ({status}): {reason}"
+        case _:
+            said = "the answer is none to this question"
+    return Found(Finding.NO_ANSWER, said)
+
+
+def _many(found: Iterable[Found], kind: Finding) -> int:
+    return sum(each.finding is kind for each in found)
+
+
+def _can_be(want: Wanted, states: Sequence[RestOrder]) -> bool:
+    """Tell whether this can be the order that the command placed."""
+    latest = _latest(states)
+    if (latest.pair or want.pair).upper() != want.pair.upper():
+        return False
+    if (latest.side or want.terms["side"]).lower() != want.terms["side"].lower():
+        return False
+    if want.is_certain:
+        return True
+    quantity = want.amount("quantity") or want.amount("baseAmount")
+    quantities = {state.original_quantity for state in states}
+    is_of_then = latest.created_at is not None and latest.created_at >= want.since - CLOCKS_APART
+    return is_of_then and (quantity is None or quantity in quantities)
+
+
+def _placed(states: Sequence[RestOrder]) -> Found:
+    latest = _latest(states)
+    word = status_word(latest.status or "")
+    said = f"the order {latest.order_id} is {latest.status}"
+    if not word:
+        return Found(Finding.UNCLEAR, f"the order {latest.order_id} has no status")
+    if word == "failed":
+        reason = latest.failed_reason or "the exchange gave no reason"
+        return Found(Finding.REFUSED, said, latest.order_id, reason)
+    return Found(Finding.EFFECT, said, latest.order_id)
+
+
+def _open_placed(want: Wanted, before: Found, listed: Sequence[RestOrder]) -> Found:
+    if not listed:
+        return _not_open(before)
+    if not _can_be(want, listed):
+        return Found(Finding.UNCLEAR, "an open order of that name may be another")
+    order_id = listed[0].order_id
+    return Found(Finding.EFFECT, f"the order {order_id} is among the open orders", order_id)
+
+
+def _not_open(before: Found) -> Found:
+    """Return what is known of an order that the list of open orders doesn't name."""
+    if before.finding is Finding.UNCHANGED and not before.is_over:
+        return Found(Finding.UNCLEAR, f"{before.said}, but it is not among the open orders")
+    return evolve(before, said=f"{before.said}; not among the open orders")
+
+
+def _cancelled(want: Wanted, states: Sequence[RestOrder]) -> Found:
+    latest = _latest(states)
+    word = status_word(latest.status or "")
+    said = f"the order is {latest.status}"
+    if word in _STANDING:
+        return Found(Finding.UNCHANGED, said)
+    if not _is_over(word):
+        return Found(Finding.UNCLEAR, said)
+    if not want.is_certain and not _is_since(want, latest):
+        return Found(Finding.UNCLEAR, f"{said}, but since before the cancel; it may be another")
+    if word in CANCELLED:
+        return Found(Finding.EFFECT, said)
+    how = "the order had failed" if word == "failed" else f"the order ended first: {latest.status}"
+    return Found(Finding.REFUSED, said, reason=how)
+
+
+def _modified(want: Wanted, states: Sequence[RestOrder], is_whole: bool) -> Found:
+    latest = _latest(states)
+    ever = [state for state in states if status_word(state.status or "") in _MODIFIED]
+    # By our clock, and by what the log was told, for that clock may have been wrong.
+    told = want.told_before or frozenset()
+    later = [state for state in ever if (state.updated_at, state.status) not in told]
+    changes = [state for state in later if _is_since(want, state)]
+    if any(_shows(want, state) for state in changes):
+        return Found(Finding.EFFECT, "a state of the order shows the change")
+    if _shows(want, latest):
+        return _looks_changed(want, latest, "a state of the order shows the change")
+    if changes:
+        return Found(Finding.UNCLEAR, "the order was changed since, to something else")
+    if want.told_before is not None and any(_shows(want, state) for state in later):
+        said = "a state of the order shows the change, but one from before by our clock"
+        return Found(Finding.UNCLEAR, said)
+    # A name may have been another order's, a change is from before the command by our clock alone,
+    # and one state may be all that is told.
+    is_untouched = want.is_certain and not ever and len(states) > 1
+    return _not_modified(want, latest, is_whole, is_untouched)
+
+
+def _not_modified(want: Wanted, latest: RestOrder, is_whole: bool, is_untouched: bool) -> Found:
+    """Return what an order proves of which no state shows a change since the command.
+
+    ``is_untouched``: none shows one from before, either.
+    """
+    word, said = status_word(latest.status or ""), f"the order is {latest.status}"
+    if not is_whole and word not in _UNTOUCHED:
+        return Found(Finding.UNCLEAR, f"{said}; what it was in between isn't told")
+    if word in _STANDING:
+        return Found(Finding.UNCHANGED, f"{said}, as it was")
+    # Where a change matches, this strategy ends the order.
+    if not _is_over(word) or want.terms["modifyMatchStrategy"] == "CANCEL_ORIGINAL":
+        return Found(Finding.UNCLEAR, said)
+    reason = f"the order ended first: {latest.status}"
+    said = f"{said}, and no state of it shows a change"
+    return Found(Finding.UNCHANGED, said, None, reason, is_over=True, is_too_late=is_untouched)
+
+
+def _is_over(word: str) -> bool:
+    return word in CANCELLED or word in ENDED or word == "failed"
+
+
+def _is_since(want: Wanted, state: RestOrder) -> bool:
+    return state.updated_at is not None and state.updated_at >= want.since - CLOCKS_APART
+
+
+def _shows(want: Wanted, state: RestOrder) -> bool:
+    """Tell whether an order's state shows all that a modification asked for."""
+    asked = (
+        (want.amount("newPrice"), state.price),
+        (want.amount("newTotalQuantity"), state.original_quantity),
+        (want.amount("newRemainingQuantity"), state.remaining_quantity),
+    )
+    return all(wish is None or wish == shown for wish, shown in asked)
+
+
+def _looks_changed(want: Wanted, state: RestOrder, said: str) -> Found:
+    """Return what a state proves that shows what was asked for, whatever brought it about."""
+    is_changed = status_word(state.status or "") in _MODIFIED
+    if want.amount("newRemainingQuantity") is None or is_changed:
+        return Found(Finding.EFFECT, said)
+    return Found(Finding.UNCLEAR, "so much remains as was asked for, but a fill may have done that")
+
+
+def _latest(states: Sequence[RestOrder]) -> RestOrder:
+    """Return the newest state. The exchange gives that first; if times say otherwise, they win."""
+    timed = [(state.updated_at, state) for state in states if state.updated_at is not None]
+    if len(timed) < len(states):
+        return states[0]
+    return max(timed, key=lambda each: each[0])[1]

@@ -1,0 +1,1 @@
+"""Its transactions: synchronous functions of a SQLAlchemy connection."""

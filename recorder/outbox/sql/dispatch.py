@@ -1,0 +1,245 @@
+"""What goes out next, chosen and claimed in one transaction.
+
+It runs in the transaction that also writes the ``sent`` events, so nothing stands between reading
+the queue and taking from it, and nobody waits for two trips where one will do. A queue that is long
+or asks for strict order takes longer to read than the log may wait: it is read beforehand, and
+handed over. Either way the claim asks the row itself again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from attrs import define, evolve, field, frozen
+from sqlalchemy import Connection
+
+from recorder.database.prepared import PIPELINED_BYTES_MAX, is_pipelined
+from recorder.errors import Refused
+from recorder.exchange.commands import Encoded, WireNames
+from recorder.outbox.rules.encoding import encode_row
+from recorder.outbox.rules.selection import Few, Queue, QueuedRow, choose_few
+from recorder.outbox.rules.states import Status
+from recorder.outbox.sql import queue as outbox
+from recorder.outbox.sql import sending
+from recorder.outbox.sql.limits import broken_limit
+from recorder.outbox.sql.strict_order import first_unsettled
+
+#: Rows read at a time; cancels come first, so that none waits behind a long queue.
+QUEUE_READ_MAX = 200
+#: Payloads of the commands of one transaction, in characters; the first one may be longer.
+TOGETHER_BYTES_MAX = PIPELINED_BYTES_MAX // 4
+
+
+@frozen
+class Terms:
+    """On which terms commands may go now."""
+
+    epoch: int
+    connection_id: str
+    wire_names: WireNames
+    #: How many of each kind may go: see `exchange.command_pace`.
+    allowance: Mapping[str, int]
+    #: Of a queue of so many rows one goes by itself, of one twice as long two go together, …
+    together_part: int
+    #: … and never more than so many.
+    together_max: int
+    #: Where the next event will stand. Each command makes two: its claim, and what is sent.
+    next_position: int
+
+
+@frozen
+class Taken:
+    """A command that is claimed: the text goes to the socket once that is durable."""
+
+    outbox_id: int
+    client_msg_id: str
+    command: str
+    text: str
+    #: Where its ``sent`` event was going to stand when it was claimed.
+    expected_position: int
+    expires_at: datetime | None = None
+
+
+@frozen
+class Dispatched:
+    """What was done, and what there is to do next."""
+
+    taken: tuple[Taken, ...] = ()
+    #: What is queued besides; None where that has to be read anew.
+    rest: Queue | None = None
+    #: Rows that were tried but not taken: they are another's by now, or their time isn't yet.
+    lost: int = 0
+    #: Rows that ended here: (outbox_id, reason).
+    refused: tuple[tuple[int, str], ...] = ()
+    #: The queue has to be read beforehand, by `read_queue`.
+    is_long: bool = False
+    #: There is something to do that has to read: not within a pipeline.
+    needs_care: bool = False
+
+
+def read_queue(connection: Connection, account: str, now: datetime) -> Queue:
+    """Return the queue's beginning, however long it is and whatever order it asks for."""
+    queue = _read_short(connection, account, now)
+    if queue is not None:
+        return queue
+    unsettled = first_unsettled(connection, account)
+    first = set(unsettled.values())
+    rows = outbox.queued(connection, account, now, QUEUE_READ_MAX, unsettled=first)
+    return Queue(tuple(rows), outbox.read_switch(connection, account), unsettled)
+
+
+def _read_short(connection: Connection, account: str, now: datetime) -> Queue | None:
+    """Return the queue's beginning; None where something in it asks for strict order."""
+    read = sending.read_queue(connection, account, now, QUEUE_READ_MAX)
+    if read is None:
+        return None
+    rows, switch = read
+    return Queue(tuple(rows), switch, {}, is_whole=len(rows) < QUEUE_READ_MAX)
+
+
+def dispatch(
+    connection: Connection, account: str, queue: Queue | None, terms: Terms, now: datetime
+) -> Dispatched:
+    """Take what goes next from ``queue``, or else from what is queued now. Repeatable.
+
+    Ends on the way what is over or can't be sent. Where the transaction is one pipeline, it does
+    only what is plain, and says so of the rest.
+    """
+    if queue is None:
+        queue = _read_short(connection, account, now)
+        if queue is None or not queue.is_whole:
+            return Dispatched(is_long=True)
+    most = min(terms.together_max, 1 + len(queue.rows) // terms.together_part)
+    few = choose_few(queue, now, most, terms.allowance)
+    taking = Taking(connection, account, terms, now)
+    return taking.take(queue, few)
+
+
+@define(eq=False)
+class Taking:
+    """One transaction's taking of commands."""
+
+    connection: Connection
+    account: str
+    terms: Terms
+    now: datetime
+    taken: list[Taken] = field(factory=list)
+    refused: list[tuple[int, str]] = field(factory=list)
+    #: Ids of the rows that are no longer queued.
+    gone: set[int] = field(factory=set)
+
+    def take(self, queue: Queue, few: Few) -> Dispatched:
+        """Take these few of the queue."""
+        rows = _light(few.rows)
+        encoded = [(row, self._encode(row)) for row in rows]
+        wrong = [(row, said) for row, said in encoded if isinstance(said, str)]
+        right = [(row, said) for row, said in encoded if isinstance(said, Encoded)]
+        is_quick = is_pipelined(self.connection)
+        is_heavy = any(len(row.payload) > TOGETHER_BYTES_MAX for row in rows)
+        if is_quick and (few.expired or wrong or is_heavy):
+            return Dispatched(needs_care=True)
+        for row in few.expired:
+            self._end(row, Status.EXPIRED, outbox.TIME_OVER)
+        for row, reason in wrong:
+            self._refuse(row, reason)
+        missed = self._claim_plainly(right)
+        if not is_quick:
+            missed = [each for each in missed if not self._claim_carefully(*each)]
+        is_last = any(row.in_order for row in rows)
+        return Dispatched(
+            tuple(self.taken),
+            None if is_last or missed else self._rest(queue),
+            len(missed),
+            tuple(self.refused),
+            needs_care=is_quick and bool(missed),
+        )
+
+    def _encode(self, row: QueuedRow) -> Encoded | str:
+        try:
+            return encode_row(self.account, row, self.terms.wire_names)
+        except Refused as error:
+            return f"{error.rule}: {error}"
+
+    def _claim_plainly(
+        self, encoded: Sequence[tuple[QueuedRow, Encoded]]
+    ) -> list[tuple[QueuedRow, Encoded]]:
+        """Claim those that no limit concerns; return the others."""
+        claims = [_claim_of(*each, self._position(ahead)) for ahead, each in enumerate(encoded)]
+        outcomes = sending.claim_unlimited(
+            self.connection, self.account, claims, **self._named(), now=self.now
+        )
+        missed = []
+        for (row, each), claim, is_ours in zip(encoded, claims, outcomes, strict=True):
+            if is_ours:
+                self._took(row, each, claim["sent_position"])
+            else:
+                missed.append((row, each))
+        return missed
+
+    def _claim_carefully(self, row: QueuedRow, encoded: Encoded) -> bool:
+        """Claim it if it keeps to the account's limits, or end it; return whether either was."""
+        broken = broken_limit(self.connection, self.account, row.command, row.payload)
+        if broken is not None:
+            return self._refuse(row, f"{broken.rule}: {broken.message}")
+        claim = _claim_of(row, encoded, self._position(0))
+        is_ours = outbox.claim(
+            self.connection, self.account, **claim, **self._named(), now=self.now
+        )
+        if is_ours:
+            self._took(row, encoded, claim["sent_position"])
+        return is_ours
+
+    def _position(self, ahead: int) -> int:
+        """Return where the ``sent`` event of the next row but so many stands, if all are taken."""
+        return self.terms.next_position + 2 * (len(self.taken) + ahead) + 1
+
+    def _took(self, row: QueuedRow, encoded: Encoded, position: int) -> None:
+        self.gone.add(row.outbox_id)
+        ids = row.outbox_id, row.client_msg_id
+        self.taken.append(Taken(*ids, row.command, encoded.text, position, row.expires_at))
+
+    def _refuse(self, row: QueuedRow, reason: str) -> bool:
+        is_refused = self._end(row, Status.REFUSED, reason)
+        if is_refused:
+            self.refused.append((row.outbox_id, reason))
+        return is_refused
+
+    def _end(self, row: QueuedRow, status: Status, reason: str) -> bool:
+        self.gone.add(row.outbox_id)
+        return outbox.end_queued(
+            self.connection,
+            self.account,
+            row.outbox_id,
+            status,
+            epoch=self.terms.epoch,
+            reason=reason,
+            now=self.now,
+        )
+
+    def _named(self) -> dict[str, Any]:
+        return {"epoch": self.terms.epoch, "connection_id": self.terms.connection_id}
+
+    def _rest(self, queue: Queue) -> Queue | None:
+        left = tuple(row for row in queue.rows if row.outbox_id not in self.gone)
+        return evolve(queue, rows=left) if left or queue.is_whole else None
+
+
+def _claim_of(row: QueuedRow, encoded: Encoded, sent_position: int) -> dict[str, Any]:
+    return {
+        "outbox_id": row.outbox_id,
+        "customer_order_id": encoded.customer_order_id,
+        "order_id": encoded.order_id,
+        "sent_position": sent_position,
+    }
+
+
+def _light(rows: Sequence[QueuedRow]) -> Sequence[QueuedRow]:
+    """Leave out what would make the transaction a heavy one; not the first."""
+    weight = 0
+    for number, row in enumerate(rows):
+        weight += len(row.payload)
+        if number and weight > TOGETHER_BYTES_MAX:
+            return rows[:number]
+    return rows

@@ -1,0 +1,93 @@
+"""Where the commander meets the socket: whether there is one, and how to hand it commands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import trio
+from attrs import define, field
+from sqlalchemy import Connection
+
+from recorder.outbox.sql.dispatch import Taken
+
+#: Dispatches and PINGs waiting for the socket. More means that the exchange no longer reads.
+WAITING_MAX = 64
+
+
+@define(eq=False)
+class Dispatch:
+    """Commands on their way out, which ones being decided at the last moment.
+
+    ``take`` runs in the transaction that also writes the ``sent`` events: given a connection's id
+    and the position of the next event, it returns what may go. ``place`` records those events'
+    positions in it; ``written`` follows once the bytes of some are with the kernel. All three are
+    repeatable.
+    """
+
+    take: Callable[[Connection, str, int], Sequence[Taken]]
+    place: Callable[[Connection, Sequence[Taken], Sequence[int]], None]
+    written: Callable[[Connection, Sequence[Taken], Sequence[int]], None]
+    #: Asked of each once more before its first byte: time may have passed since the claim.
+    may_go: Callable[[Taken], bool]
+    #: ``take`` and ``place`` are as plain as `Submission.is_plain` says.
+    is_plain: bool = False
+    #: True once what was taken is durable.
+    is_committed: bool = False
+    #: Set when the socket's task is through with it.
+    done: trio.Event = field(factory=trio.Event)
+
+
+@define(eq=False)
+class Link:
+    """The account's present connection, if it is authenticated."""
+
+    _channel: trio.MemorySendChannel[Dispatch] | None = None
+    _up: trio.Event = field(factory=trio.Event)
+    _handing: trio.CancelScope = field(factory=trio.CancelScope)
+
+    def open(self, channel: trio.MemorySendChannel[Dispatch]) -> None:
+        """Say that commands may go through this channel."""
+        self._channel = channel
+        self._up.set()
+
+    def close(self) -> None:
+        """Say that there is no authenticated connection any more."""
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+            self._up = trio.Event()
+            self._handing.cancel()
+
+    @property
+    def is_open(self) -> bool:
+        """True while commands may go."""
+        return self._channel is not None
+
+    async def wait_open(self) -> None:
+        """Return when commands may go."""
+        await self._up.wait()
+
+    async def hand_over(self, dispatch: Dispatch) -> None:
+        """Give a dispatch to the socket's task; return when that is through with it.
+
+        Returns as well when the connection ends first. What became of its commands then, the rows
+        and the log say: they may be queued still, or claimed.
+        """
+        if self._channel is None:
+            return
+        with trio.CancelScope() as self._handing:
+            try:
+                await _send(self._channel, dispatch)
+            except trio.BrokenResourceError:
+                # The session's sender is gone already, and the session is about to say so.
+                self.close()
+                return
+            await dispatch.done.wait()
+
+
+async def _send(channel: trio.MemorySendChannel[Dispatch], dispatch: Dispatch) -> None:
+    """Put it into the channel, before anybody else runs if there is room."""
+    try:
+        channel.send_nowait(dispatch)
+    except trio.WouldBlock:
+        await channel.send(dispatch)

@@ -1,0 +1,160 @@
+"""What the exchange's words state of an order: from messages to statements. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from attrs import field, frozen
+
+from recorder.exchange.messages import (
+    CommandResponse,
+    FailedOrder,
+    InstantOrderCompleted,
+    Message,
+    OpenOrder,
+    OrderProcessed,
+    OrderStatusUpdate,
+)
+from recorder.exchange.rest import RestOrder
+from recorder.projections.rules.open_orders import order_terms
+from recorder.projections.rules.order_states import (
+    FAILED,
+    FILLED,
+    OPEN,
+    RECEIVED,
+    UNKNOWN,
+    state_of,
+)
+
+
+@frozen
+class Execution:
+    """What one statement says was executed in it."""
+
+    price: Decimal | None
+    quantity: Decimal | None
+    fee: Decimal | None
+
+
+@frozen
+class Totals:
+    """What all executions of an order came to so far. ``value`` is price times quantity."""
+
+    quantity: Decimal
+    value: Decimal
+    fee: Decimal | None
+
+
+@frozen
+class Statement:
+    """What one frame says of one order. ``terms`` are columns; None among them is "not said"."""
+
+    order_id: str
+    state: str
+    terms: Mapping[str, Any]
+    execution: Execution | None = None
+    reason: str | None = None
+    listed: bool | None = None
+    totals: Totals | None = None
+
+    @property
+    def updated_at(self) -> datetime | None:
+        """When it became so, if the exchange says."""
+        moment: datetime | None = self.terms.get("updated_at")
+        return moment
+
+    said: Mapping[str, Any] = field(init=False)
+
+    @said.default
+    def _said(self) -> Mapping[str, Any]:
+        return {name: value for name, value in self.terms.items() if value is not None}
+
+
+def statement_of(message: Message) -> Statement | None:
+    """Return what the message states of one order; None if it states nothing."""
+    match message:
+        case OrderStatusUpdate():
+            return _status_statement(message)
+        case OrderProcessed():
+            state = OPEN if message.success else FAILED
+            name = {"customer_order_id": message.customer_order_id}
+            return Statement(message.order_id, state, name, reason=message.failure_reason)
+        case CommandResponse(order_id=str(order_id), error=None):
+            return Statement(order_id, RECEIVED, {"customer_order_id": message.customer_order_id})
+        case FailedOrder(order_id=str(order_id)):
+            name = {"customer_order_id": message.customer_order_id}
+            return Statement(order_id, FAILED, name, reason=message.message)
+        case InstantOrderCompleted():
+            return _instant_statement(message)
+    return None
+
+
+def _status_statement(message: OrderStatusUpdate) -> Statement:
+    terms = {
+        "customer_order_id": message.customer_order_id,
+        "pair": message.pair,
+        "side": message.side,
+        "type": message.order_type,
+        "time_in_force": message.time_in_force,
+        "allow_margin": message.allow_margin,
+        "price": message.price,
+        "stop_price": message.stop_price,
+        "original_quantity": message.original_quantity,
+        "remaining_quantity": message.remaining_quantity,
+        "status": message.status,
+        "created_at": message.created_at,
+        "updated_at": message.updated_at,
+    }
+    execution = None
+    if message.executed_quantity:
+        execution = Execution(
+            message.executed_price, message.executed_quantity, message.executed_fee
+        )
+    state = state_of(message.status)
+    return Statement(message.order_id, state, terms, execution, message.failed_reason)
+
+
+def _instant_statement(message: InstantOrderCompleted) -> Statement:
+    terms = {
+        "type": "simple",
+        "status": message.status or ("Instant Order Completed" if message.success else None),
+        "updated_at": message.executed_at,
+        "fee": message.fee_amount,
+        "fee_currency": message.fee_currency,
+    }
+    state = FILLED if message.success else FAILED
+    return Statement(message.order_id, state, terms, reason=message.failed_reason)
+
+
+def listed_statement(order: OpenOrder) -> Statement:
+    """Return what a full list states of an order in it."""
+    state = state_of(order.status) if order.status else OPEN
+    return Statement(order.order_id, state, order_terms(order), listed=True)
+
+
+def rest_statement(order: RestOrder) -> Statement:
+    """Return what the order history states: the latest state, and what all executions came to."""
+    terms = {
+        "customer_order_id": order.customer_order_id,
+        "pair": order.pair,
+        "side": order.side,
+        "type": order.order_type,
+        "time_in_force": order.time_in_force,
+        "allow_margin": order.allow_margin,
+        "price": order.price,
+        "stop_price": order.stop_price,
+        "original_quantity": order.original_quantity,
+        "remaining_quantity": order.remaining_quantity,
+        "status": order.status,
+        "created_at": order.created_at,
+        "updated_at": order.updated_at,
+        "fee_currency": order.fee_currency,
+    }
+    state = state_of(order.status) if order.status else UNKNOWN
+    totals = None
+    if order.total_executed_quantity and order.total is not None:
+        totals = Totals(order.total_executed_quantity, order.total, order.total_fee)
+    return Statement(order.order_id, state, terms, reason=order.failed_reason, totals=totals)

@@ -1,0 +1,93 @@
+"""What the daemon takes from outside: clock, dice, network, threads, environment.
+
+Whoever hands over another `World` runs the same daemon elsewhere: on a mock clock, on streams in
+memory, without threads.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+
+from attrs import field, frozen
+
+from recorder.clock import Clock, SystemClock
+from recorder.connection.exchange_time import ask_exchange_time_us
+from recorder.connection.socket import OpenStream, open_network_stream
+from recorder.database.engine import Database, Kept
+from recorder.exchange.token_bucket import TokenBucket
+from recorder.lease.holder import is_alive_here, is_dead, this_holder
+from recorder.log.rules.event import Event
+from recorder.outbox.tasks.wakeups import WatchOutbox, watch_outbox
+from recorder.rest.client import Introduce, RestClient, open_rest
+from recorder.units import (
+    Aside,
+    ThreadRunner,
+    UnitRunner,
+    WriteGate,
+    in_thread,
+)
+
+
+@frozen
+class Runners:
+    """How units are run: one for the log, one for other durable writes, one per reader or fold."""
+
+    log: UnitRunner
+    writer: UnitRunner
+    projector: Callable[[], UnitRunner]
+    reader: Callable[[], UnitRunner]
+    #: What all writers pass on SQLite, where there can be only one at a time.
+    gate: WriteGate | None = None
+    #: The connections that are closed at the end.
+    kept: tuple[Kept, ...] = ()
+    #: What takes long and is no unit of one of these.
+    aside: Aside = in_thread
+
+    def close(self) -> None:
+        """Close what is kept open."""
+        for kept in self.kept:
+            kept.close()
+
+
+def thread_runners(database: Database) -> Runners:
+    """Return runners in worker threads; on SQLite all writers pass one gate, the log first."""
+    gate = WriteGate() if database.dialect == "sqlite" else None
+    # The log's thread, which is one, appends on a connection of its own and folds on another.
+    log, folds = Kept(database.writer), Kept(database.projector)
+    return Runners(
+        log=ThreadRunner(database.writer, gate, urgent=True, kept=log),
+        writer=ThreadRunner(database.writer, gate),
+        projector=partial(ThreadRunner, database.projector, gate, kept=folds),
+        reader=partial(ThreadRunner, database.reader),
+        gate=gate,
+        kept=(log, folds),
+    )
+
+
+#: (address, introduce, clock, bucket) → the account's client while it is needed.
+OpenRest = Callable[[str, Introduce, Clock, TokenBucket], AbstractAsyncContextManager[RestClient]]
+
+
+@frozen
+class World:
+    """What the daemon takes from outside."""
+
+    clock: Clock = field(factory=SystemClock)
+    dice: random.Random = field(factory=random.SystemRandom)
+    open_stream: OpenStream = open_network_stream
+    ask_exchange_time_us: Callable[[str], Awaitable[int | None]] = ask_exchange_time_us
+    open_rest: OpenRest = open_rest
+    runners: Callable[[Database], Runners] = thread_runners
+    watch: WatchOutbox = watch_outbox
+    holder: str = field(factory=this_holder)
+    #: What programs that we start find in theirs, but for what is secret.
+    environment: Mapping[str, str] = field(factory=lambda: os.environ, repr=False)
+    #: Whether another holder is provably gone, and whether it provably lives.
+    is_dead: Callable[[str], bool] = is_dead
+    is_alive: Callable[[str], bool] = is_alive_here
+    #: For whoever measures: told in the log's thread of the events of each commit.
+    on_commit: Callable[[Sequence[Event]], None] = lambda events: None

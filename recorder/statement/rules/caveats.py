@@ -1,0 +1,169 @@
+"""What keeps a statement from being sound, in sentences. Silence is never one of them.
+
+A doubt is anything for which the period's figures may be wrong, or may not be all. What no recorder
+could know (`Report.blind_spots`) and what was decided by whoever asked is told apart from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from recorder.log.rules.coverage import Kind, Totals, share_text
+from recorder.projections.rules.books import Explained
+from recorder.statement.rules.markup import count_of, shown
+from recorder.statement.rules.report import Report, Seen
+
+#: The states of a comparison that has looked at everything.
+COMPARED = frozenset({"clean", "differing"})
+_NO_CURRENCY = "movements without a currency"
+
+
+def doubts(report: Report) -> list[str]:
+    """Return all doubts, the worst first; none if the statement is sound."""
+    return [
+        *_of_the_log(report),
+        *_of_what_was_seen(report),
+        *_of_the_books(report),
+        *_of_comparisons(report),
+        *_of_orders(report),
+    ]
+
+
+def remarks(report: Report) -> list[str]:
+    """Return what a reader should know that is no doubt about this period."""
+    found = []
+    if report.proof is not None and report.proof.not_compared:
+        found.append(f"The log: {report.proof.not_compared}.")
+    healed = report.seen.sums.healed_s if report.seen.sums else 0
+    if healed:
+        found.append(
+            f"{shown(healed)} s of the period were not observed and have been filled in since from"
+            " the exchange's histories. Between the ends of such a stretch no balance is known."
+        )
+    for told in report.currencies:
+        later = sum(line.told_later for line in told.lines)
+        if later:
+            moved = count_of(later, "movement was", "movements were")
+            found.append(f"{_name(told)}: {moved} told after the period.")
+        assumed = [line.assumed_fees for line in told.lines if line.assumed_fees]
+        if assumed and told.adds_up:
+            found.append(
+                f"{_name(told)}: nothing but the sum proves what fees of"
+                f" {', '.join(map(shown, assumed))} were taken off."
+            )
+    return found
+
+
+def _of_the_log(report: Report) -> Iterator[str]:
+    if report.proof is None:
+        yield "The log was not verified, as was asked for."
+    elif report.proof.damage:
+        yield f"The log is damaged: {report.proof.damage}."
+    for projection, position in sorted(report.behind.items()):
+        yield (
+            f"The table {projection!r} is folded up to position {position:,} only, before the"
+            " period's end: run the recorder, and make the statement again."
+        )
+    if report.unread:
+        unread = count_of(report.unread, "event", "events")
+        yield f"{unread} of the period could not be read (fold_failures)."
+
+
+def _of_what_was_seen(report: Report) -> Iterator[str]:
+    seen = report.seen
+    if seen.sums is None:
+        yield "How much of the period was observed can't be told."
+        return
+    if seen.unrecorded_s:
+        yield f"{shown(seen.unrecorded_s)} s of the period lie before a recorder's first start."
+    if seen.sums.blind_s:
+        yield (
+            f"{shown(seen.sums.blind_s)} s were not observed and not filled in"
+            f" ({share_text(seen.sums.blind_s, seen.sums.period_s)}; {_causes(seen.sums)}):"
+            " what came and went in them may be missing."
+        )
+    elif seen.unhealed:
+        gaps = count_of(
+            seen.unhealed,
+            "gap, too short to be measured, is",
+            "gaps, too short to be measured, are",
+        )
+        yield f"{gaps} not filled in."
+
+
+def _causes(sums: Totals) -> str:
+    return ", ".join(f"{cause} {shown(blind)} s" for cause, blind, _ in sums.causes if blind)
+
+
+def _of_the_books(report: Report) -> Iterator[str]:
+    for told in report.currencies:
+        name = _name(told)
+        if told.unstated:
+            unstated = count_of(told.unstated, "movement", "movements")
+            yield f"{name}: {unstated} without an amount, in no sum."
+        if told.residual is None:
+            yield f"{name}: the balance at an end of the period isn't known, so nothing is proved."
+        elif told.residual and told.in_flight:
+            yield (
+                f"{name}: {shown(told.residual)} were on their way at an end of the period; another"
+                " end, a moment off, tells."
+            )
+        elif told.residual:
+            yield f"{name}: {shown(told.residual)} of the change is explained by no movement."
+    if any(told.residual for told in report.currencies):
+        yield from _unseen_ends(report.seen)
+    if report.unmatched:
+        some = ", ".join(report.unmatched[:3]) + (" …" if len(report.unmatched) > 3 else "")
+        orders = count_of(len(report.unmatched), "order has", "orders have")
+        yield (
+            f"{orders} fills that trades and ledger don't tell alike"
+            f" ({some}): a frame of one of the two was missed."
+        )
+
+
+def _unseen_ends(seen: Seen) -> Iterator[str]:
+    """Say of which end nothing was heard: what stood there is what was stated before."""
+    for name, place in (("beginning", 0), ("end", -1)):
+        if not seen.stretches or seen.stretches[place].kind is Kind.OBSERVED:
+            continue
+        blind = seen.stretches[place]
+        yield (
+            f"Nothing was heard at the {name} of the period ({blind.cause}, {shown(blind.from_at)}"
+            f" to {shown(blind.until_at)} UTC): the balances there are what was stated before, and"
+            " what moved since is in the difference. Choose an end that was observed."
+        )
+
+
+def _name(told: Explained) -> str:
+    return told.currency or _NO_CURRENCY
+
+
+def _of_comparisons(report: Report) -> Iterator[str]:
+    made = [each for each in report.comparisons if each["state"] in COMPARED]
+    if not made:
+        yield (
+            "Nothing in the period was compared with the exchange's own answers"
+            " (`recorder reconcile` does it)."
+        )
+    left = [each for each in report.comparisons if each["state"] == "incomplete"]
+    if left and not made:
+        yield f"{count_of(len(left), 'comparison was', 'comparisons were')} begun and not finished."
+    still_open = [each for each in report.differences if each["is_open"]]
+    if still_open:
+        named = sorted({f"{each['list']} {each['key']}" for each in still_open})
+        some = ", ".join(named[:3]) + (" …" if len(named) > 3 else "")
+        apart = count_of(len(still_open), "difference", "differences")
+        yield f"{apart} from the exchange's answers: still open ({some})."
+
+
+def _of_orders(report: Report) -> Iterator[str]:
+    if report.orders.untold:
+        untold = count_of(report.orders.untold, "order is", "orders are")
+        yield f"{untold} no longer open, and nobody has told of the end."
+    unsure = sum(not each["certain"] for each in report.open_orders)
+    if unsure:
+        orders = count_of(unsure, "order counts", "orders count")
+        yield f"{orders} as open at an end of the period and may have ended before."
+    if report.in_doubt:
+        sent = count_of(report.in_doubt, "command was", "commands were")
+        yield f"{sent} sent, and the effect isn't known."

@@ -1,0 +1,434 @@
+"""Writes a statement: its tables as files, its page, and a manifest with the SHA-256 of each.
+
+All tables are read in one transaction, the log after that, as it only grows. The folder that was
+asked for is there when all of it is, or not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+from typing import IO, Any, cast
+
+import msgspec
+import sqlalchemy
+from attrs import asdict, define, evolve, field, frozen
+from sqlalchemy import Connection
+
+from recorder import __version__
+from recorder.database.migrate import EXPECTED
+from recorder.database.schema import differences, gaps, orders, reconciliations, trades
+from recorder.errors import ConfigurationError
+from recorder.export.folder import HashedFile, file_errors, staged
+from recorder.export.formats import Format, open_rows, require
+from recorder.export.values import Field, Kind, fields_of, iso_utc
+from recorder.gaps.sql.gaps import count_gaps, read_blinds, read_gaps, read_known, tail
+from recorder.log.rules.coverage import Totals, seconds_between, timeline, totals
+from recorder.projections.rules.books import Explained
+from recorder.queries.books import Period, explain, folded_up_to, unread
+from recorder.reconciliation.sql.fill_checks import unmatched_fills
+from recorder.statement import sql as read
+from recorder.statement.rules.caveats import doubts
+from recorder.statement.rules.charts import Chart, Thinned
+from recorder.statement.rules.page import render
+from recorder.statement.rules.report import End, OrderSums, Proof, Report, Seen, TradeSums
+
+PAGE = "statement.html"
+MANIFEST = "manifest.json"
+KIND = "recorder statement"
+VERSION = 1
+#: The formats in which the tables are written.
+FORMATS = (Format.CSV, Format.PARQUET)
+_BATCH_ROWS = 1_000
+
+
+@frozen
+class Asked:
+    """What a statement is wanted of. ``is_running`` tells whether a recorder is, now."""
+
+    account: str
+    from_at: datetime
+    until_at: datetime
+    now: datetime
+    form: Format
+    is_running: bool = False
+    blind_spots: Sequence[str] = ()
+
+
+def _fields(**kinds: Kind) -> tuple[Field, ...]:
+    return tuple(Field(name, kind) for name, kind in kinds.items())
+
+
+def _of_table(table: sqlalchemy.Table, names: Iterable[str]) -> tuple[Field, ...]:
+    known = {each.name: each for each in fields_of(table)}
+    return tuple(known[name] for name in names)
+
+
+#: The tables of a statement and their columns, in the order in which they are written.
+TABLES: dict[str, tuple[Field, ...]] = {
+    "balances": _fields(
+        currency=Kind.TEXT,
+        opening=Kind.AMOUNT,
+        opening_basis=Kind.TEXT,
+        opening_position=Kind.INTEGER,
+        opening_at=Kind.TIME,
+        closing=Kind.AMOUNT,
+        closing_basis=Kind.TEXT,
+        closing_position=Kind.INTEGER,
+        closing_at=Kind.TIME,
+        moved=Kind.AMOUNT,
+        residual=Kind.AMOUNT,
+        in_flight=Kind.FLAG,
+        adds_up=Kind.FLAG,
+    ),
+    "books": _fields(
+        currency=Kind.TEXT,
+        kind=Kind.TEXT,
+        amount=Kind.AMOUNT,
+        movements=Kind.INTEGER,
+        backfilled=Kind.INTEGER,
+        unstated=Kind.INTEGER,
+        told_later=Kind.INTEGER,
+        assumed_fees=Kind.AMOUNT,
+    ),
+    "movements": _fields(
+        at=Kind.TIME,
+        currency=Kind.TEXT,
+        kind=Kind.TEXT,
+        leg=Kind.TEXT,
+        amount=Kind.AMOUNT,
+        type=Kind.TEXT,
+        natural_id=Kind.TEXT,
+        order_id=Kind.TEXT,
+        pair=Kind.TEXT,
+        source=Kind.TEXT,
+        fee_basis=Kind.TEXT,
+        source_table=Kind.TEXT,
+        position=Kind.INTEGER,
+        item=Kind.INTEGER,
+        received_at=Kind.TIME,
+    ),
+    "orders": (*_of_table(orders, read.ORDER_COLUMNS), Field("foreign", Kind.FLAG)),
+    "open_orders": (
+        Field("at_end", Kind.TEXT),
+        *_of_table(
+            orders,
+            (
+                "order_id",
+                "customer_order_id",
+                "pair",
+                "side",
+                "type",
+                "time_in_force",
+                "price",
+                "original_quantity",
+                "remaining_quantity",
+                "state",
+                "status",
+                "created_at",
+                "updated_at",
+                "source",
+            ),
+        ),
+        Field("position", Kind.INTEGER),
+        Field("received_at", Kind.TIME),
+        Field("certain", Kind.FLAG),
+    ),
+    "trades": tuple(each for each in fields_of(trades) if each.name != "account"),
+    "coverage": _fields(part=Kind.TEXT, cause=Kind.TEXT, seconds=Kind.AMOUNT),
+    "gaps": tuple(each for each in fields_of(gaps) if each.name != "account"),
+    "comparisons": tuple(each for each in fields_of(reconciliations) if each.name != "account"),
+    "differences": tuple(each for each in fields_of(differences) if each.name != "account"),
+    "heads": _fields(
+        end=Kind.TEXT, position=Kind.INTEGER, received_at=Kind.TIME, digest=Kind.BYTES
+    ),
+}
+
+
+@frozen
+class File:
+    """One file beside the manifest."""
+
+    path: str
+    table: str | None
+    rows: int | None
+    bytes: int
+    sha256: str
+
+
+@frozen
+class Manifest:
+    """What a statement says of itself; ``sound`` is true where there are no ``doubts``."""
+
+    account: str
+    from_at: str
+    until_at: str
+    made_at: str
+    as_of_position: int
+    sound: bool
+    doubts: tuple[str, ...]
+    verified_events: int | None
+    heads: dict[str, Mapping[str, Any]]
+    format: Format
+    files: tuple[File, ...]
+    recorder: str = __version__
+    schema: str = EXPECTED
+    kind: str = KIND
+    version: int = VERSION
+
+
+#: Reads the account's whole log again, in a transaction of its own; None where nobody wants it.
+Prove = Callable[[], Proof]
+#: Runs what reads all tables in one transaction.
+Look = Callable[[Callable[[Connection], Report]], Report]
+
+
+def write_statement(
+    look: Look, asked: Asked, target: Path, prove: Prove | None
+) -> tuple[Report, list[str]]:
+    """Write the statement to the folder ``target``; return what it says, and its doubts.
+
+    Raises ConfigurationError for a folder, a format or a period that can't be, FilesFailed where
+    the disk is full, and what the database raises; then nothing of it stays.
+    """
+    require(asked.form)
+    _require_free(target)
+    with file_errors(target), staged(target, overwrite=False) as folder:
+        files = _Folder(folder, asked.form)
+        report = look(partial(_read, asked=asked, files=files))
+        report = evolve(report, proof=prove() if prove else None)
+        found = doubts(report)
+        files.put(PAGE, render(report).encode())
+        manifest = _manifest(report, found, asked.form, files.written)
+        files.put(MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
+    return report, found
+
+
+def _require_free(target: Path) -> None:
+    with file_errors(target):
+        if target.is_dir() and any(target.iterdir()):
+            raise ConfigurationError(
+                f"{target} is not empty: a statement gets a folder of its own, so say another"
+            )
+
+
+@define
+class _Folder:
+    """The files that are written, one at a time."""
+
+    folder: Path
+    form: Format
+    written: list[File] = field(factory=list)
+
+    def rows(self, table: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Write a table; its rows may be many."""
+        fields = TABLES[table]
+        with self._file(f"{table}.{self.form}", table) as (to, count):
+            writer = open_rows(self.form, cast(IO[bytes], to), fields, packed=False)
+            held: list[tuple[Any, ...]] = []
+            for row in rows:
+                held.append(tuple(row[each.name] for each in fields))
+                if len(held) >= _BATCH_ROWS:
+                    writer.write(held)
+                    count[0] += len(held)
+                    held = []
+            writer.write(held)
+            count[0] += len(held)
+            writer.close()
+
+    def put(self, path: str, text: bytes) -> None:
+        """Write a file that is no table."""
+        with self._file(path, None) as (to, _):
+            to.write(text)
+
+    @contextmanager
+    def _file(self, path: str, table: str | None) -> Any:
+        to, count = HashedFile(self.folder / path), [0]
+        with to:
+            yield to, count
+        rows = None if table is None else count[0]
+        self.written.append(File(path, table, rows, to.size, to.sha256))
+
+
+def _manifest(report: Report, found: list[str], form: Format, files: Sequence[File]) -> Manifest:
+    return Manifest(
+        account=report.account,
+        from_at=iso_utc(report.from_at),
+        until_at=iso_utc(report.until_at),
+        made_at=iso_utc(report.made_at),
+        as_of_position=report.as_of,
+        sound=not found,
+        doubts=tuple(found),
+        verified_events=report.proof.events if report.proof else None,
+        heads={
+            each.name: {"position": each.position, "digest": each.digest.hex()}
+            for each in report.ends
+        },
+        format=form,
+        files=tuple(files),
+    )
+
+
+# What is read in the one transaction
+
+
+def _read(connection: Connection, *, asked: Asked, files: _Folder) -> Report:
+    account = asked.account
+    folded = folded_up_to(connection, account)
+    since = read_known(connection, account).since
+    if not folded or since is None:
+        raise ConfigurationError(
+            f"nothing of account {account!r} is recorded and folded yet: start `recorder run`"
+        )
+    if asked.until_at <= since:
+        raise ConfigurationError(
+            f"nothing of account {account!r} is recorded in that period: the first recorder started"
+            f" at {since.isoformat()}"
+        )
+    period = Period(asked.from_at, asked.until_at, folded)
+    currencies = explain(connection, account, period)
+    ends = read.heads_of(connection, account, asked.from_at, asked.until_at)
+    order_sums, trade_sums = OrderSums(), TradeSums()
+    report = Report(
+        account=account,
+        from_at=asked.from_at,
+        until_at=asked.until_at,
+        made_at=asked.now,
+        version=__version__,
+        as_of=folded,
+        ends=ends,
+        proof=None,
+        seen=_seen(connection, asked),
+        currencies=currencies,
+        orders=order_sums,
+        trades=trade_sums,
+        gaps=read_gaps(connection, account, asked.from_at, asked.until_at),
+        comparisons=read.comparisons_of(connection, account, period),
+        differences=read.differences_of(connection, account, period),
+        open_orders=read.open_at_ends(connection, account, period),
+        behind=read.behind(connection, account, ends[1].position),
+        unread=unread(connection, account, period),
+        unmatched=[each.order_id for each in unmatched_fills(connection, account, period)],
+        in_doubt=read.in_doubt(connection, account, asked.until_at),
+        blind_spots=asked.blind_spots,
+        charts=_charts(connection, account, period, currencies),
+    )
+    _write_tables(connection, report, period, files)
+    return evolve(report, rows={each.table or "": each.rows or 0 for each in files.written})
+
+
+def _write_tables(connection: Connection, report: Report, period: Period, files: _Folder) -> None:
+    """Write all tables, and count on the way what may be too much to be held."""
+    files.rows("balances", map(_balance_row, report.currencies))
+    files.rows("books", _book_rows(report.currencies))
+    files.rows("movements", read.movements_of(connection, report.account, period))
+    lived = read.orders_of(connection, report.account, period)
+    files.rows("orders", _counted_orders(lived, report.orders))
+    files.rows("open_orders", report.open_orders)
+    filled = read.trades_of(connection, report.account, period)
+    files.rows("trades", _counted_trades(filled, report.trades))
+    files.rows("coverage", _coverage_rows(report.seen))
+    files.rows("gaps", report.gaps)
+    files.rows("comparisons", report.comparisons)
+    files.rows("differences", report.differences)
+    files.rows("heads", map(_head_row, report.ends))
+
+
+def _seen(connection: Connection, asked: Asked) -> Seen:
+    account, from_at, until_at = asked.account, asked.from_at, asked.until_at
+    known = read_known(connection, account)
+    begin = max(from_at, known.since or until_at)
+    blinds = read_blinds(connection, account, begin, until_at)
+    blinds += tail(known, until_at, is_running=asked.is_running)
+    stretches = timeline(blinds, begin, until_at)
+    counts = count_gaps(connection, account, from_at, until_at)
+    return Seen(
+        sums=totals(stretches),
+        unrecorded_s=seconds_between(from_at, begin),
+        unhealed=sum(number for _, state, number in counts if state != "healed"),
+        stretches=stretches,
+    )
+
+
+def _charts(
+    connection: Connection, account: str, period: Period, currencies: Sequence[Explained]
+) -> list[Chart]:
+    """Return the balance over time of every currency of which one was stated in the period."""
+    found = []
+    begin, end = period.begin, period.end
+    assert isinstance(begin, datetime) and isinstance(end, datetime)
+    for told in currencies:
+        if told.currency is None or not (told.lines or told.opening.total != told.closing.total):
+            continue
+        thinned = Thinned(begin, end)
+        for step in read.balance_steps(connection, account, told.currency, period):
+            thinned.add(step)
+        found.append(Chart.of(told.currency, told.opening.total, begin, end, thinned))
+    return found
+
+
+def _balance_row(told: Explained) -> Mapping[str, Any]:
+    return {
+        "currency": told.currency,
+        "opening": told.opening.total,
+        "opening_basis": told.opening.basis.value,
+        "opening_position": told.opening.position,
+        "opening_at": told.opening.at,
+        "closing": told.closing.total,
+        "closing_basis": told.closing.basis.value,
+        "closing_position": told.closing.position,
+        "closing_at": told.closing.at,
+        "moved": told.moved,
+        "residual": told.residual,
+        "in_flight": told.in_flight,
+        "adds_up": told.adds_up,
+    }
+
+
+def _book_rows(currencies: Sequence[Explained]) -> Iterable[Mapping[str, Any]]:
+    """Yield a row for each kind of movement of each currency, and one for what is left."""
+    nothing = dict.fromkeys((each.name for each in TABLES["books"]), None)
+    for told in currencies:
+        for line in told.lines:
+            yield {"currency": told.currency, **asdict(line)}
+        residual = {"currency": told.currency, "kind": "residual", "amount": told.residual}
+        yield nothing | residual
+
+
+def _counted_orders(
+    rows: Iterable[Mapping[str, Any]], sums: OrderSums
+) -> Iterable[Mapping[str, Any]]:
+    for row in rows:
+        sums.add(row["state"], is_foreign=row["foreign"])
+        yield row
+
+
+def _counted_trades(
+    rows: Iterable[Mapping[str, Any]], sums: TradeSums
+) -> Iterable[Mapping[str, Any]]:
+    for row in rows:
+        sums.add(row)
+        yield row
+
+
+def _coverage_rows(seen: Seen) -> Iterable[Mapping[str, Any]]:
+    sums = seen.sums or Totals(Decimal(0), Decimal(0), Decimal(0), ())
+    yield {"part": "observed", "cause": None, "seconds": sums.observed_s}
+    for cause, blind, healed in sums.causes:
+        for part, seconds in (("blind", blind), ("healed", healed)):
+            if seconds:
+                yield {"part": part, "cause": cause, "seconds": seconds}
+    yield {"part": "unrecorded", "cause": None, "seconds": seen.unrecorded_s}
+
+
+def _head_row(end: End) -> Mapping[str, Any]:
+    return {
+        "end": end.name,
+        "position": end.position,
+        "received_at": end.received_at,
+        "digest": end.digest,
+    }

@@ -1,1 +1,0 @@
-"""Everything that talks SQL: synchronous functions of a SQLAlchemy connection, one per unit."""

@@ -1,1 +1,0 @@
-"""The trio floor: the only one with ``async def``. Tasks meet in channels the daemon makes."""

@@ -1,0 +1,92 @@
+"""What was fetched folds alike on both databases, however it is cut, and again from the log."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from recorder.database.engine import Database
+from recorder.database.schema import metadata
+from recorder.exchange.histories import Fetched
+from recorder.log.rules.event import Draft
+from recorder.projections.sql.rebuild import check
+from recorder.projections.sql.tables import Memory
+from tests.log.drafts import run_sql, write
+from tests.projections.test_backfill import (
+    deposit,
+    fill,
+    orders_page,
+    page,
+    pending,
+    streamed,
+    summary,
+    transaction,
+)
+from tests.projections.test_folds import frame, listed, named, status
+from tests.projections.test_tables import step
+
+NAMES = ("trades", "ledger", "orders", "transfers")
+
+
+def story(dice: random.Random) -> list[Draft]:
+    """Return frames and pages about a few things, many of them equal, in any order."""
+    has_ids = dice.random() < 0.5
+    fills = [
+        fill(f"t-{n}", price=str(dice.randint(1, 2)), at=f"2026-01-01T00:00:0{dice.randint(1, 2)}Z")
+        for n in range(6)
+    ]
+    records = [transaction(f"x-{n}", creditValue=str(dice.randint(1, 2))) for n in range(6)]
+    told = [each if has_ids else {**each, "id": None} for each in fills if dice.random() < 0.6]
+    moved = [each if has_ids else {**each, "id": None} for each in records if dice.random() < 0.6]
+    drafts = [
+        *streamed(*told),
+        *(frame("NEW_ACCOUNT_HISTORY_RECORD", each) for each in moved),
+        *(pending(n, n % 2) for n in range(4)),
+        page(Fetched.TRADES, dice.sample(fills, 4)),
+        page(Fetched.TRANSACTIONS, dice.sample(records, 4)),
+        page(Fetched.DEPOSITS, [deposit(2), deposit(2)]),
+        page(Fetched.WITHDRAWALS, [{"uniqueId": "w", "status": "Complete", "amount": "1"}]),
+        listed("o-1"),
+        listed(),
+        status("Partially Filled", "2", "2026-01-01T00:00:02.000Z", executedQuantity="1"),
+        orders_page(
+            summary("Filled", "0", "2026-01-01T00:00:03.000Z", "3"),
+            summary("Placed", "3", "2026-01-01T00:00:01.000Z", orderId="o-2"),
+        ),
+    ]
+    dice.shuffle(drafts)
+    whole = [page(Fetched.TRADES, fills), page(Fetched.TRANSACTIONS, records)]
+    return [*drafts, *whole, *whole]
+
+
+def rows(database: Database, *names: str) -> list[list[object]]:
+    found: list[list[object]] = []
+    for name in names:
+        columns = ", ".join(column.name for column in metadata.tables[name].columns)
+        asked = f"SELECT {columns} FROM {name} WHERE account = 'main' ORDER BY 1, 2, 3"
+        found.append([tuple(map(str, row)) for row in run_sql(database, asked)])
+    return found
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_however_they_are_cut_the_tables_are_the_same(database: Database, seed: int) -> None:
+    dice = random.Random(seed)
+    drafts = story(dice)
+    head = write(database, *drafts)[-1].position
+    seen = []
+    for limit in (1, dice.randint(2, 6), 500):
+        for name in NAMES:
+            memory = Memory()
+            while step(database, named(name), memory, up_to=head, limit=limit).position < head:
+                if dice.random() < 0.3:
+                    memory.forget()
+        seen.append(rows(database, *NAMES, "order_history"))
+        for name in NAMES:
+            assert check(database, "main", named(name), lambda position: None).differences == []
+            tables = [table.name for table in named(name).tables]
+            run_sql(database, *(f"DELETE FROM {table}" for table in tables))
+        run_sql(database, "DELETE FROM projections", "DELETE FROM fold_failures")
+    assert seen[0] == seen[1] == seen[2]
+    assert len(seen[0][0]) == len(seen[0][1]) == 6
+    assert run_sql(database, "SELECT count(*) FROM fold_failures") == [(0,)]

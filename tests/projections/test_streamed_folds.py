@@ -1,0 +1,68 @@
+"""What the stream tells folds alike however it is cut, and again from the log."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from recorder.database.engine import Database
+from recorder.log.rules.event import Draft, Note
+from recorder.projections.sql.rebuild import check
+from recorder.projections.sql.tables import Memory
+from tests.log.drafts import run_sql, write
+from tests.projections.test_fetched_folds import rows
+from tests.projections.test_folds import balance, listed, named, note, status
+from tests.projections.test_tables import step
+
+NAMES = ("balances", "open_orders", "orders")
+TABLES = ("balances", "balance_history", "open_orders", "orders", "order_history")
+WORDS = ("Placed", "Partially Filled", "Order Modified", "Filled", "Cancelled")
+
+
+def story(dice: random.Random) -> list[Draft]:
+    """Return what two connections tell of a few things: late, twice, or no longer."""
+
+    def at() -> str:
+        return f"2026-01-01T00:00:0{dice.randrange(6)}.000Z"
+
+    def anything(connection: str) -> Draft:
+        some = dice.sample(("o-1", "o-2", "o-3"), dice.randrange(4))
+        remaining, done = str(dice.randrange(4)), str(dice.randint(1, 2))
+        what = dice.randrange(8)
+        if what < 4:
+            currency, total = dice.choice(("BTC", "ETH", "ZAR")), str(dice.randrange(3))
+            return balance(currency, total, dice.choice((None, at())), connection)
+        if what < 6:
+            return listed(*some, connection=connection, at=at())
+        told = {"executedPrice": "10", "executedQuantity": done, "executedFee": "0.1"}
+        more = {"orderId": dice.choice(("o-1", "o-2")), **(told if what == 7 else {})}
+        return status(dice.choice(WORDS), remaining, at(), **more)
+
+    drafts: list[Draft] = []
+    for connection in ("c1", "c2"):
+        drafts += [anything(connection) for _ in range(8)]
+        ended = {"complete": True, "balances": dice.random() < 0.7}
+        drafts.append(note(Note.SNAPSHOT_COMPLETE, connection, **ended))
+        drafts += [anything(connection) for _ in range(12)]
+    return drafts
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_however_they_are_cut_the_tables_are_the_same(database: Database, seed: int) -> None:
+    dice = random.Random(seed)
+    head = write(database, *story(dice))[-1].position
+    seen = []
+    for limit in (1, dice.randint(2, 6), 500):
+        for name in NAMES:
+            memory = Memory()
+            while step(database, named(name), memory, up_to=head, limit=limit).position < head:
+                if dice.random() < 0.3:
+                    memory.forget()
+        seen.append(rows(database, *TABLES))
+        for name in NAMES:
+            assert check(database, "main", named(name), lambda position: None).differences == []
+        run_sql(database, *(f"DELETE FROM {table}" for table in TABLES))
+        run_sql(database, "DELETE FROM projections", "DELETE FROM fold_failures")
+    assert seen[0] == seen[1] == seen[2]
+    assert all(seen[0][place] for place in (0, 1, 3, 4))
