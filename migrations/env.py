@@ -12,10 +12,12 @@ from alembic import context
 from sqlalchemy import Connection
 
 from recorder.database.engine import in_unit, open_database
+from recorder.database.migrate import look
 from recorder.database.schema import metadata
 
 
 def run(connection: Connection) -> None:
+    look(connection)
     context.configure(
         connection=connection,
         target_metadata=metadata,

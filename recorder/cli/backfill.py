@@ -60,7 +60,7 @@ def run(call: Call) -> int:
             database.writer, ask, account, asked.since, until, "recorder backfill"
         )
         if not asked.wait:
-            told = {"account": account, "backfill_id": backfill_id, "state": "asked"}
+            told = {"account": account, "backfill_id": backfill_id, "state": "requested"}
             say = f"asked for as {backfill_id}; the table backfills tells what becomes of it"
             call.output.say(told, say)
             return OK

@@ -241,8 +241,8 @@ def _told(item: Mapping[str, Any]) -> str:
         return f"{when}  event {item['position']}: {what}  {plain(item['payload'][:EXCERPT])}"
     if item["kind"] == "lookup":
         answer = f"event {item['position']}" if item["position"] else "no answer"
-        said = f"{item['finding']}: {plain(item['said'])}"
-        return f"{when}  look-up {plain(item['asked'])} ({answer}): {said}"
+        said = f"{item['finding']}: {plain(item['answer'])}"
+        return f"{when}  look-up {plain(item['request'])} ({answer}): {said}"
     change = f"{item['from_status'] or 'new'} → {item['to_status']}"
     reason = f": {plain(item['reason'])}" if item["reason"] else ""
     return f"{when}  {change}  by {plain(item['changed_by'])}{reason}"

@@ -87,7 +87,7 @@ def run(call: Call) -> int:
             )
         request_id = in_unit(database.writer, request, account, "recorder reconcile")
         if call.arguments.no_wait:
-            told = {"account": account, "request_id": request_id, "state": "asked"}
+            told = {"account": account, "request_id": request_id, "state": "requested"}
             call.output.say(told, f"asked for as {request_id}")
             return OK
         made = _wait(call, database, account, request_id)

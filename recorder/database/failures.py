@@ -183,7 +183,7 @@ def _from_constraint(text: str, constraint: str, *, on_outbox: bool) -> Recorder
     if constraint in FENCES:
         return LeaseLost(f"another process appended to an account of this one ({text})")
     if constraint == "outbox_client_msg_id":
-        return Refused("client_msg_id", "a command with this client_msg_id stands already")
+        return Refused("client_msg_id", "a command with this client_msg_id exists already")
     if constraint == "outbox_client_msg":
         return Refused("client_msg_id", "client_msg_id must be 1 to 100 characters")
     if on_outbox or text.startswith(REFUSAL):

@@ -1,8 +1,8 @@
-"""Brings a database to the schema this program knows, or says what to run.
+"""Brings a database to the schema this program knows, or reports the command to run.
 
-Migrations run in one transaction, so a database is at one revision or another, never between. Two
-processes that meet an empty database take turns: on PostgreSQL by an advisory lock, on SQLite by
-BEGIN IMMEDIATE. Whoever comes second finds the work done.
+All migrations run in one transaction, so a database is at one revision or another, never between.
+Two processes that open an empty database take turns: on PostgreSQL by an advisory lock, on SQLite
+by BEGIN IMMEDIATE. The second one finds the work done.
 """
 
 from __future__ import annotations
@@ -19,23 +19,28 @@ from recorder.database.engine import Database, in_unit
 from recorder.errors import SchemaMismatch
 
 #: The revision whose tables this program's code names.
-EXPECTED = "0015"
-#: Any number will do that no other program locks in the same database: "recorder" in ASCII.
+EXPECTED = "0016"
+#: Revisions that were squashed into 0016 before the first release.
+RETIRED = frozenset(f"{number:04}" for number in range(1, 16))
+#: Any number that no other program locks in the same database: "recorder" in ASCII.
 _LOCK = int.from_bytes(b"recorder", "big")
-_TABLE_OF_ALEMBIC = "alembic_version"
-#: Stand at every revision of ours that this program can't know: the ones to come.
-_TABLES_OF_OURS = frozenset({"events", "leases"})
+_NEWER = "the database's schema ({}) is newer than this program's ({}); install the newer recorder"
+_OLDER = "the database's schema ({}) is older than this program's ({}); run `recorder migrate`"
+_RETIRED = (
+    "the database's schema ({}) is one of an early recorder, which this program can't read;"
+    " nothing was changed. Run `recorder export` with the recorder that wrote the database,"
+    " then `recorder import` into a new one (docs/operating.md)"
+)
+_FOREIGN = "the database holds tables that aren't the recorder's; give it a database of its own"
 
 
 def bring_to_current(database: Database) -> bool:
-    """Migrate an empty database; return whether it was. What isn't empty must be current.
+    """Migrate an empty database; return whether it was empty. Any other must be current.
 
     Raises SchemaMismatch, with the command to run, for an older, newer or foreign schema.
     """
     found = in_unit(database.reader if _exists(database) else database.writer, look)
-    if found == EXPECTED:
-        return False
-    return in_unit(database.writer, _migrate_empty)
+    return found != EXPECTED and in_unit(database.writer, _migrate_empty)
 
 
 def migrate(database: Database) -> None:
@@ -49,25 +54,25 @@ def downgrade(database: Database, revision: str) -> None:
 
 
 def current_revision(connection: Connection) -> str | None:
-    """Return the revision the database is at, or None where nothing was migrated yet."""
+    """Return the database's revision, or None before its first migration."""
     return MigrationContext.configure(connection).get_current_revision()
 
 
 def look(connection: Connection) -> str | None:
     """Return the current revision, None for an empty database.
 
-    Raises SchemaMismatch where tables stand that no migration of ours made.
+    Raises SchemaMismatch for tables that no recorder created, and for a `RETIRED` revision.
     """
     revision = current_revision(connection)
     if revision == EXPECTED or revision in _known_revisions():
         return revision
-    tables = set(inspect(connection).get_table_names()) - {_TABLE_OF_ALEMBIC}
-    # Other programs number their revisions with alembic too; a newer recorder's tables are ours.
-    is_ours = tables >= _TABLES_OF_OURS if revision else not tables
+    tables = set(inspect(connection).get_table_names()) - {"alembic_version"}
+    # Other programs number their revisions with Alembic too; only a recorder has these tables.
+    if revision in RETIRED and "events" in tables:
+        raise SchemaMismatch(_RETIRED.format(revision))
+    is_ours = tables >= {"events", "leases"} if revision else not tables
     if not is_ours:
-        raise SchemaMismatch(
-            "the database holds tables that aren't the recorder's; give it a database of its own"
-        )
+        raise SchemaMismatch(_FOREIGN)
     return revision
 
 
@@ -78,40 +83,24 @@ def migrations_path() -> Path:
     return installed if installed.is_dir() else package.parent / "migrations"
 
 
-def _exists(database: Database) -> bool:
-    """SQLite's reader creates no file, and an empty database is not worth an error."""
-    return database.dialect != "sqlite" or Path(database.url.database or "").exists()
+def migrate_unit(connection: Connection) -> None:
+    """Do what `migrate` does, in a transaction that the caller commits."""
+    _take_turn(connection)
+    found = look(connection)
+    if found is not None and found not in _known_revisions():
+        raise SchemaMismatch(_NEWER.format(found, EXPECTED))
+    command.upgrade(_config(connection), EXPECTED)
 
 
 def _migrate_empty(connection: Connection) -> bool:
     _take_turn(connection)
     found = look(connection)
     if found is None:
-        _upgrade(connection)
-        return True
-    if found != EXPECTED:
-        age = "older" if found in _known_revisions() else "newer"
-        do = "run `recorder migrate`" if age == "older" else "install the newer recorder"
-        raise SchemaMismatch(
-            f"the database's schema ({found}) is {age} than this program's ({EXPECTED}); {do}"
-        )
-    return False
-
-
-def migrate_unit(connection: Connection) -> None:
-    """Do what `migrate` does, in a transaction that somebody else commits."""
-    _take_turn(connection)
-    found = look(connection)
-    if found is not None and found not in _known_revisions():
-        raise SchemaMismatch(
-            f"the database's schema ({found}) is newer than this program's ({EXPECTED});"
-            " install the newer recorder"
-        )
-    _upgrade(connection)
-
-
-def _upgrade(connection: Connection) -> None:
-    command.upgrade(_config(connection), EXPECTED)
+        command.upgrade(_config(connection), EXPECTED)
+    elif found != EXPECTED:
+        mismatch = _OLDER if found in _known_revisions() else _NEWER
+        raise SchemaMismatch(mismatch.format(found, EXPECTED))
+    return found is None
 
 
 def _downgrade(connection: Connection, revision: str) -> None:
@@ -122,12 +111,17 @@ def _downgrade(connection: Connection, revision: str) -> None:
         raise SchemaMismatch(f"can't go back to {revision!r}: {error}") from error
 
 
+def _exists(database: Database) -> bool:
+    """SQLite's reader creates no file, and an empty database is not worth an error."""
+    return database.dialect != "sqlite" or Path(database.url.database or "").exists()
+
+
 def _known_revisions() -> set[str]:
     return {path.name.partition("_")[0] for path in (migrations_path() / "versions").glob("*.py")}
 
 
 def _take_turn(connection: Connection) -> None:
-    """Wait for whoever else migrates; both locks end with the transaction."""
+    """Wait until no other process migrates; both locks end with the transaction."""
     if connection.dialect.name == "postgresql":
         # A long log takes long to alter, and waiting for another process may too.
         connection.execute(text("SET LOCAL statement_timeout = 0"))

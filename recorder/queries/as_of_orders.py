@@ -127,7 +127,7 @@ _SELECTED = ", ".join([f"o.{name}" for name in _OF_ORDER] + [f"h.{name}" for nam
 ORDERS_KNOWN = (
     f"{_nodes(':at')} SELECT {_SELECTED}"
     " FROM nodes AS n CROSS JOIN orders AS o CROSS JOIN order_history AS h"
-    " WHERE o.account = :account AND o.position_node = n.node"
+    " WHERE o.account = :account AND o.validity_by_position = n.node"
     " AND o.first_position <= :at AND (o.ended_position IS NULL OR o.ended_position > :at)"
     " AND h.account = o.account AND h.order_id = o.order_id"
     " AND h.position = (SELECT max(e.position) FROM order_history AS e"
@@ -145,7 +145,7 @@ ORDERS_TRUE = (
     f" AND e.state IN ({_LIVE})"
     " ORDER BY CASE WHEN e.updated_at IS NULL THEN 1 ELSE 0 END,"
     " coalesce(e.updated_at, e.received_at) DESC, e.position DESC LIMIT 1)"
-    " WHERE o.account = :account AND o.time_node = n.node"
+    " WHERE o.account = :account AND o.validity_by_time = n.node"
     " AND o.began_at <= :at AND (o.ended_at IS NULL OR o.ended_at > :at)"
     " ORDER BY o.began_at, o.order_id"
 )

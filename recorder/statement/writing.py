@@ -419,7 +419,7 @@ def _coverage_rows(seen: Seen) -> Iterable[Mapping[str, Any]]:
     sums = seen.sums or Totals(Decimal(0), Decimal(0), Decimal(0), ())
     yield {"part": "observed", "cause": None, "seconds": sums.observed_s}
     for cause, blind, healed in sums.causes:
-        for part, seconds in (("blind", blind), ("healed", healed)):
+        for part, seconds in (("unobserved", blind), ("healed", healed)):
             if seconds:
                 yield {"part": part, "cause": cause, "seconds": seconds}
     yield {"part": "unrecorded", "cause": None, "seconds": seen.unrecorded_s}

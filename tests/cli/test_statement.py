@@ -169,12 +169,12 @@ def test_a_gap_is_shaded_counted_and_doubted(scene: Scene) -> None:
     scene.record()
     assert scene.state().code == 1
     blind = [row for row in scene.rows("coverage") if row["cause"] == "connection_lost"]
-    assert [(row["part"], row["seconds"]) for row in blind] == [("blind", "90")]
+    assert [(row["part"], row["seconds"]) for row in blind] == [("unobserved", "90")]
     (row,) = (row for row in scene.rows("gaps") if row["cause"] == "connection_lost")
     assert row["state"] == "closed"
     seconds = sum(Decimal(row["seconds"]) for row in scene.rows("coverage"))
     assert seconds == Decimal(str((scene.end - scene.begin).total_seconds()))
-    assert "url(#blind)" in scene.page() and "connection_lost 90 s" in scene.page()
+    assert "url(#unobserved)" in scene.page() and "connection_lost 90 s" in scene.page()
 
 
 def test_made_again_the_tables_are_the_same_bytes(scene: Scene) -> None:

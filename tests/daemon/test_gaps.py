@@ -82,7 +82,7 @@ async def until_closed(books: Books, *causes: str) -> None:
 def assert_sane(books: Books) -> None:
     """Check what holds for every gap, and that the view covers the time since the first start."""
     for begin, end, known_since, cause in gaps(
-        books, "blind_from", "blind_until", "from_at", "cause"
+        books, "unobserved_from", "unobserved_until", "from_at", "cause"
     ):
         assert moment(begin) <= moment(end)
         assert (known_since is None) == (cause == "first_start")
@@ -186,7 +186,7 @@ async def test_a_machine_that_slept_or_whose_clock_was_set_connects_anew(
 
             assert simulator.connections == 2
             gap_id, from_at, until_at, begin, end = gaps(
-                scene.books, "gap_id", "from_at", "until_at", "blind_from", "blind_until"
+                scene.books, "gap_id", "from_at", "until_at", "unobserved_from", "unobserved_until"
             )[1]
             assert moment(from_at) == last_frame_before(scene.books, gap_id)
             note = "SELECT payload FROM events WHERE type = 'CLOCKS_APART'"
@@ -246,7 +246,8 @@ async def test_what_back_fill_finds_out_is_the_gaps_own_verdict(database_url: st
         # Who asks for the period again, once it can be read, has the last word.
         scene.books.do(
             "INSERT INTO backfills (account, from_at, until_at)"
-            " SELECT account, MIN(blind_from), MAX(blind_until) FROM gaps GROUP BY account"
+            " SELECT account, MIN(unobserved_from), MAX(unobserved_until)"
+            " FROM gaps GROUP BY account"
         )
         await until(lambda: gaps(scene.books, "state")[2] == ("healed",))
 
@@ -266,7 +267,9 @@ async def test_a_clock_set_back_in_the_middle_of_a_gap_measures_the_gap_all_the_
             simulator.faults.refuse_upgrade = 0
             await until_closed(scene.books, "first_start", "connection_lost")
 
-            begin, end, causes = gaps(scene.books, "blind_from", "blind_until", "causes")[1]
+            begin, end, causes = gaps(scene.books, "unobserved_from", "unobserved_until", "causes")[
+                1
+            ]
             assert 0 < (moment(end) - moment(begin)).total_seconds() < 90
             assert causes == "connection_lost,clock_set_back"
             assert (moment(end) - datetime.now(UTC)).total_seconds() < -HOUR_S + 90
@@ -317,9 +320,9 @@ async def test_the_time_of_a_standstill_in_which_the_line_was_lost_is_blind(
         stand_still()
         await until_closed(scene.books, "first_start", "connection_lost")
 
-        ((blind_from,),) = gaps(scene.books, "blind_from")[1:]
+        ((unobserved_from,),) = gaps(scene.books, "unobserved_from")[1:]
         # What waited was read late; it proves nothing about the time before.
-        assert moment(blind_from) < before + timedelta(seconds=1)
+        assert moment(unobserved_from) < before + timedelta(seconds=1)
         assert scene.books.has_note("READING_PAUSED")
         assert_sane(scene.books)
 

@@ -29,7 +29,7 @@ async def looking(url: str, config: dict[str, Any] | None = None) -> AsyncIterat
 def lookups(scene: Scene, outbox_id: int) -> list[tuple[Any, ...]]:
     """Return (what was asked, position, finding, said) of each look-up, in order."""
     query = (
-        "SELECT asked, position, finding, said FROM outbox_lookups"
+        "SELECT request, position, finding, answer FROM outbox_lookups"
         " WHERE account = 'main' AND outbox_id = :id ORDER BY seq"
     )
     return scene.books.ask(query, id=outbox_id)
@@ -382,9 +382,9 @@ async def test_many_lost_at_once_are_looked_up_with_one_list(sqlite_url: str) ->
             await scene.until_status(outbox_id, "sent", "in_doubt")
         await scene.simulator.drop("cut")
         count = (
-            "SELECT count(DISTINCT position) FROM outbox_lookups WHERE asked = '/v1/orders/open'"
+            "SELECT count(DISTINCT position) FROM outbox_lookups WHERE request = '/v1/orders/open'"
         )
-        lists = "SELECT count(*) FROM outbox_lookups WHERE asked = '/v1/orders/open'"
+        lists = "SELECT count(*) FROM outbox_lookups WHERE request = '/v1/orders/open'"
         await until(lambda: scene.books.one(lists) >= many)
 
         assert scene.books.one(count) < many / 2

@@ -73,6 +73,6 @@ def test_the_seconds_of_a_period_are_those_of_the_command(
     (told,) = ask(database_url, "gaps", *period).rows
     assert seconds == {
         ("observed", None): Decimal(told["observed_s"]),
-        **{("blind", each["cause"]): Decimal(each["blind_s"]) for each in told["causes"]},
+        **{("unobserved", each["cause"]): Decimal(each["blind_s"]) for each in told["causes"]},
     }
     assert sum(seconds.values()) == Decimal("1225.000004")

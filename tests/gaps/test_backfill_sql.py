@@ -8,7 +8,6 @@ import pytest
 from attrs import evolve
 
 from recorder.database.engine import Database, in_unit
-from recorder.database.migrate import downgrade, migrate
 from recorder.exchange.futures_lists import FuturesList
 from recorder.exchange.histories import Fetched
 from recorder.gaps.sql.backfill import (
@@ -227,7 +226,7 @@ def test_a_period_is_asked_for_with_a_plain_insert(database: Database) -> None:
     again = in_unit(database.writer, ask, "main", SINCE, UNTIL, "me")
     row = in_unit(database.reader, asked_for, "main", again)
     assert row is not None
-    assert (row.state, row.pages) == ("asked", 0)
+    assert (row.state, row.pages) == ("requested", 0)
 
 
 @pytest.mark.parametrize(
@@ -241,21 +240,3 @@ def test_sqlite_takes_no_period_that_is_none(sqlite: Database, wrong: str) -> No
             "INSERT INTO backfills (account, from_at, until_at)"
             f" VALUES ('main', {written}, '2026-03-01 11\\:00\\:00')",
         )
-
-
-def test_rows_survive_the_migration_and_the_way_back(database: Database) -> None:
-    downgrade(database, "0008")
-    run_sql(
-        database,
-        "INSERT INTO trades (account, position, trade_id, price, received_at)"
-        " VALUES ('main', 7, 't', '1.50', '2026-03-01 10\\:00\\:00')",
-        "INSERT INTO projections (account, projection, position, version, updated_at)"
-        " VALUES ('main', 'trades', 7, 1, '2026-03-01 10\\:00\\:00')",
-    )
-    migrate(database)
-    asked = "SELECT position, item, trade_id, source, joined FROM trades"
-    assert run_sql(database, asked) == [(7, 0, "t", "stream", "id")]
-    downgrade(database, "0008")
-    # The recorder of before folds them again.
-    assert run_sql(database, "SELECT position FROM projections") == [(0,)]
-    migrate(database)

@@ -173,12 +173,12 @@ def test_microseconds_are_exact_where_the_second_is_nearly_over(database: Databa
     run_sql(
         database,
         "INSERT INTO gaps (account, gap_id, cause, state, is_open, last_position_before,"
-        " blind_from, blind_until) VALUES ('main', 1, 'killed', 'closed', :no, 0,"
+        " unobserved_from, unobserved_until) VALUES ('main', 1, 'killed', 'closed', :no, 0,"
         " '2024-02-29 23:59:59.999999', '2024-03-01 00:00:00.000001')".replace("'2024", "'2024"),
         no=False,
     )
     asked = "SELECT microseconds, kind, cause FROM coverage ORDER BY from_at LIMIT 1"
-    assert run_sql(database, asked) == [(2, "blind", "killed")]
+    assert run_sql(database, asked) == [(2, "unobserved", "killed")]
 
 
 def test_what_is_read_of_a_period_is_what_touches_it(database: Database) -> None:
@@ -188,8 +188,8 @@ def test_what_is_read_of_a_period_is_what_touches_it(database: Database) -> None
         run_sql(
             database,
             "INSERT INTO gaps (account, gap_id, cause, state, is_open, last_position_before,"
-            " blind_from, blind_until) VALUES ('main', :gap_id, 'killed', 'closed', :no, 0,"
-            " :begin, :end)",
+            " unobserved_from, unobserved_until)"
+            " VALUES ('main', :gap_id, 'killed', 'closed', :no, 0, :begin, :end)",
             gap_id=gap_id,
             no=False,
             begin=stored(database, day + timedelta(seconds=begin)),

@@ -45,7 +45,7 @@ BLINDS = st.lists(
 def oracle(blinds: list[Blind], us: int) -> tuple[str, str | None]:
     """Say of what kind one microsecond is, by looking at all there is about it."""
     order = [cause.value for cause in Cause]
-    for kind, is_healed in ((Kind.BLIND, False), (Kind.HEALED, True)):
+    for kind, is_healed in ((Kind.UNOBSERVED, False), (Kind.HEALED, True)):
         causes = [
             each.cause
             for each in blinds
@@ -82,7 +82,7 @@ def test_observed_blind_and_healed_are_the_period_exactly(blinds: list[Blind], e
     assert sums.period_s == Decimal(end).scaleb(-6)
     for kind, told in (
         (Kind.OBSERVED, sums.observed_s),
-        (Kind.BLIND, sums.blind_s),
+        (Kind.UNOBSERVED, sums.blind_s),
         (Kind.HEALED, sums.healed_s),
     ):
         assert told == sum((s.seconds for s in stretches if s.kind == kind), Decimal(0))

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -28,11 +27,7 @@ from recorder.database.migrate import (
 )
 from recorder.database.schema import metadata
 from recorder.errors import SchemaMismatch
-from recorder.outbox.sql.queue import queued
-from recorder.projections.rules.futures import Futures
-from recorder.projections.sql.tables import Memory, plan
 from tests.log.drafts import frame, run_sql, write
-from tests.projections.test_futures import closing, position
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -61,12 +56,31 @@ def test_an_empty_database_is_brought_to_the_current_schema_once(empty: Database
     assert revision_of(empty) == EXPECTED
 
 
-def test_an_older_schema_is_refused_with_the_command_to_run(database: Database) -> None:
-    downgrade(database, "0003")
-    with pytest.raises(SchemaMismatch, match="recorder migrate"):
+def test_an_older_schema_is_refused_with_the_command_to_run(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # No older revision exists yet; a later one will make this one old.
+    monkeypatch.setattr("recorder.database.migrate.EXPECTED", "0017")
+    with pytest.raises(SchemaMismatch, match=r"older than .*; run `recorder migrate`"):
         bring_to_current(database)
-    migrate(database)
-    assert not bring_to_current(database)
+    assert revision_of(database) == EXPECTED
+
+
+@pytest.mark.parametrize("revision", ["0001", "0007", "0015"])
+def test_a_retired_schema_is_refused_with_the_way_over_and_left_alone(
+    database: Database, revision: str
+) -> None:
+    write(database, frame("first"))
+    run_sql(database, f"UPDATE alembic_version SET version_num = '{revision}'")
+    for attempt in (bring_to_current, migrate):
+        with pytest.raises(
+            SchemaMismatch, match=rf"\({revision}\).*nothing was changed"
+        ) as refused:
+            attempt(database)
+        assert "`recorder export`" in str(refused.value)
+        assert "`recorder import`" in str(refused.value)
+    assert revision_of(database) == revision
+    assert run_sql(database, "SELECT payload FROM events") == [("first",)]
 
 
 def test_a_newer_schema_is_refused_and_left_alone(database: Database) -> None:
@@ -86,13 +100,14 @@ def test_a_database_of_somebody_else_is_refused_and_left_alone(empty: Database) 
     assert inspect(empty.writer).get_table_names() == ["customers"]
 
 
-def test_a_database_that_another_program_migrates_is_not_taken_for_a_newer_recorders(
-    empty: Database,
+@pytest.mark.parametrize("revision", ["1a2b3c", "0007"])
+def test_a_database_that_another_program_migrates_is_not_taken_for_a_recorders(
+    empty: Database, revision: str
 ) -> None:
     run_sql(
         empty,
         "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)",
-        "INSERT INTO alembic_version VALUES ('1a2b3c')",
+        f"INSERT INTO alembic_version VALUES ('{revision}')",
         "CREATE TABLE customers (name TEXT)",
     )
     for bring in (bring_to_current, migrate):
@@ -118,64 +133,34 @@ def test_two_daemons_that_start_at_once_on_an_empty_database_share_it(
     assert sorted(outcomes) == [False, False, False, True]
 
 
-def test_going_back_and_forth_keeps_the_log(database: Database) -> None:
-    events = write(database, frame("first"), frame("second"))
-    run_sql(
-        database,
-        "INSERT INTO outbox (account, command, payload)"
-        f" VALUES ('main', 'PLACE_LIMIT_ORDER', '{ORDER.replace(':', chr(92) + ':')}')",
-    )
-    run_sql(
-        database,
-        "INSERT INTO limits (account, pair, max_quantity) VALUES ('main', '*', '1.5')",
-        "UPDATE outbox SET status = 'sending'",
-        "UPDATE outbox SET status = 'queued', attempts = 1",
-    )
-    for revision in (
-        "0010",
-        "0009",
-        "0008",
-        "0007",
-        "0006",
-        "0005",
-        "0004",
-        "0003",
-        "0002",
-        "0001",
-    ):
-        downgrade(database, revision)
-        assert revision_of(database) == revision
-    migrate(database)
-    assert differences(database) == []
-    write(database, frame("third"))
-    assert run_sql(database, "SELECT payload FROM events ORDER BY position") == [
-        ("first",),
-        ("second",),
-        ("third",),
-    ]
-    assert len(events) == 2
-
-
-def test_futures_are_folded_from_the_beginning_of_a_log_and_beside_it(database: Database) -> None:
-    drafts = [position("1", "01"), closing()]
-    write(database, *drafts)
-    downgrade(database, "0008")
-    values = "'main', 'balances', 2, 1, '2026-01-01 00:00:00.000000Z'"
-    columns = "account, projection, position, version, updated_at"
-    run_sql(database, f"INSERT INTO projections ({columns}) VALUES ({values})".replace(":", r"\:"))
-    migrate(database)
-    # A plan is what needs no transaction that writes.
-    planned = in_unit(database.reader, plan, Futures(), Memory(), "main", up_to=2, limit=100)
-    assert planned is not None
-    assert (planned.checkpoint, planned.position, planned.events) == (0, 2, 2)
-
-
-def test_going_back_to_base_leaves_nothing_of_ours(database: Database) -> None:
+def test_going_back_to_base_and_up_again_with_rows_inside(database: Database) -> None:
+    fill(database)
     before = catalogue(database)
     downgrade(database, "base")
     assert catalogue(database) == {"table alembic_version"}
     migrate(database)
     assert catalogue(database) == before
+    assert differences(database) == []
+    fill(database)
+
+
+def fill(database: Database) -> None:
+    """Put rows into tables of every kind."""
+    assert len(write(database, frame("first"), frame("second"))) == 2
+    run_sql(
+        database,
+        "INSERT INTO outbox (account, command, payload)"
+        f" VALUES ('main', 'PLACE_LIMIT_ORDER', '{ORDER.replace(':', chr(92) + ':')}')",
+        "INSERT INTO limits (account, pair, max_quantity) VALUES ('main', '*', '1.5')",
+        "UPDATE outbox SET status = 'sending'",
+        "UPDATE outbox SET status = 'queued', attempts = 1",
+    )
+
+
+def test_both_dialects_have_the_same_files() -> None:
+    folders = [migrations_path() / "sql" / dialect for dialect in ("sqlite", "postgresql")]
+    sqlite, postgresql = ({path.name for path in folder.iterdir()} for folder in folders)
+    assert sqlite == postgresql
 
 
 def test_an_unknown_revision_to_go_back_to_is_refused(database: Database) -> None:
@@ -210,56 +195,44 @@ def test_every_key_begins_with_the_account(database: Database) -> None:
 
 TRIGGERS = {
     "sqlite": {
+        "controls_no_delete",
         "controls_sign",
-        "controls_stay",
         "events_follow",
         "events_no_delete",
         "events_no_update",
         "events_rowid",
         "limits_sign",
         "outbox_check",
-        "outbox_check_closely",
+        "outbox_check_change",
+        "outbox_check_reason",
         "outbox_check_times",
         "outbox_first_transition",
-        "outbox_keep",
         "outbox_lookups_follow",
         "outbox_lookups_no_delete",
         "outbox_lookups_no_update",
         "outbox_no_delete",
-        "outbox_no_replace",
-        "outbox_our_transition",
-        "outbox_ours",
-        "outbox_readable",
-        "outbox_readable_reason",
-        "outbox_readable_times",
-        "outbox_requeue_keep",
-        "outbox_requeue_settled",
-        "outbox_their_transition",
+        "outbox_other_transition",
+        "outbox_recorder_transition",
         "outbox_transitions_follow",
         "outbox_transitions_no_delete",
         "outbox_transitions_no_update",
     },
     "postgresql": {
+        "controls_no_delete",
+        "controls_notify",
         "controls_sign",
-        "controls_stay",
-        "controls_tell",
         "events_follow",
         "events_no_change",
         "limits_sign",
-        "outbox_able",
-        "outbox_able_again",
         "outbox_check",
-        "outbox_check_closely",
+        "outbox_check_change",
         "outbox_first_transition",
-        "outbox_keep",
         "outbox_lookups_no_change",
         "outbox_next_transition",
         "outbox_no_delete",
-        "outbox_requeue_keep",
-        "outbox_requeue_settled",
-        "outbox_tell",
-        "outbox_tell_again",
-        "outbox_tell_waiting",
+        "outbox_notify",
+        "outbox_notify_requeued",
+        "outbox_notify_waiting",
         "outbox_transitions_no_change",
     },
 }
@@ -267,8 +240,10 @@ TRIGGERS = {
 
 def test_the_triggers_and_the_view_are_there(database: Database) -> None:
     found = catalogue(database)
-    views = {"event_json", "coverage", "balance_movements", "balance_statements"}
-    assert {f"view {name}" for name in views} <= found
+    views = {"event_json", "coverage", "balance_movements", "balance_statements", "foreign_orders"}
+    assert {f"view {name}" for name in views} == {
+        name for name in found if name.startswith("view ")
+    }
     triggers = {name.removeprefix("trigger ") for name in found if name.startswith("trigger ")}
     assert triggers == TRIGGERS[database.dialect]
 
@@ -352,103 +327,3 @@ def test_who_may_not_create_roles_may_migrate(postgres_server: str, postgres_tem
 
 class UndoError(Exception):
     """Rolls everything back, roles included: they are the server's and others use them."""
-
-
-def test_gaps_from_before_count_as_blind_once_the_view_is_there(database: Database) -> None:
-    begun = frame("{}", at_us=1_767_225_600_000_000)
-    write(database, begun)
-    downgrade(database, "0008")
-    columns = "account, gap_id, cause, state, is_open, last_position_before, from_at, until_at"
-    times = {
-        1: ("first_start", None, "2026-01-01 00:00:10.000000+00:00"),
-        2: ("killed", "2026-01-01 01:00:00.000001+00:00", "2026-01-01 01:00:01.000000+00:00"),
-        # The clock was set back in between.
-        3: ("killed", "2026-01-01 02:00:00.000000+00:00", "2026-01-01 01:30:00.000000+00:00"),
-    }
-    for gap_id, (cause, begin, end) in times.items():
-        zone = slice(26) if database.dialect == "sqlite" else slice(None)
-        run_sql(
-            database,
-            f"INSERT INTO gaps ({columns}) VALUES ('main', :gap_id, :cause, 'closed', :no, 0,"
-            " CAST(:begin AS {0}), CAST(:end AS {0}))".format(
-                "text" if database.dialect == "sqlite" else "timestamptz"
-            ),
-            gap_id=gap_id,
-            cause=cause,
-            no=False,
-            begin=begin and begin[zone],
-            end=end[zone],
-        )
-    migrate(database)
-    asked = "SELECT cause, sum(microseconds) FROM coverage WHERE cause IN ('first_start', 'killed')"
-    found = [tuple(map(str, row)) for row in run_sql(database, f"{asked} GROUP BY cause")]
-    assert sorted(found) == [("first_start", "10000000"), ("killed", "999999")]
-
-
-def test_ledger_rows_from_before_are_movements_whose_fees_are_assumed(database: Database) -> None:
-    downgrade(database, "0011")
-    columns = "account, position, natural_id, type, credit_currency, credit_value"
-    run_sql(
-        database,
-        f"INSERT INTO ledger ({columns}, fee_currency, fee_value, received_at) VALUES"
-        " ('main', 1, 'a', 'LIMIT_BUY', 'BTC', '0.99', 'BTC', '0.01', '2026-01-01 00\\:00\\:00Z')",
-    )
-    migrate(database)
-    asked = "SELECT kind, leg, fee_basis, amount FROM balance_movements ORDER BY leg"
-    assert [tuple(map(str, row)) for row in run_sql(database, asked)] == [
-        ("fill_in", "credit", "None", "0.99"),
-        ("fee", "fee", "assumed", "-0.01"),
-        ("fill_in", "fee_part", "assumed", "0.01"),
-    ]
-    downgrade(database, "0011")
-    assert run_sql(database, "SELECT natural_id FROM ledger") == [("a",)]
-    migrate(database)
-
-
-@pytest.mark.parametrize("column", ["not_before", "expires_at", "created_at"])
-def test_a_queued_command_with_a_time_that_is_none_ends_refused_by_the_migration(
-    database: Database, column: str
-) -> None:
-    is_sqlite = database.dialect == "sqlite"
-    downgrade(database, "0014")
-    for time in ("2030-02-30 00:00:00" if is_sqlite else "infinity", "2030-02-28 00:00:00"):
-        queue_plainly(database, column, ":time", time=time)
-    migrate(database)
-    assert fates(database) == [("refused", UNREADABLE), ("queued", None)]
-
-
-@pytest.mark.parametrize("column", ["client_msg_id", "created_by", "reason", "payload"])
-def test_a_queued_command_with_bytes_that_are_no_text_ends_refused_by_the_migration(
-    sqlite: Database, column: str
-) -> None:
-    downgrade(sqlite, "0014")
-    for told in ("c3a9", "ff"):
-        written = (
-            told if column != "payload" else ORDER[:-1].encode().hex() + f"2c226e223a22{told}227d"
-        )
-        queue_plainly(sqlite, column, f"CAST(x'{written}' AS TEXT)")
-    migrate(sqlite)
-    (read, _), unread = fates(sqlite)
-    assert (read, unread) == ("queued", ("refused", UNREADABLE))
-    (row,) = in_unit(sqlite.reader, lambda c: queued(c, "main", datetime.now(UTC), 9))
-    assert row.outbox_id == 1
-
-
-UNREADABLE = "it holds a time or a text that no recorder can read"
-
-
-def queue_plainly(database: Database, column: str, value: str, **values: object) -> None:
-    """Queue an order as another program does, with one column more, or another payload."""
-    columns = {"account": "'main'", "command": "'PLACE_LIMIT_ORDER'", "payload": ":payload"}
-    told = columns | {column: value}
-    run_sql(
-        database,
-        f"INSERT INTO outbox ({', '.join(told)}) VALUES ({', '.join(told.values())})",
-        payload=ORDER,
-        **values,
-    )
-
-
-def fates(database: Database) -> list[tuple[object, ...]]:
-    asked = "SELECT status, reason FROM outbox ORDER BY outbox_id"
-    return [tuple(row) for row in run_sql(database, asked)]

@@ -70,7 +70,9 @@ def keep(story: Story, *looks: Look, answered: bool = True) -> int | None:
 
 
 def kept(story: Story) -> list[tuple[Any, ...]]:
-    query = "SELECT outbox_id, seq, asked, position, finding, said FROM outbox_lookups ORDER BY seq"
+    query = (
+        "SELECT outbox_id, seq, request, position, finding, answer FROM outbox_lookups ORDER BY seq"
+    )
     return [tuple(row) for row in run_sql(story.database, query)]
 
 
@@ -212,12 +214,12 @@ def test_a_cancel_that_counts_as_not_placed_is_not_overturned_by_the_next_one(st
 @pytest.mark.parametrize(
     "statement",
     [
-        "UPDATE outbox_lookups SET said = 'something else'",
+        "UPDATE outbox_lookups SET answer = 'something else'",
         "DELETE FROM outbox_lookups",
-        "INSERT INTO outbox_lookups SELECT account, outbox_id, seq, looked_at, asked, position,"
-        " finding, said FROM outbox_lookups",
-        "INSERT INTO outbox_lookups SELECT account, outbox_id, seq + 1, looked_at, asked, position,"
-        " 'maybe', said FROM outbox_lookups",
+        "INSERT INTO outbox_lookups SELECT account, outbox_id, seq, looked_at, request, position,"
+        " finding, answer FROM outbox_lookups",
+        "INSERT INTO outbox_lookups SELECT account, outbox_id, seq + 1, looked_at, request,"
+        " position, 'maybe', answer FROM outbox_lookups",
     ],
 )
 def test_what_was_looked_up_can_not_be_changed(story: Story, statement: str) -> None:

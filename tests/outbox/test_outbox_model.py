@@ -128,7 +128,7 @@ class OutboxModel(RuleBasedStateMachine):
     @rule(data=st.data())
     def a_caller_repeats_himself(self, data: st.DataObject) -> None:
         row = self._any(data)
-        with pytest.raises(Refused, match="stands already"):
+        with pytest.raises(Refused, match="exists already"):
             self._enqueue(LIMIT, row.name, None)
         insert = "INSERT INTO outbox (account, command, payload, client_msg_id)"
         values = f"VALUES ('{self.account}', 'PLACE_LIMIT_ORDER', '{LIMIT}', '{row.name}')"

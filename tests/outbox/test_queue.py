@@ -249,7 +249,7 @@ def test_an_account_without_a_switch_sends_nothing(owned: Database) -> None:
     with pytest.raises(StorageFailed, match="can not be deleted"):
         run_sql(owned, "DELETE FROM controls")
     trigger = " ON controls" if owned.dialect == "postgresql" else ""
-    run_sql(owned, f"DROP TRIGGER controls_stay{trigger}")
+    run_sql(owned, f"DROP TRIGGER controls_no_delete{trigger}")
     run_sql(owned, "DELETE FROM controls")
     assert not claimed(owned, outbox_id)
     assert in_unit(owned.reader, lambda c: read_switch(c, "main")) == "off"

@@ -143,7 +143,7 @@ def test_a_new_command_is_queued_and_nothing_else(database: Database) -> None:
 
 def test_a_client_message_id_queues_one_command_once(database: Database) -> None:
     first = queue(database, client_msg_id="idempotency-key")
-    with pytest.raises(Refused, match="stands already"):
+    with pytest.raises(Refused, match="exists already"):
         queue(database, client_msg_id="idempotency-key")
     assert [
         row.outbox_id for row in in_unit(database.reader, lambda c: queued(c, "main", NOW, 9))

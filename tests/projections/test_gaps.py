@@ -82,8 +82,8 @@ ENDS: dict[Cause, dict[str, object]] = {
 def test_the_end_of_a_connection_opens_a_gap_at_its_last_frame(cause: Cause) -> None:
     (row,) = live(lost(20, last=12.5, **ENDS[cause]))
     assert (row["cause"], row["state"], row["is_open"]) == (cause, "open", True)
-    assert (row["from_at"], row["blind_from"]) == (at(12.5), at(12.5))
-    assert (row["until_at"], row["blind_until"]) == (None, None)
+    assert (row["from_at"], row["unobserved_from"]) == (at(12.5), at(12.5))
+    assert (row["until_at"], row["unobserved_until"]) == (None, None)
     assert row["evidence"] == ENDS[cause].get("reason", "the connection was cut")
     assert (row["last_position_before"], row["losses"]) == (2, 1)
 
@@ -103,7 +103,11 @@ def test_a_stop_that_was_noted_is_no_kill_at_the_next_start() -> None:
     end = lost(20, last=15, **ENDS[Cause.STOPPED])
     (row,) = live(end, note(Note.RECORDER_STOPPED, 21), started(100, at(15)), complete(103, 2))
     assert (row["cause"], row["causes"], row["losses"]) == ("stopped", "stopped", 1)
-    assert (row["state"], row["blind_from"], row["blind_until"]) == ("closed", at(15), at(103))
+    assert (row["state"], row["unobserved_from"], row["unobserved_until"]) == (
+        "closed",
+        at(15),
+        at(103),
+    )
 
 
 def test_a_process_that_dies_while_a_gap_is_open_is_told_in_it() -> None:
@@ -129,7 +133,11 @@ def test_no_loss_is_forgotten_while_a_gap_is_open() -> None:
 def test_a_machine_that_slept_is_blind_from_the_last_frame_before() -> None:
     slept = note(Note.CLOCKS_APART, 3_600, ahead_s=3_580.25, blind_s=3, last_frame_at=at(16))
     (row,) = live(slept, complete(3_605, 8))
-    assert (row["cause"], row["blind_from"], row["blind_until"]) == ("asleep", at(16), at(3_605))
+    assert (row["cause"], row["unobserved_from"], row["unobserved_until"]) == (
+        "asleep",
+        at(16),
+        at(3_605),
+    )
     assert "3580.25 s further" in row["evidence"]
 
 
@@ -138,19 +146,19 @@ def test_a_clock_that_was_set_back_makes_no_negative_gap(measured_s: float) -> N
     back = note(Note.CLOCKS_APART, -3_590, ahead_s=-3_600, blind_s=1, last_frame_at=at(9))
     (row,) = live(back, complete(-3_585, measured_s))
     assert (row["from_at"], row["until_at"]) == (at(9), at(-3_585))
-    assert row["blind_until"] == at(-3_585)
-    assert row["blind_from"] == at(-3_585 - measured_s)
+    assert row["unobserved_until"] == at(-3_585)
+    assert row["unobserved_from"] == at(-3_585 - measured_s)
 
 
 def test_a_gap_of_which_the_clock_was_set_back_a_little_keeps_its_measured_length() -> None:
     (row,) = live(lost(20, last=15), complete(75, blind_s=120))
-    assert (row["blind_from"], row["blind_until"]) == (at(-45), at(75))
+    assert (row["unobserved_from"], row["unobserved_until"]) == (at(-45), at(75))
 
 
 def test_a_clock_set_back_while_nobody_ran_says_that_the_length_is_not_known() -> None:
     (row,) = live(started(-3_600, last=at(15)), complete(-3_595, 5))
     assert "isn't known" in row["evidence"]
-    assert (row["blind_from"], row["blind_until"]) == (at(-3_600), at(-3_595))
+    assert (row["unobserved_from"], row["unobserved_until"]) == (at(-3_600), at(-3_595))
 
 
 def test_a_wrong_clock_at_boot_that_is_put_right_blinds_nothing_before_the_last_frame() -> None:
@@ -161,7 +169,7 @@ def test_a_wrong_clock_at_boot_that_is_put_right_blinds_nothing_before_the_last_
         complete(102, 5),
     ]
     (row,) = live(*told)
-    assert (row["blind_from"], row["blind_until"]) == (at(15), at(102))
+    assert (row["unobserved_from"], row["unobserved_until"]) == (at(15), at(102))
 
 
 def test_a_pause_is_a_gap_only_where_it_was_noted_as_blind() -> None:
@@ -177,7 +185,7 @@ def test_a_pause_is_a_gap_only_where_it_was_noted_as_blind() -> None:
 def test_a_gap_behind_a_standstill_begins_at_the_last_frame_before_it() -> None:
     closed = note(Note.CONNECTION_CLOSED, 40, reason="cut", last_frame_at=at(39), certain_at=at(12))
     (row,) = live(closed)
-    assert row["from_at"] == row["blind_from"] == at(12)
+    assert row["from_at"] == row["unobserved_from"] == at(12)
 
 
 def test_a_long_standstill_says_that_it_was_one() -> None:
@@ -200,7 +208,7 @@ def test_a_frame_without_a_type_is_a_gap_of_no_length_beside_any_other(encoding:
         (3, "connection_lost", "open"),
         (4, "undecodable", "closed"),
     ]
-    assert rows[1]["blind_from"] == rows[1]["blind_until"] == at(22)
+    assert rows[1]["unobserved_from"] == rows[1]["unobserved_until"] == at(22)
     assert rows[1]["first_position_after"] is None
 
 
@@ -234,7 +242,7 @@ def test_a_closed_gap_is_healed_by_a_fact_with_its_evidence() -> None:
     first = both[0]
     assert (first["healed_by"], first["verdict"]) == ("7,9", "all four lists agree")
     assert (first["verdict_at"], first["verdict_position"]) == (at(40), 7)
-    assert (first["blind_from"], first["blind_until"]) == (at(15), at(25))
+    assert (first["unobserved_from"], first["unobserved_until"]) == (at(15), at(25))
 
 
 def test_the_last_verdict_stands() -> None:
@@ -289,8 +297,8 @@ def test_no_story_makes_a_gap_of_negative_length_or_two_that_are_open(story: lis
     rows, _ = gaps_of(started(), *story)
     assert sum(row["is_open"] for row in rows) <= 1
     for row in rows:
-        assert row["blind_from"] is not None
-        assert row["is_open"] == (row["blind_until"] is None) == (row["state"] == "open")
-        assert row["blind_until"] is None or row["blind_from"] <= row["blind_until"]
+        assert row["unobserved_from"] is not None
+        assert row["is_open"] == (row["unobserved_until"] is None) == (row["state"] == "open")
+        assert row["unobserved_until"] is None or row["unobserved_from"] <= row["unobserved_until"]
         assert row["losses"] >= 1
         assert row["cause"] in row["causes"].split(",")

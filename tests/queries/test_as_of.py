@@ -165,8 +165,8 @@ def test_of_a_clock_set_back_an_hour_the_later_passing_counts(database: Database
         "first_position_after": 12,
         "state": "closed",
         "is_open": False,
-        "blind_from": from_us(NOW_US - HOUR_US),
-        "blind_until": from_us(NOW_US - HOUR_US + minute),
+        "unobserved_from": from_us(NOW_US - HOUR_US),
+        "unobserved_until": from_us(NOW_US - HOUR_US + minute),
     }
     in_unit(database.writer, lambda connection: connection.execute(insert(gaps), [row]) and None)
     latest = {
@@ -193,8 +193,8 @@ def test_a_moment_in_a_gap_says_so_until_and_after_it_is_healed(database: Databa
         "first_position_after": 6,
         "state": "closed",
         "is_open": False,
-        "blind_from": from_us(NOW_US + 2_000_000),
-        "blind_until": from_us(NOW_US + 5_000_000),
+        "unobserved_from": from_us(NOW_US + 2_000_000),
+        "unobserved_until": from_us(NOW_US + 5_000_000),
     }
     in_unit(database.writer, lambda connection: connection.execute(insert(gaps), [row]) and None)
 

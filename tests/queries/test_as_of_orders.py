@@ -209,13 +209,13 @@ def plan(database: Database, query: str, **values: object) -> list[str]:
 @pytest.mark.parametrize(
     ("query", "index"),
     [
-        (past_orders.ORDERS_KNOWN, "orders_position_node"),
-        (past_orders.ORDERS_TRUE, "orders_time_node"),
+        (past_orders.ORDERS_KNOWN, "orders_validity_by_position"),
+        (past_orders.ORDERS_TRUE, "orders_validity_by_time"),
     ],
 )
 def test_neither_reading_walks_the_orders(database: Database, query: str, index: str) -> None:
     at: object = 7
-    if index == "orders_time_node":
+    if index == "orders_validity_by_time":
         at = from_us(NOW_US) if database.dialect == "postgresql" else "2026-03-01 12:00:00.000000"
     steps = plan(database, query, account="main", at=at, second=1)
 

@@ -80,8 +80,8 @@ def difference(*, is_open: bool) -> dict[str, Any]:
 def gap(cause: str, verdict: str | None = None) -> dict[str, Any]:
     return {
         "cause": cause,
-        "blind_from": BEGIN,
-        "blind_until": END,
+        "unobserved_from": BEGIN,
+        "unobserved_until": END,
         "state": "closed",
         "verdict": verdict,
     }
@@ -273,14 +273,14 @@ def test_a_chart_shades_what_was_not_observed_and_names_it() -> None:
     svg = ElementTree.fromstring(draw(chart("1", "2"), BEGIN, END, timeline(blinds, BEGIN, END)))
     rects = list(svg.iter("{http://www.w3.org/2000/svg}rect"))
     assert [each.attrib["fill"] for each in rects] == [
-        f"url(#{Kind.BLIND})",
+        f"url(#{Kind.UNOBSERVED})",
         f"url(#{Kind.HEALED})",
     ]
     assert float(rects[0].attrib["width"]) == pytest.approx(149, abs=0.1)
     # A gap of a moment is still to be seen.
     assert float(rects[1].attrib["width"]) >= 1.5
     titles = [each.findtext("{http://www.w3.org/2000/svg}title") for each in rects]
-    assert titles == ["blind: killed, 21600 s", "healed: silent, 0.36 s"]
+    assert titles == ["unobserved: killed, 21600 s", "healed: silent, 0.36 s"]
 
 
 def test_a_line_has_steps_and_breaks_where_the_balance_is_not_known() -> None:

@@ -118,11 +118,11 @@ outbox_lookups = table(
     Column("seq", Integer, nullable=False),
     Column("looked_at", UtcTime, nullable=False),
     # The path with its query; it holds no secret.
-    Column("asked", Text, nullable=False),
+    Column("request", Text, nullable=False),
     # Of the fetched event that holds the answer; null where no answer came.
     Column("position", Long),
     Column("finding", Text, nullable=False),
-    Column("said", Text, nullable=False),
+    Column("answer", Text, nullable=False),
     key=("outbox_id", "seq"),
 )
 

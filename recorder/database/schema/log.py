@@ -71,8 +71,8 @@ gaps = table(
     # Positions of the answers that healed it.
     Column("healed_by", Text),
     # What counts as blind, on the clock that stood when it closed; never in the wrong order.
-    Column("blind_from", UtcTime),
-    Column("blind_until", UtcTime),
+    Column("unobserved_from", UtcTime),
+    Column("unobserved_until", UtcTime),
     Column("evidence", Text),
     # All losses while it was open, their causes in the order of their last time, and the last one.
     Column("losses", Long),

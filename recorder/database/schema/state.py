@@ -147,12 +147,17 @@ orders = table(
     Column("ended_position", Long),
     # By which its life is found, in positions and in seconds: see projections.lives. Null where it
     # ended with the event, or in the moment, in which it began.
-    Column("position_node", Long),
-    Column("time_node", Long),
+    Column("validity_by_position", Long),
+    Column("validity_by_time", Long),
     key=("order_id",),
 )
-Index("orders_position_node", orders.c.account, orders.c.position_node, orders.c.ended_position)
-Index("orders_time_node", orders.c.account, orders.c.time_node, orders.c.ended_at)
+Index(
+    "orders_validity_by_position",
+    orders.c.account,
+    orders.c.validity_by_position,
+    orders.c.ended_position,
+)
+Index("orders_validity_by_time", orders.c.account, orders.c.validity_by_time, orders.c.ended_at)
 Index(
     "orders_live",
     orders.c.account,

@@ -44,7 +44,7 @@ from recorder.projections.rules.order_states import END_UNKNOWN
 from recorder.projections.rules.positions import UNCONFIRMED
 from recorder.projections.rules.transfers import COMPLETE as THROUGH
 
-ASKED = "asked"
+REQUESTED = "requested"
 #: What folds fetched pages, and what folds the notes about them.
 FOLDS = ("backfills", "ledger", "orders", "trades", "transfers")
 #: A transfer that was pending for so long is waited for no more: VALR's words for a failed one are
@@ -132,7 +132,7 @@ def next_gap(connection: Connection, account: str) -> Period | None:
     # The first gap has no beginning; what is known of the account begins with its first start.
     noted = and_(events.c.account == gaps.c.account, events.c.position == gaps.c.gap_id)
     asked = (
-        select(gaps.c.gap_id, gaps.c.blind_from, events.c.received_at, gaps.c.blind_until)
+        select(gaps.c.gap_id, gaps.c.unobserved_from, events.c.received_at, gaps.c.unobserved_until)
         .join(events, noted)
         .where(gaps.c.account == account, gaps.c.state == "closed", ~run)
         .order_by(gaps.c.gap_id.desc())
@@ -157,8 +157,8 @@ def unhealed_within(
     of = gaps.c
     run = and_(backfill_runs.c.account == account, backfill_runs.c.run_id == run_id)
     began = connection.execute(select(backfill_runs.c.started_at).where(run)).scalar_one()
-    is_ripe = of.blind_until <= began - timedelta(seconds=after_s)
-    inside = (of.blind_from >= period.since, of.blind_until <= period.until)
+    is_ripe = of.unobserved_until <= began - timedelta(seconds=after_s)
+    inside = (of.unobserved_from >= period.since, of.unobserved_until <= period.until)
     may_heal = or_(of.state == "unverifiable", and_(of.state == "closed", is_ripe))
     asked = select(of.gap_id).where(of.account == account, may_heal, *inside)
     return [int(each) for each in connection.execute(asked.order_by(of.gap_id)).scalars()]
@@ -215,7 +215,7 @@ def next_asked(connection: Connection, account: str) -> Period | None:
     of = backfills.c
     asked = (
         select(backfills)
-        .where(of.account == account, of.state == ASKED)
+        .where(of.account == account, of.state == REQUESTED)
         .order_by(of.requested_at, of.backfill_id)
         .limit(1)
     )

@@ -42,7 +42,7 @@ def last_frame_at(connection: Connection, account: str) -> datetime | None:
 def read_known(connection: Connection, account: str) -> Known:
     """Return since when the account is recorded, and until when it was heard."""
     mine = gaps.c.account == account
-    since = connection.execute(select(func.min(gaps.c.blind_from)).where(mine)).scalar_one()
+    since = connection.execute(select(func.min(gaps.c.unobserved_from)).where(mine)).scalar_one()
     opened = select(gaps.c.gap_id).where(mine, gaps.c.is_open).limit(1)
     is_open = connection.execute(opened).first() is not None
     heard_at = last_frame_at(connection, account)
@@ -59,11 +59,15 @@ def read_blinds(
 
     A gap that is open reaches to the period's end.
     """
-    columns = (gaps.c.blind_from, gaps.c.blind_until, gaps.c.cause, gaps.c.state)
+    columns = (gaps.c.unobserved_from, gaps.c.unobserved_until, gaps.c.cause, gaps.c.state)
     wanted = select(*columns).where(*_touching(account, from_at, until_at))
-    has_length = or_(gaps.c.blind_until.is_(None), gaps.c.blind_from < gaps.c.blind_until)
+    has_length = or_(
+        gaps.c.unobserved_until.is_(None), gaps.c.unobserved_from < gaps.c.unobserved_until
+    )
     return [
-        Blind(row.blind_from, row.blind_until or until_at, row.cause, row.state == "healed")
+        Blind(
+            row.unobserved_from, row.unobserved_until or until_at, row.cause, row.state == "healed"
+        )
         for row in connection.execute(wanted.where(has_length))
     ]
 
@@ -110,5 +114,5 @@ def count_gaps(
 def _touching(
     account: str, from_at: datetime, until_at: datetime
 ) -> tuple[ColumnElement[bool], ...]:
-    ends_behind = or_(gaps.c.blind_until.is_(None), gaps.c.blind_until >= from_at)
-    return gaps.c.account == account, gaps.c.blind_from < until_at, ends_behind
+    ends_behind = or_(gaps.c.unobserved_until.is_(None), gaps.c.unobserved_until >= from_at)
+    return gaps.c.account == account, gaps.c.unobserved_from < until_at, ends_behind

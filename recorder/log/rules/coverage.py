@@ -3,7 +3,7 @@
 Every moment of a period is of one kind:
 
 - ``observed``: a connection stood whose snapshot was complete, and the exchange was heard later.
-- ``blind``: something may have been missed, and nothing has filled it.
+- ``unobserved``: something may have been missed, and nothing has filled it.
 - ``healed``: it was blind, and REST answers have filled it since.
 
 Where stretches overlap (they can, where the clock on the wall was set back) blind wins over healed
@@ -46,7 +46,7 @@ class Kind(StrEnum):
     """What is known of a stretch."""
 
     OBSERVED = "observed"
-    BLIND = "blind"
+    UNOBSERVED = "unobserved"
     HEALED = "healed"
 
 
@@ -106,7 +106,7 @@ def timeline(blinds: Iterable[Blind], from_at: datetime, until_at: datetime) -> 
     for blind in blinds:
         begin, end = max(blind.from_at, from_at), min(blind.until_at, until_at)
         if begin < end:
-            label = (Kind.HEALED if blind.is_healed else Kind.BLIND, blind.cause)
+            label = (Kind.HEALED if blind.is_healed else Kind.UNOBSERVED, blind.cause)
             edges.setdefault(begin, Counter())[label] += 1
             edges.setdefault(end, Counter())[label] -= 1
     times = sorted(moment for moment in edges if moment < until_at)
@@ -124,7 +124,7 @@ def totals(stretches: Sequence[Stretch]) -> Totals:
     for each in stretches:
         sums[each.kind, each.cause] += _whole_us(each)
     causes = sorted({cause for _, cause in sums if cause is not None}, key=_rank)
-    blind = {cause: _seconds(sums[Kind.BLIND, cause]) for cause in causes}
+    blind = {cause: _seconds(sums[Kind.UNOBSERVED, cause]) for cause in causes}
     healed = {cause: _seconds(sums[Kind.HEALED, cause]) for cause in causes}
     return Totals(
         _seconds(sums[Kind.OBSERVED, None]),
@@ -150,7 +150,7 @@ def _extend(
 
 
 def _label(under_way: Counter[tuple[Kind, str]]) -> tuple[Kind, str | None]:
-    for kind in (Kind.BLIND, Kind.HEALED):
+    for kind in (Kind.UNOBSERVED, Kind.HEALED):
         causes = [cause for (each, cause), number in under_way.items() if each == kind and number]
         if causes:
             return kind, min(causes, key=_rank)

@@ -153,7 +153,16 @@ def record(
 def _write(
     connection: Connection, account: str, look: Look, position: int | None, now: datetime
 ) -> None:
-    columns = ("account", "outbox_id", "seq", "looked_at", "asked", "position", "finding", "said")
+    columns = (
+        "account",
+        "outbox_id",
+        "seq",
+        "looked_at",
+        "request",
+        "position",
+        "finding",
+        "answer",
+    )
     table = outbox_lookups.c
     following = select(
         literal(account),

@@ -14,10 +14,10 @@ and only what it said is not. Its ``gap_id`` is the frame's position.
 The verdict on a closed gap is a fact in the log (GAP_HEALED, GAP_UNVERIFIABLE) like everything
 else; the last one stands.
 
-``from_at`` and ``until_at`` are what the clock on the wall said at the two events. It may have been
-set in between, so what counts as blind is ``blind_from`` to ``blind_until``, whose order is never
-the wrong one: it ends when the clock that stands says so, and began no later than the monotonic
-clock measured (``blind_s`` in the notes).
+``from_at`` and ``until_at`` are wall-clock times of the two events. The clock may have been set in
+between, so ``unobserved_from`` to ``unobserved_until`` is what counts as not observed. They are
+never in the wrong order: the end is by the present clock, and the beginning is no later than the
+monotonic clock measured (``blind_s`` in the notes).
 """
 
 from __future__ import annotations
@@ -123,7 +123,11 @@ def _started(rows: Rows, event: Event, facts: Fields) -> Sequence[Change]:
     standing = _open_row(rows)
     if standing is not None and str(standing["causes"]).endswith(Cause.STOPPED):
         # That one was no loss of its own: whoever stopped had said so.
-        return [_put({**standing, "blind_from": min(standing["blind_from"], event.received_at)})]
+        return [
+            _put(
+                {**standing, "unobserved_from": min(standing["unobserved_from"], event.received_at)}
+            )
+        ]
     if last_event_at is None:
         return _lose(rows, event, Cause.FIRST_START, None, "nothing is known of what was before")
     # What came last may be our own word: only a frame shows that we heard something.
@@ -160,7 +164,7 @@ def _clocks_apart(rows: Rows, event: Event, facts: Fields) -> Sequence[Change]:
     evidence = f"the clock on the wall went {abs(ahead_s)} s {way} the monotonic one"
     (change,) = _lose(rows, event, cause, since, evidence)
     begins = _begins(change.values, event, facts)
-    return [_put({**change.values, "blind_from": begins})]
+    return [_put({**change.values, "unobserved_from": begins})]
 
 
 def _paused(rows: Rows, event: Event, facts: Fields) -> Sequence[Change]:
@@ -186,8 +190,8 @@ def _lose(
         "from_at": since,
         "until_at": None,
         # Never later than now, whatever the clock said when the last frame came.
-        "blind_from": min(since or event.received_at, event.received_at),
-        "blind_until": None,
+        "unobserved_from": min(since or event.received_at, event.received_at),
+        "unobserved_until": None,
         "last_position_before": event.position - 1,
         "first_position_after": None,
         "state": State.OPEN.value,
@@ -242,8 +246,8 @@ def _unread(position: int, came_at: datetime, evidence: str) -> Put:
         "cause": Cause.UNDECODABLE.value,
         "from_at": came_at,
         "until_at": came_at,
-        "blind_from": came_at,
-        "blind_until": came_at,
+        "unobserved_from": came_at,
+        "unobserved_until": came_at,
         "last_position_before": position - 1,
         # No snapshot ended it, so nobody may conclude from it that there was one.
         "first_position_after": None,
@@ -269,8 +273,8 @@ def _close(rows: Rows, event: Event, facts: Fields) -> Sequence[Change]:
         return ()
     told = {
         "until_at": event.received_at,
-        "blind_from": _begins(standing, event, facts),
-        "blind_until": event.received_at,
+        "unobserved_from": _begins(standing, event, facts),
+        "unobserved_until": event.received_at,
         "first_position_after": event.position,
         "state": State.CLOSED.value,
         "is_open": False,
@@ -284,7 +288,7 @@ def _begins(row: Row, event: Event, facts: Fields) -> datetime:
     if not 0 <= measured_s <= _MEASURED_S_MAX:
         raise Unfoldable(f"blind_s is no measured time: {measured_s}")
     known = event.received_at - timedelta(microseconds=int(measured_s * 1_000_000))
-    base: datetime = row["blind_from"] if row["from_at"] is None else row["from_at"]
+    base: datetime = row["unobserved_from"] if row["from_at"] is None else row["from_at"]
     return min(base, known)
 
 

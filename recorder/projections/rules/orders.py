@@ -102,7 +102,7 @@ _OURS = (
     "fee_currency",
     "reason",
 )
-_LIFE = ("began_at", "ended_at", "time_node", "ended_position", "position_node")
+_LIFE = ("began_at", "ended_at", "validity_by_time", "ended_position", "validity_by_position")
 #: A change of one of these is a transition.
 _TELLING = ("state", "status", "price", "stop_price", "original_quantity", "remaining_quantity")
 

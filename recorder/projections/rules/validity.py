@@ -36,12 +36,12 @@ def seconds(moment: datetime) -> int:
     return max(1, (moment - _EPOCH) // timedelta(seconds=1))
 
 
-def position_node(first: int, ended: int) -> int | None:
+def validity_by_position(first: int, ended: int) -> int | None:
     """Return the node of a life from position ``first`` to before ``ended``; None of an empty."""
     return node(first, ended - 1) if first < ended else None
 
 
-def time_node(began_at: datetime, ended_at: datetime) -> int | None:
+def validity_by_time(began_at: datetime, ended_at: datetime) -> int | None:
     """Return the node of a life from one time to before another; None of an empty one."""
     return node(seconds(began_at), seconds(ended_at)) if began_at < ended_at else None
 
@@ -62,14 +62,14 @@ def order_life(
             "began_at": began_at,
             "ended_at": None,
             "ended_position": None,
-            "position_node": ONGOING,
-            "time_node": ONGOING,
+            "validity_by_position": ONGOING,
+            "validity_by_time": ONGOING,
         }
     ended = row["ended_position"] or position
     return {
         "began_at": began_at,
         "ended_at": at,
         "ended_position": ended,
-        "position_node": position_node(row["first_position"], ended),
-        "time_node": time_node(began_at, at),
+        "validity_by_position": validity_by_position(row["first_position"], ended),
+        "validity_by_time": validity_by_time(began_at, at),
     }

@@ -149,7 +149,7 @@ def patterns() -> Markup:
     blind = element(
         "pattern",
         element("path", d="M0 6L6 0", stroke="#b00", stroke_width="1.2"),
-        id="blind",
+        id="unobserved",
         width=6,
         height=6,
         patternUnits="userSpaceOnUse",

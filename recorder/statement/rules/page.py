@@ -275,8 +275,8 @@ def _coverage(report: Report) -> Markup:
     rows = [
         {
             "cause": each["cause"],
-            "from": each["blind_from"],
-            "until": each["blind_until"],
+            "from": each["unobserved_from"],
+            "until": each["unobserved_until"],
             "state": each["state"],
             "why": each["verdict"] or NOTHING,
         }

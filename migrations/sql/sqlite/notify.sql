@@ -1,0 +1,1 @@
+-- Nothing on SQLite: the recorder polls PRAGMA data_version, which costs microseconds.

@@ -1,0 +1,1 @@
+-- Nothing on SQLite: it knows no users. The file's permissions decide who reads and writes it.
