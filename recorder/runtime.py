@@ -17,7 +17,7 @@ from attrs import field, frozen
 from recorder.clock import Clock, SystemClock
 from recorder.connection.exchange_time import ask_exchange_time_us
 from recorder.connection.socket import OpenStream, open_network_stream
-from recorder.database.engine import Database, Kept
+from recorder.database.engine import Database, PersistentConnection
 from recorder.exchange.token_bucket import TokenBucket
 from recorder.lease.holder import is_alive_here, is_dead, this_holder
 from recorder.log.rules.event import Event
@@ -43,7 +43,7 @@ class Runners:
     #: What all writers pass on SQLite, where there can be only one at a time.
     gate: WriteGate | None = None
     #: The connections that are closed at the end.
-    kept: tuple[Kept, ...] = ()
+    kept: tuple[PersistentConnection, ...] = ()
     #: What takes long and is no unit of one of these.
     aside: Aside = in_thread
 
@@ -57,7 +57,7 @@ def thread_runners(database: Database) -> Runners:
     """Return runners in worker threads; on SQLite all writers pass one gate, the log first."""
     gate = WriteGate() if database.dialect == "sqlite" else None
     # The log's thread, which is one, appends on a connection of its own and folds on another.
-    log, folds = Kept(database.writer), Kept(database.projector)
+    log, folds = PersistentConnection(database.writer), PersistentConnection(database.projector)
     return Runners(
         log=ThreadRunner(database.writer, gate, urgent=True, kept=log),
         writer=ThreadRunner(database.writer, gate),

@@ -26,7 +26,7 @@ import trio
 from attrs import define, field, frozen
 from sqlalchemy import Connection, Engine
 
-from recorder.database.engine import Kept, in_unit
+from recorder.database.engine import PersistentConnection, in_unit
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -64,19 +64,19 @@ class UnitRunner(Protocol):
         done: Callable[[T], None],
         then: Callable[[T], None],
         *,
-        blind: bool = False,
+        write_only: bool = False,
     ) -> T:
         """Run ``unit(connection)`` as `run` does, and make use of the hop that it took.
 
         Once its transaction is committed, ``done(result)`` is called on the event loop, where it
         must not raise, and at the same time ``then(result)`` where the unit ran, which may run
         other units there (`run_here`). Returns after both; raises what ``then`` raises. A
-        ``blind`` unit reads nothing.
+        ``write_only`` unit reads nothing.
         """
         ...
 
     def run_here(self, unit: Callable[[Connection, M], T], made: M) -> T:
-        """Run a blind ``unit(connection, made)`` in the thread that calls.
+        """Run a write-only ``unit(connection, made)`` in the thread that calls.
 
         For ``then`` of `run_then`.
         """
@@ -133,7 +133,7 @@ class ThreadRunner:
     engine: Engine
     gate: WriteGate | None = None
     urgent: bool = False
-    kept: Kept | None = None
+    kept: PersistentConnection | None = None
     _limiter: trio.CapacityLimiter = field(factory=lambda: trio.CapacityLimiter(1))
 
     async def run(self, unit: Unit[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -158,13 +158,13 @@ class ThreadRunner:
         done: Callable[[T], None],
         then: Callable[[T], None],
         *,
-        blind: bool = False,
+        write_only: bool = False,
     ) -> T:
         """Run, tell, and go on in the same thread; see `UnitRunner.run_then`."""
         token = trio.lowlevel.current_trio_token()
 
         def work() -> T:
-            result = self._run_kept(unit, blind=blind)
+            result = self._run_kept(unit, write_only=write_only)
             # Queued before this thread's own result is, so it also happens before that returns.
             token.run_sync_soon(done, result)
             then(result)
@@ -174,13 +174,13 @@ class ThreadRunner:
 
     def run_here(self, unit: Callable[[Connection, M], T], made: M) -> T:
         """Run in this thread; see `UnitRunner.run_here`."""
-        return self._run_kept(unit, made, blind=True)
+        return self._run_kept(unit, made, write_only=True)
 
-    def _run_kept(self, unit: Callable[..., T], *args: object, blind: bool) -> T:
+    def _run_kept(self, unit: Callable[..., T], *args: object, write_only: bool) -> T:
         if self.kept is None:
             return self._run(unit, *args)
         with self.gate.hold(urgent=self.urgent) if self.gate else nullcontext():
-            return self.kept.run(unit, *args, blind=blind)
+            return self.kept.run(unit, *args, write_only=write_only)
 
     def _run(self, unit: Callable[..., T], *args: object) -> T:
         with self.gate.hold(urgent=self.urgent) if self.gate else nullcontext():
@@ -232,7 +232,7 @@ class InlineRunner:
         done: Callable[[T], None],
         then: Callable[[T], None],
         *,
-        blind: bool = False,
+        write_only: bool = False,
     ) -> T:
         """Run, tell and go on here; see `UnitRunner.run_then`."""
         result = await self.run(unit)

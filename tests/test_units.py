@@ -11,7 +11,7 @@ import trio
 import trio.testing
 from sqlalchemy import Connection, text
 
-from recorder.database.engine import Database, Kept, in_unit
+from recorder.database.engine import Database, PersistentConnection, in_unit
 from recorder.database.prepared import driver_connection
 from recorder.errors import StorageFailed
 from recorder.units import InlineRunner, ThreadRunner, UnitRunner, WriteGate
@@ -23,7 +23,7 @@ Runner = Callable[[Database], UnitRunner]
 def runner(request: pytest.FixtureRequest, database: Database) -> UnitRunner:
     if request.param == "inline":
         return InlineRunner(database.writer)
-    kept = Kept(database.writer) if request.param == "kept" else None
+    kept = PersistentConnection(database.writer) if request.param == "kept" else None
     if kept is not None:
         request.addfinalizer(kept.close)
     gate = WriteGate() if database.dialect == "sqlite" else None
@@ -147,7 +147,7 @@ async def test_a_hop_blocks_nobody_on_the_event_loop(database: Database) -> None
     assert ticks == 3
 
 
-async def test_a_blind_unit_is_refused_whole_wherever_the_refusal_shows(
+async def test_a_write_only_unit_is_refused_whole_wherever_the_refusal_shows(
     runner: UnitRunner, database: Database
 ) -> None:
     told: list[Any] = []
@@ -158,7 +158,7 @@ async def test_a_blind_unit_is_refused_whole_wherever_the_refusal_shows(
             cursor.execute(f"INSERT INTO controls (account, trading) VALUES ('x', '{trading}')")
 
     with pytest.raises(StorageFailed):
-        await runner.run_then(twice, told.append, told.append, blind=True)
+        await runner.run_then(twice, told.append, told.append, write_only=True)
     assert told == noted(database) == []
     await runner.run_then(lambda c: note(c, "next"), told.append, told.append)
     assert noted(database) == ["next"]

@@ -45,7 +45,7 @@ DIFFERENCES = (
 PAST = (
     Column("reconciliation_id", "id", right=True),
     Column("started_at", "started (UTC)"),
-    Column("asked_by", "asked by"),
+    Column("requested_by", "requested by"),
     Column("state"),
     Column("differences", right=True),
     Column("balances", right=True, spare=True),

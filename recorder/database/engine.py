@@ -1,10 +1,12 @@
 """Opens the database and runs units of work on it.
 
-One `Database` has four engines, because four kinds of work want different promises from it:
-the *writer* is durable before it returns (the log, the outbox, the leases); the *projector* may
-lose its last moments in a crash of the machine, since its tables are folded from the log again; the
-*reader* can't write at all, and sees one snapshot per unit; *scratch* sees one snapshot per unit as
-well and may keep temporary tables, for as long as its connection.
+One `Database` has four engines, because four kinds of work need different guarantees:
+
+- *writer* is durable before it returns: the log, the outbox, the leases.
+- *projector* may lose its last commits in a crash of the machine, since its tables are folded again
+  from the log.
+- *reader* can't write, and sees one snapshot per unit.
+- *scratch* sees one snapshot per unit too, and may keep temporary tables as long as its connection.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from contextlib import suppress
 from typing import Concatenate, ParamSpec, Self, TypeVar
 
 from attrs import define, field, frozen
-from sqlalchemy import URL, Connection, Engine, make_url
+from sqlalchemy import URL, Connection, Engine, Transaction, make_url
 from sqlalchemy.exc import ArgumentError
 
 from recorder.database import postgresql, sqlite
@@ -33,7 +35,7 @@ _USE = "use sqlite:///path/to/file.db or postgresql://user@host/database"
 
 @frozen
 class Database:
-    """An opened database: its engines, and how to name it to a person."""
+    """An opened database: its engines, and its URL as it may be shown."""
 
     #: "sqlite" or "postgresql".
     dialect: str
@@ -58,7 +60,7 @@ class Database:
 
 
 def normal_url(url: str) -> URL:
-    """Return the URL with the driver we use. Raises ConfigurationError, never showing the URL.
+    """Return the URL with the driver we use. Raises ConfigurationError, which never shows the URL.
 
     A bare ``postgresql://`` or ``postgres://`` is taken for psycopg.
     """
@@ -90,51 +92,44 @@ def open_database(url: str, *, application: str = "recorder") -> Database:
         engines = sqlite.open_engines(parsed)
     else:
         engines = postgresql.open_engines(parsed, application)
-    return Database(dialect, shown_url(parsed), parsed, **engines)
-
-
-def shown_url(url: URL) -> str:
-    """Return the URL for a person: no password, and no options, among which one may hide."""
-    return url.set(query={}).render_as_string(hide_password=True)
+    # No options either: one of them may be a password.
+    shown = parsed.set(query={}).render_as_string(hide_password=True)
+    return Database(dialect, shown, parsed, **engines)
 
 
 @define(eq=False)
-class Kept:
+class PersistentConnection:
     """Runs units on one connection that it keeps open, one at a time: for what runs all the time.
 
-    A unit that fails gives the connection up, whatever it failed of; the next one opens another.
+    A unit that fails closes the connection, for whatever reason; the next one opens another.
     """
 
     engine: Engine
     _connection: Connection | None = None
 
-    def run(self, unit: Callable[..., T], *args: object, blind: bool = False) -> T:
-        """Do the same as `in_unit`. A ``blind`` unit reads nothing, and writes only a little.
+    def run(self, unit: Callable[..., T], *args: object, write_only: bool = False) -> T:
+        """Do the same as `in_unit`. A ``write_only`` unit reads nothing, and writes only a little.
 
-        On PostgreSQL such a unit is one round trip with its BEGIN and COMMIT; what the database
+        On PostgreSQL such a unit is one round trip with its BEGIN and COMMIT. What the database
         refuses of it is then found at the COMMIT.
         """
         try:
             with translated_errors():
-                connection = self._connection or self.engine.connect()
-                self._connection = connection
+                self._connection = connection = self._connection or self.engine.connect()
                 transaction = connection.begin()
-                if blind:
-                    # The COMMIT goes out with the rest, so whatever breaks leaves it uncertain.
+                if write_only:
+                    # The COMMIT is sent with the rest, so any break leaves it uncertain.
                     with commit_errors(), pipelined(connection, 0):
-                        done = unit(connection, *args)
+                        result = unit(connection, *args)
                         transaction.commit()
-                    return done
-                done = unit(connection, *args)
-                with commit_errors():
-                    transaction.commit()
-                return done
+                    return result
+                return _committed(transaction, unit(connection, *args))
         except BaseException:
             self.close(is_sound=False)
             raise
 
     def close(self, *, is_sound: bool = True) -> None:
-        """Give the connection back to its engine, or close it for good where it isn't sound."""
+        """Return the connection to its engine, or close it for good where it isn't sound."""
         connection, self._connection = self._connection, None
         if connection is None:
             return
@@ -150,12 +145,15 @@ class Kept:
 def in_unit(engine: Engine, unit: Unit[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Return what ``unit(connection, …)`` returns, once its transaction is committed.
 
-    Raises StorageUnavailable, StorageFailed, LeaseLost or Refused for what the database says, and
-    whatever the unit raises: nothing was committed then. Only after CommitUncertain may it be.
+    Raises StorageUnavailable, StorageFailed, LeaseLost or Refused for an error of the database, and
+    any error of the unit: nothing was committed then. Only CommitUncertain leaves it open.
     """
     with translated_errors(), engine.connect() as connection:
         transaction = connection.begin()
-        done = unit(connection, *args, **kwargs)
-        with commit_errors():
-            transaction.commit()
-        return done
+        return _committed(transaction, unit(connection, *args, **kwargs))
+
+
+def _committed(transaction: Transaction, result: T) -> T:
+    with commit_errors():
+        transaction.commit()
+    return result

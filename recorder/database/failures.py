@@ -1,10 +1,10 @@
 """The one place where a database's error becomes one of ours.
 
-Whoever catches wants to know one thing: try again later (StorageUnavailable), look first
-(CommitUncertain), stop and call a person (StorageFailed), stop because somebody else owns the
-account (LeaseLost), or tell the caller that the row was refused (Refused). Both databases answer
-with codes; only what they have no code for is told by its text. What is left over counts as
-StorageFailed: an error nobody foresaw is not tried again for ever.
+The caller wants to know one thing: try again later (StorageUnavailable), look first
+(CommitUncertain), stop and call the operator (StorageFailed), stop because another process owns the
+account (LeaseLost), or report that the row was refused (Refused). Both databases answer with codes,
+which the tables below class; only an error without a code is classed by its text. Any other error
+is StorageFailed: an unexpected error is not tried again for ever.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NoReturn
 
 import psycopg
 from sqlalchemy import exc
@@ -26,57 +25,60 @@ from recorder.errors import (
     StorageUnavailable,
 )
 
-#: Driver errors also come bare: COPY runs on psycopg's own cursor, under SQLAlchemy's connection.
+#: Driver errors also arrive bare: COPY runs on psycopg's own cursor, under SQLAlchemy's connection.
 ForeignError = (exc.SQLAlchemyError, sqlite3.Error, psycopg.Error)
 
-#: Names of the constraints that only a second writer of the same account can break.
+#: Constraints that only a second writer of the same account can break.
 FENCES = frozenset({"events_pkey", "events_follow"})
 #: How every refusal of a command by the schema begins, on both databases.
 REFUSAL = "outbox: "
 
-_ASK = {
-    "full": "free some space on the database's disk and start again",
-    "read-only": "the database can't be written; check its permissions, or where the URL points",
-    "damaged": "the database is damaged; restore a copy and run `recorder verify`",
-    "disk": "the disk refused; look at its health, quotas and limits on file sizes, and run"
-    " `recorder verify` before starting again",
-    "schema": "the schema is not the one expected; run `recorder migrate`",
-    "access": "the database turned us away; check user, password, database name and grants",
-    "missing": "the database can't be opened; check the path and its folder",
-    "other": "the database refused",
-}
-
-_SQLITE_AWAY = frozenset(
-    {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_INTERRUPT}
+# What the operator can do. None: the same unit may work later.
+_AWAY = None
+_FULL = "free some space on the database's disk and start again"
+_READ_ONLY = "the database can't be written; check its permissions, or where the URL points"
+_DAMAGED = "the database is damaged; restore a copy and run `recorder verify`"
+_DISK = (
+    "the disk refused; check its health, quotas and limits on file sizes, and run"
+    " `recorder verify` before starting again"
 )
-_SQLITE_FAILED = {
-    sqlite3.SQLITE_FULL: "full",
-    sqlite3.SQLITE_IOERR: "disk",
-    sqlite3.SQLITE_READONLY: "read-only",
-    sqlite3.SQLITE_PERM: "read-only",
-    sqlite3.SQLITE_AUTH: "read-only",
-    sqlite3.SQLITE_CORRUPT: "damaged",
-    sqlite3.SQLITE_NOTADB: "damaged",
-    sqlite3.SQLITE_CANTOPEN: "missing",
-    sqlite3.SQLITE_SCHEMA: "schema",
+_SCHEMA = "the schema is not the one expected; run `recorder migrate`"
+_ACCESS = "the database refused access; check user, password, database name and grants"
+_MISSING = "the database can't be opened; check the path and its folder"
+_OTHER = "the database refused"
+
+#: SQLite's primary result codes.
+_SQLITE: dict[int, str | None] = {
+    sqlite3.SQLITE_BUSY: _AWAY,
+    sqlite3.SQLITE_LOCKED: _AWAY,
+    sqlite3.SQLITE_PROTOCOL: _AWAY,
+    sqlite3.SQLITE_INTERRUPT: _AWAY,
+    sqlite3.SQLITE_FULL: _FULL,
+    sqlite3.SQLITE_IOERR: _DISK,
+    sqlite3.SQLITE_READONLY: _READ_ONLY,
+    sqlite3.SQLITE_PERM: _READ_ONLY,
+    sqlite3.SQLITE_AUTH: _READ_ONLY,
+    sqlite3.SQLITE_CORRUPT: _DAMAGED,
+    sqlite3.SQLITE_NOTADB: _DAMAGED,
+    sqlite3.SQLITE_CANTOPEN: _MISSING,
+    sqlite3.SQLITE_SCHEMA: _SCHEMA,
 }
-#: SQLSTATE classes and codes after which the same unit may work later.
-_POSTGRES_AWAY = ("08", "40", "53", "57", "55P03", "55006", "25P03", "25P04")
-#: The most telling first: the first prefix that fits decides.
-_POSTGRES_FAILED = {
-    "53100": "full",
-    "57P04": "access",
-    "25006": "read-only",
-    "42501": "access",
-    "42": "schema",
-    "3F": "schema",
-    "3D": "access",
-    "28": "access",
-    "58030": "disk",
-    "58": "damaged",
-    "XX": "damaged",
+#: Beginnings of PostgreSQL's SQLSTATEs; the first that fits decides.
+_POSTGRESQL: dict[str, str | None] = {
+    "53100": _FULL,
+    "57P04": _ACCESS,
+    "25006": _READ_ONLY,
+    "42501": _ACCESS,
+    "42": _SCHEMA,
+    "3F": _SCHEMA,
+    "3D": _ACCESS,
+    "28": _ACCESS,
+    "58030": _DISK,
+    "58": _DAMAGED,
+    "XX": _DAMAGED,
+    **dict.fromkeys(("08", "40", "53", "57", "55P03", "55006", "25P03", "25P04"), _AWAY),
 }
-#: libpq reports a failed log-in without a code; a server that is away says other things.
+#: libpq reports a failed log-in without a code; for a server that is away it has other texts.
 _LOGIN_REFUSED = (
     "authentication failed",
     "does not exist",
@@ -84,18 +86,30 @@ _LOGIN_REFUSED = (
     "no password supplied",
     "permission denied for database",
 )
+#: SQLite names no constraint: beginnings of its texts, and the constraint each means.
+_SQLITE_CONSTRAINTS = {
+    "events: position": "events_follow",
+    "UNIQUE constraint failed: events.account, events.position": "events_pkey",
+    "UNIQUE constraint failed: outbox.account, outbox.client_msg_id": "outbox_client_msg_id",
+    "CHECK constraint failed: outbox_client_msg": "outbox_client_msg",
+}
+#: Constraints of the outbox whose own texts name no field.
+_CLIENT_MSG_ID = {
+    "outbox_client_msg_id": "a command with this client_msg_id exists already",
+    "outbox_client_msg": "client_msg_id must be 1 to 100 characters",
+}
 
 
 @contextmanager
 def translated_errors() -> Iterator[None]:
-    """Raise what the database raised as one of our errors, with the original as its cause."""
+    """Raise a database's error as one of ours, with the original as its cause."""
     try:
         yield
     except ForeignError as error:
         raise translated(error) from error
     except UnicodeDecodeError as error:
-        # SQLite quotes what it can't make sense of, and the driver expects its words to be UTF-8.
-        raise StorageFailed(f"{_ASK['damaged']} (it holds bytes that are no text)") from error
+        # SQLite quotes bytes it can't parse, and the driver expects its messages to be UTF-8.
+        raise StorageFailed(f"{_DAMAGED} (it holds bytes that are no text)") from error
 
 
 @contextmanager
@@ -104,101 +118,80 @@ def commit_errors() -> Iterator[None]:
     try:
         yield
     except ForeignError as error:
-        if is_connection_lost(error):
-            _raise_uncertain(error)
-        raise translated(error) from error
+        if not _is_connection_lost(error):
+            raise translated(error) from error
+        raise CommitUncertain(
+            "the connection broke during COMMIT, which may have taken effect:"
+            f" {_first_line(_original(error))}"
+        ) from error
 
 
-def _raise_uncertain(error: Exception) -> NoReturn:
-    raise CommitUncertain(
-        f"the connection broke during COMMIT, which may have taken effect: {_said(error)}"
-    ) from error
+def translated(error: Exception) -> RecorderError:
+    """Return our error for one that a database, its driver or SQLAlchemy raised."""
+    original = _original(error)
+    text = _first_line(original)
+    if isinstance(original, sqlite3.Error):
+        return _from_sqlite(original)
+    if isinstance(original, psycopg.Error):
+        return _from_postgresql(original, text)
+    if isinstance(error, exc.TimeoutError):
+        return StorageUnavailable(f"all connections to the database are in use: {error}")
+    if isinstance(error, exc.DBAPIError) and error.connection_invalidated:
+        return StorageUnavailable(f"the connection to the database was lost: {text}")
+    return StorageFailed(f"{_OTHER}: {text}")
 
 
-def is_connection_lost(error: Exception) -> bool:
-    """Tell whether nobody can know what the server did last."""
+def _is_connection_lost(error: Exception) -> bool:
     original = _original(error)
     if isinstance(original, psycopg.OperationalError):
         return original.sqlstate is None or original.sqlstate.startswith(("08", "57P0"))
     return isinstance(error, exc.DBAPIError) and error.connection_invalidated
 
 
-def translated(error: Exception) -> RecorderError:
-    """Return our error for what a database, its driver or SQLAlchemy raised."""
-    original = _original(error)
-    if isinstance(original, sqlite3.Error):
-        return _from_sqlite(original)
-    if isinstance(original, psycopg.Error):
-        return _from_postgres(original)
-    if isinstance(error, exc.TimeoutError):
-        return StorageUnavailable(f"all connections to the database are in use: {error}")
-    if isinstance(error, exc.DBAPIError) and error.connection_invalidated:
-        return StorageUnavailable(f"the connection to the database was lost: {_said(error)}")
-    return StorageFailed(f"{_ASK['other']}: {_said(error)}")
-
-
 def _from_sqlite(error: sqlite3.Error) -> RecorderError:
     text = str(error)
-    extended = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
-    code = extended & 0xFF
-    if code in _SQLITE_AWAY:
-        return StorageUnavailable(f"the database is busy: {text}")
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
     if code == sqlite3.SQLITE_CONSTRAINT:
-        return _from_constraint(text, _sqlite_constraint(text), on_outbox=" outbox." in text)
-    if code in _SQLITE_FAILED:
-        return StorageFailed(f"{_ASK[_SQLITE_FAILED[code]]} (SQLite: {text})")
-    if text.startswith(("no such table", "no such column")) or "has no column" in text:
-        return StorageFailed(f"{_ASK['schema']} (SQLite: {text})")
-    return StorageFailed(f"{_ASK['other']} (SQLite: {text})")
+        names = (name for each, name in _SQLITE_CONSTRAINTS.items() if text.startswith(each))
+        return _from_constraint(text, next(names, ""), on_outbox=" outbox." in text)
+    advice = _SQLITE.get(code, _OTHER)
+    is_schema = text.startswith(("no such table", "no such column")) or "has no column" in text
+    if advice is _OTHER and is_schema:
+        advice = _SCHEMA
+    if advice is _AWAY:
+        return StorageUnavailable(f"the database is busy: {text}")
+    return StorageFailed(f"{advice} (SQLite: {text})")
 
 
-def _sqlite_constraint(text: str) -> str:
-    if text.startswith("events: position"):
-        return "events_follow"
-    if text == "UNIQUE constraint failed: events.account, events.position":
-        return "events_pkey"
-    if text == "UNIQUE constraint failed: outbox.account, outbox.client_msg_id":
-        return "outbox_client_msg_id"
-    return text.removeprefix("CHECK constraint failed: ")
-
-
-def _from_postgres(error: psycopg.Error) -> RecorderError:
-    code, text = error.sqlstate or "", _first_line(error)
+def _from_postgresql(error: psycopg.Error, text: str) -> RecorderError:
+    code = error.sqlstate or ""
     if code.startswith("23"):
         on_outbox = error.diag.table_name == "outbox"
         return _from_constraint(text, error.diag.constraint_name or "", on_outbox=on_outbox)
-    for prefix, kind in _POSTGRES_FAILED.items():
-        if code.startswith(prefix):
-            return StorageFailed(f"{_ASK[kind]} (PostgreSQL: {text})")
-    if code.startswith(_POSTGRES_AWAY):
-        return StorageUnavailable(f"the database did not take it now: {text}")
     if not code and isinstance(error, psycopg.OperationalError):
-        if any(phrase in str(error) for phrase in _LOGIN_REFUSED):
-            return StorageFailed(f"{_ASK['access']} (PostgreSQL: {text})")
-        return StorageUnavailable(f"the database can't be reached: {text}")
-    return StorageFailed(f"{_ASK['other']} (PostgreSQL: {text})")
+        if not any(phrase in str(error) for phrase in _LOGIN_REFUSED):
+            return StorageUnavailable(f"the database can't be reached: {text}")
+        code = "28"
+    advice = next((do for each, do in _POSTGRESQL.items() if code.startswith(each)), _OTHER)
+    if advice is _AWAY:
+        return StorageUnavailable(f"the database did not take it now: {text}")
+    return StorageFailed(f"{advice} (PostgreSQL: {text})")
 
 
 def _from_constraint(text: str, constraint: str, *, on_outbox: bool) -> RecorderError:
     if constraint in FENCES:
         return LeaseLost(f"another process appended to an account of this one ({text})")
-    if constraint == "outbox_client_msg_id":
-        return Refused("client_msg_id", "a command with this client_msg_id exists already")
-    if constraint == "outbox_client_msg":
-        return Refused("client_msg_id", "client_msg_id must be 1 to 100 characters")
+    if constraint in _CLIENT_MSG_ID:
+        return Refused("client_msg_id", _CLIENT_MSG_ID[constraint])
     if on_outbox or text.startswith(REFUSAL):
         return Refused("schema", text.removeprefix(REFUSAL))
-    return StorageFailed(f"{_ASK['other']} ({text})")
+    return StorageFailed(f"{_OTHER} ({text})")
 
 
 def _original(error: Exception) -> BaseException:
     if isinstance(error, exc.DBAPIError) and error.orig is not None:
         return error.orig
     return error
-
-
-def _said(error: Exception) -> str:
-    return _first_line(_original(error))
 
 
 def _first_line(error: BaseException) -> str:

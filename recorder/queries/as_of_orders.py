@@ -25,8 +25,7 @@ from sqlalchemy import (
 )
 
 from recorder.database.columns import UtcTime
-from recorder.database.schema import order_history, orders
-from recorder.database.schema.views import foreign_orders
+from recorder.database.schema import foreign_orders, order_history, orders
 from recorder.projections.rules.order_states import END_UNKNOWN, STATES, UNKNOWN, is_live
 from recorder.projections.rules.validity import ONGOING, STEP_MAX, seconds
 

@@ -17,8 +17,8 @@ from sqlalchemy import ColumnElement, Connection, Function, and_, case, func, se
 
 from recorder.database.columns import Amount
 from recorder.database.schema import balance_history, balances, events, fold_failures, gaps
+from recorder.database.schema import balance_movements as movements
 from recorder.database.schema import projections as checkpoints
-from recorder.database.schema.views import balance_movements as movements
 from recorder.projections.rules.books import (
     Basis,
     Explained,

@@ -22,7 +22,7 @@ from recorder.database.schema import (
     reconciliations,
     trades,
 )
-from recorder.database.schema.views import balance_movements as movements
+from recorder.database.schema import balance_movements as movements
 from recorder.export.rows import FETCHED_ROWS
 from recorder.log.rules.event import EMPTY_HEAD
 from recorder.log.sql.read import event_at, head

@@ -144,7 +144,7 @@ async def test_two_fills_of_one_moment_stand_once_each_where_only_one_was_told(
         await until_back(scene)
         await until_healed(scene)
         rows = scene.books.ask(
-            "SELECT trade_id, source, joined FROM trades ORDER BY position, item"
+            "SELECT trade_id, source, matched_by FROM trades ORDER BY position, item"
         )
         assert sorted(row[0] for row in rows) == sorted([first.trade_id, second.trade_id])
         assert [row[1:] for row in rows] == [("stream", "counted"), ("backfill", "id")]

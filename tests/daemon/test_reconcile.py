@@ -282,7 +282,7 @@ async def test_one_that_was_broken_off_is_ended_by_the_next_start(
 async def test_it_is_made_by_schedule(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async with connected(sqlite_url, **(ASKED | {"reconcile_every_s": "0.5"})) as scene:
         await ready(scene)
-        clean = "state = 'clean' AND asked_by = 'schedule'"
+        clean = "state = 'clean' AND requested_by = 'schedule'"
         await until(lambda: scene.books.count("reconciliations", clean) >= 2, PATIENCE_S)
 
 

@@ -507,7 +507,7 @@ def test_a_table_is_exported_in_bounded_memory(
 ) -> None:
     width, times = 2_000, 30
     row = {"account": "main", "description": "x" * width, "received_at": NOW, "item": 0}
-    row |= {"source": "stream", "joined": "id"}
+    row |= {"source": "stream", "matched_by": "id"}
 
     def fill(connection: Connection, first: int) -> None:
         numbers = range(first, first + FETCHED_ROWS)

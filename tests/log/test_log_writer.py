@@ -59,7 +59,7 @@ class FaultyRunner:
         done: Callable[[Any], None],
         then: Callable[[Any], None],
         *,
-        blind: bool = False,
+        write_only: bool = False,
     ) -> Any:
         result = await self.run(unit)
         done(result)

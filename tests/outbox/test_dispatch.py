@@ -12,7 +12,7 @@ import pytest
 from attrs import evolve
 from sqlalchemy import Connection
 
-from recorder.database.engine import Database, Kept, in_unit
+from recorder.database.engine import Database, PersistentConnection, in_unit
 from recorder.exchange.command_pace import KIND
 from recorder.exchange.commands import WireNames
 from recorder.lease.sql import take
@@ -52,12 +52,12 @@ def owned(database: Database) -> Database:
 @pytest.fixture(params=["in one pipeline", "statement by statement"])
 def sent(owned: Database, request: pytest.FixtureRequest) -> Iterator[Dispatch]:
     """Return what dispatches in a transaction of its own: on PostgreSQL as a pipeline, or not."""
-    kept = Kept(owned.writer)
+    kept = PersistentConnection(owned.writer)
 
     def run(queue: Queue | None = None, terms: Terms = TERMS) -> Dispatched:
         return kept.run(
             lambda c: dispatch(c, "main", queue, terms, NOW),
-            blind=request.param == "in one pipeline",
+            write_only=request.param == "in one pipeline",
         )
 
     yield run
@@ -162,10 +162,10 @@ def test_the_log_waits_for_nobody_who_has_not_committed_a_change(
 
     in_unit(postgres.writer, own)
     queue(postgres)
-    kept = Kept(postgres.writer)
+    kept = PersistentConnection(postgres.writer)
 
     def run() -> Dispatched:
-        return kept.run(lambda c: dispatch(c, "main", None, TERMS, NOW), blind=pipelined)
+        return kept.run(lambda c: dispatch(c, "main", None, TERMS, NOW), write_only=pipelined)
 
     url = postgres.url.set(drivername="postgresql").render_as_string(hide_password=False)
     with psycopg.connect(url) as person:
@@ -198,8 +198,8 @@ def test_who_throws_the_switch_waits_for_a_claim_under_way(
             with pytest.raises(psycopg.errors.LockNotAvailable):
                 person.execute("UPDATE controls SET trading = 'off'")
 
-        kept = Kept(postgres.writer)
-        kept.run(unit, blind=pipelined)
+        kept = PersistentConnection(postgres.writer)
+        kept.run(unit, write_only=pipelined)
         kept.close()
         person.execute("UPDATE controls SET trading = 'off'")
     assert statuses(postgres) == ["sending"]

@@ -40,7 +40,7 @@ def trades(drafts: Sequence[Draft]) -> list[dict[str, Any]]:
 
 
 def told_by(rows: Sequence[dict[str, Any]]) -> list[tuple[Any, ...]]:
-    return [(row["trade_id"], row["source"], row["joined"]) for row in rows]
+    return [(row["trade_id"], row["source"], row["matched_by"]) for row in rows]
 
 
 # Fills
@@ -171,7 +171,7 @@ def ledger(drafts: Sequence[Draft]) -> list[tuple[Any, ...]]:
     tables, failed = fold(named("ledger"), events(drafts))
     assert failed == []
     rows = sorted(tables["ledger"].values(), key=lambda row: (row["position"], row["item"]))
-    return [(row["transaction_id"], row["source"], row["joined"]) for row in rows]
+    return [(row["transaction_id"], row["source"], row["matched_by"]) for row in rows]
 
 
 def test_transactions_are_joined_by_id_and_where_there_is_none_by_counting() -> None:

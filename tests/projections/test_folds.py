@@ -329,7 +329,7 @@ def test_a_fill_with_an_id_is_one_fill_and_one_without_always_counts() -> None:
     known = frame("NEW_ACCOUNT_TRADE", {"id": "t", "price": "114,953", "quantity": "1"})
     unknown = frame("NEW_ACCOUNT_TRADE", {"price": "1", "quantity": "1"})
     tables, _ = fold(named("trades"), events([known, known, unknown, unknown]))
-    assert [(row["price"], row["joined"]) for row in tables["trades"].values()] == [
+    assert [(row["price"], row["matched_by"]) for row in tables["trades"].values()] == [
         (Decimal(114953), "id"),
         (Decimal(1), "undecided"),
         (Decimal(1), "undecided"),

@@ -15,7 +15,7 @@ from attrs import define, evolve, field
 from sqlalchemy import Connection, text
 
 from recorder.clock import SystemClock
-from recorder.database.engine import Database, Kept, in_unit
+from recorder.database.engine import Database, PersistentConnection, in_unit
 from recorder.log.rules.event import EMPTY_HEAD, Draft, Event, Head, Note
 from recorder.log.sql.append import append
 from recorder.log.tasks.committed import Committed
@@ -67,7 +67,7 @@ class Bench:
 
 @pytest.fixture
 def bench(database: Database, request: pytest.FixtureRequest) -> Bench:
-    kept = Kept(database.projector)
+    kept = PersistentConnection(database.projector)
     request.addfinalizer(kept.close)
     committed, notes = Committed({"main": 0}), list[tuple[Note, dict[str, object]]]()
     projector = Projector(

@@ -53,7 +53,7 @@ class Toy:
             raise Unfoldable(f"bad on purpose {said.get('why', '')}")
         if event.type == "TELL":
             told = {"position": event.position, "item": 0, "trade_id": said["id"]}
-            told |= {"source": "stream", "joined": "id"}
+            told |= {"source": "stream", "matched_by": "id"}
             return [Add("trades", (said["id"],), told | {"received_at": event.received_at})]
         key = (said["name"],)
         if event.type == "DROP":

@@ -112,7 +112,7 @@ class ProcessRunner:
         made = make()
         return None if made is None else await self._hop(unit, made)
 
-    async def run_then(self, unit: Any, done: Any, then: Any, *, blind: bool = False) -> Any:
+    async def run_then(self, unit: Any, done: Any, then: Any, *, write_only: bool = False) -> Any:
         result = await self._hop(unit)
         done(result)
         then(result)

@@ -245,7 +245,7 @@ CREATE TABLE trades (
     item integer NOT NULL DEFAULT 0,        -- place within an answer of several rows; 0 for a frame
     natural_id text,                        -- the exchange's id, or "@" and the position of a frame that had none
     source text NOT NULL DEFAULT 'stream',  -- stream or backfill: where it was reported first
-    joined text NOT NULL DEFAULT 'id',      -- how: id, counted, alone or undecided (docs/backfill.md)
+    matched_by text NOT NULL DEFAULT 'id',  -- how: id, counted, alone or undecided (docs/backfill.md)
     CONSTRAINT trades_pkey PRIMARY KEY (account, position, item)
 );
 CREATE UNIQUE INDEX trades_natural_id ON trades (account, natural_id);
@@ -277,7 +277,7 @@ CREATE TABLE ledger (
     item integer NOT NULL DEFAULT 0,        -- place within an answer of several rows; 0 for a frame
     natural_id text,                        -- the exchange's id, or "@" and the position of a frame that had none
     source text NOT NULL DEFAULT 'stream',  -- stream or backfill: where it was reported first
-    joined text NOT NULL DEFAULT 'id',      -- how: id, counted, alone or undecided (docs/backfill.md)
+    matched_by text NOT NULL DEFAULT 'id',  -- how: id, counted, alone or undecided (docs/backfill.md)
     fee_basis text,                         -- what the row's price proves: net (fee already taken off) or gross
     CONSTRAINT ledger_pkey PRIMARY KEY (account, position, item)
 );
@@ -635,7 +635,7 @@ CREATE TABLE reconciliation_requests (
 CREATE TABLE reconciliations (
     account text NOT NULL,
     reconciliation_id bigint NOT NULL,  -- position of the note that began it
-    asked_by text NOT NULL,             -- schedule or person
+    requested_by text NOT NULL,         -- schedule or person
     request_id text,
     from_at timestamptz,                -- the period of the histories compared; null where none was
     until_at timestamptz,

@@ -246,7 +246,7 @@ CREATE TABLE trades (
     item INTEGER NOT NULL DEFAULT 0,        -- place within an answer of several rows; 0 for a frame
     natural_id TEXT,                        -- the exchange's id, or "@" and the position of a frame that had none
     source TEXT NOT NULL DEFAULT 'stream',  -- stream or backfill: where it was reported first
-    joined TEXT NOT NULL DEFAULT 'id',      -- how: id, counted, alone or undecided (docs/backfill.md)
+    matched_by TEXT NOT NULL DEFAULT 'id',  -- how: id, counted, alone or undecided (docs/backfill.md)
     CONSTRAINT trades_pkey PRIMARY KEY (account, position, item)
 ) STRICT;
 CREATE UNIQUE INDEX trades_natural_id ON trades (account, natural_id);
@@ -278,7 +278,7 @@ CREATE TABLE ledger (
     item INTEGER NOT NULL DEFAULT 0,        -- place within an answer of several rows; 0 for a frame
     natural_id TEXT,                        -- the exchange's id, or "@" and the position of a frame that had none
     source TEXT NOT NULL DEFAULT 'stream',  -- stream or backfill: where it was reported first
-    joined TEXT NOT NULL DEFAULT 'id',      -- how: id, counted, alone or undecided (docs/backfill.md)
+    matched_by TEXT NOT NULL DEFAULT 'id',  -- how: id, counted, alone or undecided (docs/backfill.md)
     fee_basis TEXT,                         -- what the row's price proves: net (fee already taken off) or gross
     CONSTRAINT ledger_pkey PRIMARY KEY (account, position, item)
 ) STRICT;
@@ -660,7 +660,7 @@ CREATE TABLE reconciliation_requests (
 CREATE TABLE reconciliations (
     account TEXT NOT NULL,
     reconciliation_id INTEGER NOT NULL,  -- position of the note that began it
-    asked_by TEXT NOT NULL,              -- schedule or person
+    requested_by TEXT NOT NULL,          -- schedule or person
     request_id TEXT,
     from_at TEXT,                        -- the period of the histories compared; null where none was
     until_at TEXT,

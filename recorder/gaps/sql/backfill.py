@@ -391,7 +391,7 @@ def _unconfirmed(
 
     They are two questions: asked as one, each row there ever was would be looked at.
     """
-    marks = or_(table.c.joined == ALONE, table.c.joined == UNDECIDED)
+    marks = or_(table.c.matched_by == ALONE, table.c.matched_by == UNDECIDED)
     asked = select(func.count()).where(table.c.account == account, marks)
     dated = asked.where(at.between(period.since, period.until))
     undated = asked.where(at.is_(None), table.c.received_at.between(period.since, period.until))

@@ -100,7 +100,9 @@ class LogWriter:
             try:
                 unit = partial(append_batch, heads=self.heads, batch=batch, staged=staged)
                 self._since_s = self.clock.monotonic_ns() / 1e9
-                return await self.runner.run_then(unit, durable, follow, blind=_is_blind(batch))
+                return await self.runner.run_then(
+                    unit, durable, follow, write_only=_is_write_only(batch)
+                )
             except CommitUncertain as error:
                 log.warning("the connection broke during COMMIT; looking if it took: %s", error)
                 if staged and await self._is_durable(staged[-1]):
@@ -167,7 +169,7 @@ class Complaint:
         log.warning(text, since, waiting, error)
 
 
-def _is_blind(batch: Sequence[Entry]) -> bool:
+def _is_write_only(batch: Sequence[Entry]) -> bool:
     """Tell a small batch whose statements can be sent without waiting for each other."""
     drafts = [entry for entry in batch if isinstance(entry, Draft)]
     is_plain = all(entry.is_plain for entry in _submissions(batch))

@@ -31,7 +31,7 @@ ALONE = "alone"
 UNDECIDED = "undecided"
 
 #: What is about the telling, not about what was told.
-_OURS = frozenset({"position", "item", "natural_id", "source", "joined", "received_at"})
+_OURS = frozenset({"position", "item", "natural_id", "source", "matched_by", "received_at"})
 
 
 @frozen
@@ -65,13 +65,13 @@ class Joining:
         """Return what a row that the stream told changes."""
         row_id = row[self.id_column]
         if row_id is not None:
-            told = {**row, "natural_id": row_id, "source": STREAM, "joined": BY_ID}
+            told = {**row, "natural_id": row_id, "source": STREAM, "matched_by": BY_ID}
             return (Add(self.table, (row_id,), told, kept=True),)
         if any(row[name] is None for name in self.equal):
             return (self._put(_unnamed(row, UNDECIDED)),)
         for known in self._equals(rows, row):
-            if known["source"] == BACKFILL and known["joined"] == BY_ID:
-                return (self._put({**known, "joined": COUNTED}),)
+            if known["source"] == BACKFILL and known["matched_by"] == BY_ID:
+                return (self._put({**known, "matched_by": COUNTED}),)
         return (self._put(_unnamed(row, ALONE)),)
 
     def of_page(self, rows: Rows, told: Sequence[Row]) -> Sequence[Change]:
@@ -84,12 +84,12 @@ class Joining:
                 continue
             alone = page.take_alone(row)
             if alone is None:
-                joined = {**row, "natural_id": row_id, "source": BACKFILL, "joined": BY_ID}
+                joined = {**row, "natural_id": row_id, "source": BACKFILL, "matched_by": BY_ID}
             else:
                 # The frame's row gets the id, and whatever else it lacked.
                 changes.append(Remove(self.table, (alone["natural_id"],)))
                 filled = {name: row[name] for name in alone.keys() - _OURS if alone[name] is None}
-                joined = {**alone, **filled, "natural_id": row_id, "joined": COUNTED}
+                joined = {**alone, **filled, "natural_id": row_id, "matched_by": COUNTED}
             page.add(row_id, joined)
             changes.append(self._put(joined))
         return changes
@@ -143,14 +143,14 @@ class _Page:
     def _read_alone(self) -> dict[Any, list[Row]]:
         alone: dict[Any, list[Row]] = {}
         known = self.rows.all(self.joining.table).values()
-        for row in sorted((each for each in known if each["joined"] == ALONE), key=_place):
+        for row in sorted((each for each in known if each["matched_by"] == ALONE), key=_place):
             alone.setdefault(row[self.joining.at_column], []).append(row)
         return alone
 
 
 def _unnamed(row: Row, joined: str) -> Row:
     natural_id = f"@{row['position']}"
-    return {**row, "natural_id": natural_id, "source": STREAM, "joined": joined}
+    return {**row, "natural_id": natural_id, "source": STREAM, "matched_by": joined}
 
 
 def _place(row: Row) -> tuple[int, int]:

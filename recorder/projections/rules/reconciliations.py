@@ -96,7 +96,7 @@ def _fold_note(rows: Rows, event: Event, facts: Fields) -> Sequence[Change]:
 def _begun(event: Event, facts: Fields) -> Row:
     return {
         "reconciliation_id": event.position,
-        "asked_by": facts.required_text("asked_by"),
+        "requested_by": facts.required_text("asked_by"),
         "request_id": facts.text("request_id"),
         "from_at": None,
         "until_at": None,

@@ -23,8 +23,8 @@ from sqlalchemy import (
     select,
 )
 
+from recorder.database.schema import balance_movements as movements
 from recorder.database.schema import trades
-from recorder.database.schema.views import balance_movements as movements
 from recorder.exchange.sums import EXACT
 from recorder.queries.balance_rows import up_to
 from recorder.queries.books import Period, exact_sum

@@ -122,7 +122,10 @@ def _ours(
         return []
     c = of.table.c
     asked = select(of.table).where(
-        c.account == account, c.natural_id.in_(sorted(ids)), c.source == STREAM, c.joined == BY_ID
+        c.account == account,
+        c.natural_id.in_(sorted(ids)),
+        c.source == STREAM,
+        c.matched_by == BY_ID,
     )
     return [dict(row) for row in connection.execute(asked.order_by(c.position)).mappings()]
 
@@ -148,7 +151,7 @@ def _unlisted(
         c.account == account,
         c[of.at].between(since, until),
         c.source == STREAM,
-        c.joined == BY_ID,
+        c.matched_by == BY_ID,
     )
     for row in connection.execute(asked.order_by(c.position, c.item)).mappings():
         if row["natural_id"] not in listed:

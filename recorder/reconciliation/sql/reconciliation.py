@@ -44,7 +44,7 @@ class Made:
     """A row of `reconciliations`."""
 
     reconciliation_id: int
-    asked_by: str
+    requested_by: str
     state: str
     reason: str | None
     started_at: datetime
