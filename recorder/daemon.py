@@ -10,7 +10,7 @@ are given back, the last heads leave the database. A first SIGTERM or SIGINT sto
 ``stop_grace_s``; a second one ends the process at once. A thread that waits in a database that
 stands still can't be called back: the process then leaves without it, and says what it takes along.
 
-Everything that decides gets its clock, dice, network and threads from a `World`, so that a
+Everything that decides gets its clock, dice, network and threads from a `Runtime`, so that a
 simulation can run the same daemon on a mock clock.
 """
 
@@ -42,8 +42,8 @@ from recorder.log.rules.event import Note, noted
 from recorder.log.tasks.committed import Committed
 from recorder.log.tasks.inbox import Inbox
 from recorder.log.tasks.log_writer import LogWriter
-from recorder.log.tasks.wal_checkpointer import WalKeeper
-from recorder.runtime import Runners, World
+from recorder.log.tasks.wal_checkpointer import WalCheckpointer
+from recorder.runtime import Runners, Runtime
 from recorder.wiring import (
     Account,
     checkpoint_keeper,
@@ -67,7 +67,9 @@ STUCK_S = 3.0
 Leave = Callable[[RecorderError | None], None]
 
 
-async def run_until_signal(settings: Settings, leave: Leave, world: World | None = None) -> None:
+async def run_until_signal(
+    settings: Settings, leave: Leave, runtime: Runtime | None = None
+) -> None:
     """Run the daemon; SIGTERM or SIGINT stops it in order, of a second one the process dies.
 
     Calls ``leave`` where a stop can't come to its end. Raises ConfigurationError, SchemaMismatch,
@@ -79,7 +81,7 @@ async def run_until_signal(settings: Settings, leave: Leave, world: World | None
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_watch_signals, signals, stop, nursery.cancel_scope)
                 nursery.start_soon(_leave_when_stuck, settings, inbox, stop, leave)
-                await run_daemon(settings, world or World(), stop=stop, inbox=inbox)
+                await run_daemon(settings, runtime or Runtime(), stop=stop, inbox=inbox)
                 nursery.cancel_scope.cancel()
         except BaseExceptionGroup as group:
             raise _the_reason(group) from group
@@ -120,7 +122,7 @@ async def _leave_when_stuck(
 
 async def run_daemon(
     settings: Settings,
-    world: World,
+    runtime: Runtime,
     *,
     stop: trio.Event,
     inbox: Inbox | None = None,
@@ -136,7 +138,7 @@ async def run_daemon(
     database = open_database(settings.database_url)
     inbox = inbox or Inbox(settings.queue_frames, settings.queue_bytes)
     try:
-        await _run_with(settings, world, database, inbox, stop, task_status)
+        await _run_with(settings, runtime, database, inbox, stop, task_status)
     except BaseExceptionGroup as group:
         raise _with_unwritten(_the_reason(group), inbox) from group
     finally:
@@ -184,15 +186,15 @@ def _leaves(group: BaseExceptionGroup[RecorderError]) -> list[RecorderError]:
 
 async def _run_with(
     settings: Settings,
-    world: World,
+    runtime: Runtime,
     database: Database,
     inbox: Inbox,
     stop: trio.Event,
     task_status: trio.TaskStatus[Database],
 ) -> None:
-    runners = world.runners(database)
+    runners = runtime.runners(database)
     try:
-        await _run_on(runners, settings, world, database, inbox, stop, task_status)
+        await _run_on(runners, settings, runtime, database, inbox, stop, task_status)
     finally:
         runners.close()
 
@@ -200,43 +202,43 @@ async def _run_with(
 async def _run_on(
     runners: Runners,
     settings: Settings,
-    world: World,
+    runtime: Runtime,
     database: Database,
     inbox: Inbox,
     stop: trio.Event,
     task_status: trio.TaskStatus[Database],
 ) -> None:
-    keeper = checkpoint_keeper(settings, runners, world)
+    keeper = checkpoint_keeper(settings, runners, runtime)
     if await runners.aside(partial(bring_to_current, database)):
         log.info("the empty database %s has its schema now", database.url_shown)
-    accounts = await _own(settings, world, database, runners, stop)
+    accounts = await _own(settings, runtime, database, runners, stop)
     if not accounts:
         task_status.started(database)
         return
     committed = Committed({account.settings.name: account.head.position for account in accounts})
     for account in accounts:
-        account.projectors = projectors_of(account, inbox, committed, runners, world)
-    writer = log_writer(accounts, inbox, committed, runners, world)
+        account.projectors = projectors_of(account, inbox, committed, runners, runtime)
+    writer = log_writer(accounts, inbox, committed, runners, runtime)
     drained = trio.Event()
     async with trio.open_nursery() as floors:
         floors.start_soon(_write_until_drained, writer, drained)
         floors.start_soon(writer.watch)
         if runners.gate is not None:
-            floors.start_soon(WalKeeper(database, runners.gate, lambda: inbox.is_busy).run)
+            floors.start_soon(WalCheckpointer(database, runners.gate, lambda: inbox.is_busy).run)
         floors.start_soon(keeper.run)
         for account in accounts:
-            note_start(account, inbox, world)
+            note_start(account, inbox, runtime)
             for projector in account.projectors:
                 floors.start_soon(projector.run)
         async with trio.open_nursery() as sources:
             for account in accounts:
-                parts = sources_of(account, settings, world, database, runners, inbox)
+                parts = sources_of(account, settings, runtime, database, runners, inbox)
                 sources.start_soon(_run_account, parts)
             task_status.started(database)
             await stop.wait()
             sources.cancel_scope.cancel()
         floors.cancel_scope.deadline = trio.current_time() + settings.stop_grace_s
-        await _stop_in_order(accounts, inbox, drained, committed, world, runners)
+        await _stop_in_order(accounts, inbox, drained, committed, runtime, runners)
         await keeper.finish()
         floors.cancel_scope.cancel()
     if inbox.frames:
@@ -263,11 +265,11 @@ async def _stop_in_order(
     inbox: Inbox,
     drained: trio.Event,
     committed: Committed,
-    world: World,
+    runtime: Runtime,
     runners: Runners,
 ) -> None:
     for account in accounts:
-        now_us = world.clock.wall_us()
+        now_us = runtime.clock.wall_us()
         inbox.put(noted(account.settings.name, now_us, Note.RECORDER_STOPPED, {}))
     inbox.close()
     await drained.wait()
@@ -281,20 +283,20 @@ async def _stop_in_order(
 
 
 async def _own(
-    settings: Settings, world: World, database: Database, runners: Runners, stop: trio.Event
+    settings: Settings, runtime: Runtime, database: Database, runners: Runners, stop: trio.Event
 ) -> list[Account]:
     """Take all accounts; none if told to stop while waiting for them. Raises LeaseHeld."""
-    lease_now = _nothing if database.dialect == "postgresql" else partial(now, world)
+    lease_now = _nothing if database.dialect == "postgresql" else partial(now, runtime)
     claimant = Claimant(
-        world.holder,
+        runtime.holder,
         settings.lease_ttl_s,
-        world.clock,
+        runtime.clock,
         lease_now,
-        partial(now, world),
+        partial(now, runtime),
         runners.writer,
         standby=settings.standby,
-        is_dead=world.is_dead,
-        is_alive=world.is_alive,
+        is_dead=runtime.is_dead,
+        is_alive=runtime.is_alive,
     )
     taken = await claimant.take([account.name for account in settings.accounts], stop)
     if taken is None:

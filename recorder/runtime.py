@@ -1,6 +1,6 @@
-"""What the daemon takes from outside: clock, dice, network, threads, environment.
+"""What the daemon takes from outside: clock, rng, network, threads, environment.
 
-Whoever hands over another `World` runs the same daemon elsewhere: on a mock clock, on streams in
+Whoever hands over another `Runtime` runs the same daemon elsewhere: on a mock clock, on streams in
 memory, without threads.
 """
 
@@ -43,14 +43,14 @@ class Runners:
     #: What all writers pass on SQLite, where there can be only one at a time.
     gate: WriteGate | None = None
     #: The connections that are closed at the end.
-    kept: tuple[PersistentConnection, ...] = ()
+    persistent: tuple[PersistentConnection, ...] = ()
     #: What takes long and is no unit of one of these.
     aside: Aside = in_thread
 
     def close(self) -> None:
-        """Close what is kept open."""
-        for kept in self.kept:
-            kept.close()
+        """Close the persistent connections."""
+        for persistent in self.persistent:
+            persistent.close()
 
 
 def thread_runners(database: Database) -> Runners:
@@ -59,12 +59,12 @@ def thread_runners(database: Database) -> Runners:
     # The log's thread, which is one, appends on a connection of its own and folds on another.
     log, folds = PersistentConnection(database.writer), PersistentConnection(database.projector)
     return Runners(
-        log=ThreadRunner(database.writer, gate, urgent=True, kept=log),
+        log=ThreadRunner(database.writer, gate, urgent=True, persistent=log),
         writer=ThreadRunner(database.writer, gate),
-        projector=partial(ThreadRunner, database.projector, gate, kept=folds),
+        projector=partial(ThreadRunner, database.projector, gate, persistent=folds),
         reader=partial(ThreadRunner, database.reader),
         gate=gate,
-        kept=(log, folds),
+        persistent=(log, folds),
     )
 
 
@@ -73,11 +73,11 @@ OpenRest = Callable[[str, Introduce, Clock, TokenBucket], AbstractAsyncContextMa
 
 
 @frozen
-class World:
+class Runtime:
     """What the daemon takes from outside."""
 
     clock: Clock = field(factory=SystemClock)
-    dice: random.Random = field(factory=random.SystemRandom)
+    rng: random.Random = field(factory=random.SystemRandom)
     open_stream: OpenStream = open_network_stream
     ask_exchange_time_us: Callable[[str], Awaitable[int | None]] = ask_exchange_time_us
     open_rest: OpenRest = open_rest

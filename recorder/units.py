@@ -126,14 +126,14 @@ class WriteGate:
 class ThreadRunner:
     """Runs units in worker threads, one at a time, so that the event loop never waits.
 
-    Where there is a ``kept`` connection, `run_then` and `run_here` use it; of the threads that
-    share one, only one may be at work at a time.
+    `run_then` and `run_here` use the ``persistent`` connection if there is one. Of the threads that
+    share it, only one may work at a time.
     """
 
     engine: Engine
     gate: WriteGate | None = None
     urgent: bool = False
-    kept: PersistentConnection | None = None
+    persistent: PersistentConnection | None = None
     _limiter: trio.CapacityLimiter = field(factory=lambda: trio.CapacityLimiter(1))
 
     async def run(self, unit: Unit[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -164,7 +164,7 @@ class ThreadRunner:
         token = trio.lowlevel.current_trio_token()
 
         def work() -> T:
-            result = self._run_kept(unit, write_only=write_only)
+            result = self._run_persistent(unit, write_only=write_only)
             # Queued before this thread's own result is, so it also happens before that returns.
             token.run_sync_soon(done, result)
             then(result)
@@ -174,13 +174,13 @@ class ThreadRunner:
 
     def run_here(self, unit: Callable[[Connection, M], T], made: M) -> T:
         """Run in this thread; see `UnitRunner.run_here`."""
-        return self._run_kept(unit, made, write_only=True)
+        return self._run_persistent(unit, made, write_only=True)
 
-    def _run_kept(self, unit: Callable[..., T], *args: object, write_only: bool) -> T:
-        if self.kept is None:
+    def _run_persistent(self, unit: Callable[..., T], *args: object, write_only: bool) -> T:
+        if self.persistent is None:
             return self._run(unit, *args)
         with self.gate.hold(urgent=self.urgent) if self.gate else nullcontext():
-            return self.kept.run(unit, *args, write_only=write_only)
+            return self.persistent.run(unit, *args, write_only=write_only)
 
     def _run(self, unit: Callable[..., T], *args: object) -> T:
         with self.gate.hold(urgent=self.urgent) if self.gate else nullcontext():

@@ -1,4 +1,4 @@
-"""The parts of the daemon, put together from settings and the world.
+"""The parts of the daemon, put together from settings and the runtime.
 
 The order in which they start and stop is ``recorder.daemon``'s business.
 """
@@ -17,10 +17,10 @@ from sqlalchemy import Connection
 
 from recorder import __version__
 from recorder.config import ACCOUNT_PATH, AccountSettings, Settings, environment_for_others
-from recorder.connection.active_session import Credentials, Surroundings
+from recorder.connection.active_session import Credentials
 from recorder.connection.connection import ConnectionHolder
-from recorder.connection.observation import Sight
-from recorder.connection.open_orders_fallback import MissingList
+from recorder.connection.observation import ObservationTracker
+from recorder.connection.open_orders_fallback import OpenOrdersFallback
 from recorder.database.engine import Database
 from recorder.exchange.command_pace import CommandPace
 from recorder.exchange.commands import WireNames
@@ -53,9 +53,9 @@ from recorder.log.tasks.log_writer import LogWriter
 from recorder.outbox.rules.lookup_schedule import Patience
 from recorder.outbox.sql.settle import SETTLING, WAKING, settle
 from recorder.outbox.tasks.commander import Commander
-from recorder.outbox.tasks.dry_run import Rehearsal
+from recorder.outbox.tasks.dry_run import DryRun
 from recorder.outbox.tasks.resolver import Resolver
-from recorder.outbox.tasks.send_queue import Link
+from recorder.outbox.tasks.send_queue import SendQueue
 from recorder.outbox.tasks.wakeups import ALWAYS_URGENT, Urgency
 from recorder.projections import PROJECTIONS
 from recorder.projections.rules.fold import Projection
@@ -72,7 +72,7 @@ from recorder.projections.sql.tables import (
 from recorder.projections.tasks.projector import Fold, Projector
 from recorder.reconciliation.tasks import Reconciler
 from recorder.rest.client import Headers, OpenClient
-from recorder.runtime import Runners, World
+from recorder.runtime import Runners, Runtime
 from recorder.timestamps import from_us
 
 log = logging.getLogger("recorder.daemon")
@@ -99,7 +99,7 @@ class Account:
     lease_now: Callable[[], datetime | None]
     #: The monotonic time just before the lease was taken.
     lease_started_ns: int
-    link: Link = field(factory=Link)
+    send_queue: SendQueue = field(factory=SendQueue)
     projectors: list[Projector] = field(factory=list)
 
 
@@ -108,18 +108,18 @@ def log_writer(
     inbox: Inbox,
     committed: Committed,
     runners: Runners,
-    world: World,
+    runtime: Runtime,
 ) -> LogWriter:
     """Return the task that appends, which lets the projectors fold at once what it wrote."""
     projectors = {account.settings.name: account.projectors for account in accounts}
 
     def follow(events: Sequence[Event]) -> None:
-        world.on_commit(events)
+        runtime.on_commit(events)
         committed.add(events)
         for account, some in by_account(events).items():
             for projector in projectors[account]:
                 # Whoever waits for a command to go waits for no table.
-                if not inbox.is_pressing:
+                if not inbox.has_waiting_submissions:
                     projector.fold_at_once(some)
 
     paces = {account.settings.name: account.pace for account in accounts}
@@ -128,7 +128,7 @@ def log_writer(
         committed.announce(events)
         for event in events:
             if event.type == RATE_LIMITED and event.origin == Origin.RECEIVED:
-                paces[event.account].penalise(world.clock.monotonic_ns() / 1e9, RATE_PENALTY_S)
+                paces[event.account].penalise(runtime.clock.monotonic_ns() / 1e9, RATE_PENALTY_S)
 
     return LogWriter(
         runners.log,
@@ -136,11 +136,11 @@ def log_writer(
         heads={account.settings.name: account.head for account in accounts},
         follow=follow,
         announce=announce,
-        clock=world.clock,
+        clock=runtime.clock,
     )
 
 
-def checkpoint_keeper(settings: Settings, runners: Runners, world: World) -> CheckpointKeeper:
+def checkpoint_keeper(settings: Settings, runners: Runners, runtime: Runtime) -> CheckpointKeeper:
     """Return what takes heads out of the database. Raises ConfigurationError for a bad key."""
     key = signing_key(settings)
     if key is None:
@@ -152,9 +152,9 @@ def checkpoint_keeper(settings: Settings, runners: Runners, world: World) -> Che
         accounts=[account.name for account in settings.accounts],
         every_s=settings.checkpoint_every_s,
         reader=runners.reader(),
-        clock=world.clock,
+        clock=runtime.clock,
         write=partial(checkpoint_line, key=key),
-        couriers=[Courier(place) for place in checkpoint_places(settings, world)],
+        couriers=[Courier(place) for place in checkpoint_places(settings, runtime)],
     )
 
 
@@ -164,7 +164,7 @@ def signing_key(settings: Settings) -> SigningKey | None:
     return read_signing_key(Path(named)) if named else None
 
 
-def checkpoint_places(settings: Settings, world: World) -> list[Place]:
+def checkpoint_places(settings: Settings, runtime: Runtime) -> list[Place]:
     """Return where heads are taken to, by the settings."""
     places: list[Place] = []
     if settings.checkpoint_file:
@@ -172,14 +172,14 @@ def checkpoint_places(settings: Settings, world: World) -> list[Place]:
     if settings.checkpoint_log:
         places.append(LogPlace())
     if settings.checkpoint_hook:
-        others = environment_for_others(world.environment)
+        others = environment_for_others(runtime.environment)
         places.append(HookPlace(settings.checkpoint_hook, others))
     return places
 
 
-def note_start(account: Account, inbox: Inbox, world: World) -> None:
+def note_start(account: Account, inbox: Inbox, runtime: Runtime) -> None:
     """Put the facts of this start into the log."""
-    name, epoch, now_us = account.settings.name, account.lease.epoch, world.clock.wall_us()
+    name, epoch, now_us = account.settings.name, account.lease.epoch, runtime.clock.wall_us()
     last_us, frame_us = account.last_event_us, account.last_frame_us
     started = {
         "version": __version__,
@@ -191,13 +191,13 @@ def note_start(account: Account, inbox: Inbox, world: World) -> None:
 
 
 def projectors_of(
-    account: Account, inbox: Inbox, committed: Committed, runners: Runners, world: World
+    account: Account, inbox: Inbox, committed: Committed, runners: Runners, runtime: Runtime
 ) -> list[Projector]:
     """Return one account's projectors, the settler of its outbox among them."""
     name = account.settings.name
 
     def note(kind: Note, facts: dict[str, object]) -> None:
-        inbox.put(noted(name, world.clock.wall_us(), kind, facts))
+        inbox.put(noted(name, runtime.clock.wall_us(), kind, facts))
 
     folds = [projection_fold(projection, name) for projection in PROJECTIONS]
     folds.append(_settling_fold(name))
@@ -208,7 +208,7 @@ def projectors_of(
             runners.projector(),
             runners.reader() if runners.gate is not None else None,
             committed,
-            world.clock,
+            runtime.clock,
             note,
             is_log_busy=lambda: inbox.is_busy,
         )
@@ -252,56 +252,58 @@ def _settling_fold(account: str) -> Fold:
 def sources_of(
     account: Account,
     settings: Settings,
-    world: World,
+    runtime: Runtime,
     database: Database,
     runners: Runners,
     inbox: Inbox,
 ) -> list[Callable[[], Awaitable[None]]]:
     """Return what feeds the log for one account, as functions to be started."""
     name = account.settings.name
-    open_client = _rest_client(account, settings, world)
-    missing_list = MissingList(name, inbox, world.clock, open_client, runners.aside)
-    holder = _connection(account, settings, world, inbox, missing_list)
+    open_client = _rest_client(account, settings, runtime)
+    open_orders_fallback = OpenOrdersFallback(
+        name, inbox, runtime.clock, open_client, runners.aside
+    )
+    holder = _connection(account, settings, runtime, inbox, open_orders_fallback)
     keeper = LeaseKeeper(
         name,
         account.lease.epoch,
         settings.lease_ttl_s,
         runners.writer,
-        world.clock,
+        runtime.clock,
         account.lease_now,
         account.lease_started_ns,
     )
     parts: list[Callable[[], Awaitable[None]]] = [holder.run, keeper.run]
-    parts.append(_resolver(account, settings, world, runners, inbox, open_client).run)
-    parts.append(_backfiller(account, settings, world, runners, inbox, open_client).run)
-    parts.append(_reconciler(account, settings, world, runners, inbox, open_client).run)
+    parts.append(_resolver(account, settings, runtime, runners, inbox, open_client).run)
+    parts.append(_backfiller(account, settings, runtime, runners, inbox, open_client).run)
+    parts.append(_reconciler(account, settings, runtime, runners, inbox, open_client).run)
     wire_names = WireNames(settings.wire_names)
     if settings.dry_run:
-        rehearsal = Rehearsal(
+        dry_run = DryRun(
             name,
             wire_names,
             runners.reader(),
-            world.clock,
-            lambda kind, facts: inbox.put(noted(name, world.clock.wall_us(), kind, facts)),
+            runtime.clock,
+            lambda kind, facts: inbox.put(noted(name, runtime.clock.wall_us(), kind, facts)),
         )
         parts += [
-            rehearsal.run,
-            partial(world.watch, name, database, rehearsal.wake, ALWAYS_URGENT),
+            dry_run.run,
+            partial(runtime.watch, name, database, dry_run.wake, ALWAYS_URGENT),
         ]
     elif account.settings.trading:
         commander = Commander(
             account=name,
             epoch=account.lease.epoch,
             wire_names=wire_names,
-            link=account.link,
+            send_queue=account.send_queue,
             pace=account.pace,
             reader=runners.reader(),
             writer=runners.writer,
-            clock=world.clock,
+            clock=runtime.clock,
             may_send=keeper.is_trusted,
         )
         keeper.on_trusted = commander.wake
-        watch = partial(world.watch, name, database, commander.wake)
+        watch = partial(runtime.watch, name, database, commander.wake)
         parts += [commander.run, partial(watch, _urgency(commander, runners))]
     else:
         log.info("%s: trading is off by configuration: what is queued waits", name)
@@ -316,17 +318,17 @@ def _urgency(commander: Commander, runners: Runners) -> Urgency:
     )
 
 
-def _rest_client(account: Account, settings: Settings, world: World) -> OpenClient:
+def _rest_client(account: Account, settings: Settings, runtime: Runtime) -> OpenClient:
     """Return what opens the account's REST client. All its clients share one rate."""
     bucket = TokenBucket(REST_AT_ONCE, REST_PER_S)
     sign = partial(sign_request, account.settings)
-    return partial(world.open_rest, settings.rest_url, sign, world.clock, bucket)
+    return partial(runtime.open_rest, settings.rest_url, sign, runtime.clock, bucket)
 
 
 def _backfiller(
     account: Account,
     settings: Settings,
-    world: World,
+    runtime: Runtime,
     runners: Runners,
     inbox: Inbox,
     open_client: OpenClient,
@@ -336,7 +338,7 @@ def _backfiller(
         account=account.settings.name,
         inbox=inbox,
         reader=runners.reader(),
-        clock=world.clock,
+        clock=runtime.clock,
         open_client=open_client,
         head=account.head.position,
         after_s=settings.backfill_after_s,
@@ -347,7 +349,7 @@ def _backfiller(
 def _reconciler(
     account: Account,
     settings: Settings,
-    world: World,
+    runtime: Runtime,
     runners: Runners,
     inbox: Inbox,
     open_client: OpenClient,
@@ -357,7 +359,7 @@ def _reconciler(
         account=account.settings.name,
         inbox=inbox,
         reader=runners.reader(),
-        clock=world.clock,
+        clock=runtime.clock,
         open_client=open_client,
         head=account.head.position,
         every_s=settings.reconcile_every_s,
@@ -368,7 +370,7 @@ def _reconciler(
 def _resolver(
     account: Account,
     settings: Settings,
-    world: World,
+    runtime: Runtime,
     runners: Runners,
     inbox: Inbox,
     open_client: OpenClient,
@@ -380,7 +382,7 @@ def _resolver(
         inbox=inbox,
         reader=runners.reader(),
         writer=runners.writer,
-        clock=world.clock,
+        clock=runtime.clock,
         open_client=open_client,
         aside=runners.aside,
     )
@@ -393,7 +395,11 @@ def sign_request(account: AccountSettings, timestamp_ms: int, method: str, path:
 
 
 def _connection(
-    account: Account, settings: Settings, world: World, inbox: Inbox, missing_list: MissingList
+    account: Account,
+    settings: Settings,
+    runtime: Runtime,
+    inbox: Inbox,
+    open_orders_fallback: OpenOrdersFallback,
 ) -> ConnectionHolder:
     own = account.settings
     url = settings.ws_url if urlsplit(settings.ws_url).path else settings.ws_url + ACCOUNT_PATH
@@ -403,16 +409,14 @@ def _connection(
         max_frame_bytes=settings.max_frame_bytes,
         introduce=partial(introduce, own, urlsplit(url).path),
         session_settings=SessionSettings(subscribe=settings.subscribe),
-        around=Surroundings(
-            world.clock,
-            world.dice,
-            world.open_stream,
-            partial(world.ask_exchange_time_us, settings.rest_url),
-        ),
+        clock=runtime.clock,
+        rng=runtime.rng,
+        open_stream=runtime.open_stream,
+        exchange_time_us=partial(runtime.ask_exchange_time_us, settings.rest_url),
         inbox=inbox,
-        link=account.link,
-        sight=Sight(world.clock),
-        missing_list=missing_list,
+        send_queue=account.send_queue,
+        observation=ObservationTracker(runtime.clock),
+        open_orders_fallback=open_orders_fallback,
         hidden=lambda: (own.api_key.reveal(), own.api_secret.reveal()),
         pacing=ConnectPacing.among(len(settings.accounts)),
     )
@@ -431,6 +435,6 @@ def introduce(account: AccountSettings, path: str, timestamp_ms: int) -> Credent
     return Credentials(headers, None)
 
 
-def now(world: World) -> datetime:
-    """Return the world's time."""
-    return from_us(world.clock.wall_us())
+def now(runtime: Runtime) -> datetime:
+    """Return the runtime's time."""
+    return from_us(runtime.clock.wall_us())

@@ -27,7 +27,7 @@ def runner(request: pytest.FixtureRequest, database: Database) -> UnitRunner:
     if kept is not None:
         request.addfinalizer(kept.close)
     gate = WriteGate() if database.dialect == "sqlite" else None
-    return ThreadRunner(database.writer, gate, urgent=True, kept=kept)
+    return ThreadRunner(database.writer, gate, urgent=True, persistent=kept)
 
 
 def note(connection: Connection, name: str) -> str:

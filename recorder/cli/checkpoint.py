@@ -24,7 +24,7 @@ from recorder.log.rules.event import EMPTY_HEAD, Head
 from recorder.log.sql.checkpoint_keys import is_readable_by_others, make_keys, public_file_of
 from recorder.log.sql.read import head
 from recorder.log.tasks.checkpoints import LogPlace, Place
-from recorder.runtime import World
+from recorder.runtime import Runtime
 from recorder.wiring import checkpoint_places, signing_key
 
 SETTINGS = ("checkpoint_file", "checkpoint_hook", "checkpoint_key_file")
@@ -50,8 +50,8 @@ def run(call: Call) -> int:
     elif is_readable_by_others(Path(settings.checkpoint_key_file)):
         call.output.warn(f"{settings.checkpoint_key_file} can be read by others: chmod 600 it")
     # What this prints takes the place of the recorder's log.
-    world = World(environment=call.environment)
-    places = [each for each in checkpoint_places(settings, world) if each != LogPlace()]
+    runtime = Runtime(environment=call.environment)
+    places = [each for each in checkpoint_places(settings, runtime) if each != LogPlace()]
     with call.database() as database:
         heads = in_unit(database.reader, _heads, call)
     codes = [OK if heads else WRONG]

@@ -37,7 +37,7 @@ from recorder.daemon import run_daemon
 from recorder.database.engine import Database, in_unit, open_database
 from recorder.errors import RecorderError
 from recorder.log.sql.verify import Damage, verify_account
-from recorder.runtime import World
+from recorder.runtime import Runtime
 from recorder.simulator import Simulator, SimulatorConfig, serve
 
 ACCOUNT = "demo"
@@ -110,7 +110,7 @@ async def _demonstrate(call: Call, url: str, seconds: int | None, is_terminal: b
         simulator: Simulator = await exchange.start(partial(serve, config))
         settings = _settings(url, simulator, config)
         async with trio.open_nursery() as recorder:
-            await recorder.start(partial(run_daemon, settings, World(), stop=stop))
+            await recorder.start(partial(run_daemon, settings, Runtime(), stop=stop))
             with open_database(url, application="recorder-demo") as database:
                 await _show_until_over(_Show(call, simulator, database, is_terminal), seconds)
             stop.set()

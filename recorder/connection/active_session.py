@@ -1,15 +1,12 @@
-"""One session of a connection while it lives, and what every session takes from outside."""
+"""Tracks one WebSocket session: what it has received, and what is not confirmed yet."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import trio
 from attrs import define, field, frozen
 
-from recorder.clock import Clock
-from recorder.connection.socket import OpenStream
 from recorder.exchange.session import Session
 from recorder.exchange.session_actions import Say
 from recorder.timestamps import from_us
@@ -25,23 +22,7 @@ class Credentials:
 
 
 @frozen
-class Surroundings:
-    """What a connection takes from outside: time, dice, the network, the exchange's clock."""
-
-    clock: Clock
-    dice: random.Random
-    open_stream: OpenStream
-    #: Returns the exchange's time in microseconds since 1970, or None if it can't be had.
-    exchange_time_us: Callable[[], Awaitable[int | None]]
-
-    async def skew_s(self) -> float | None:
-        """Return how far our clock is ahead of the exchange's, if that can be found out."""
-        theirs_us = await self.exchange_time_us()
-        return None if theirs_us is None else (self.clock.wall_us() - theirs_us) / 1e6
-
-
-@frozen
-class Doubt:
+class UnconfirmedSpan:
     """Nobody read for a while: what is read now may have waited on a line that has ended since.
 
     The last frame before that is the last moment known to be good, until a PING said behind it
@@ -56,7 +37,7 @@ class Doubt:
 
 
 @define(eq=False)
-class Live:
+class ActiveSession:
     """One session under way."""
 
     connection_id: str
@@ -72,35 +53,37 @@ class Live:
     alarm: trio.CancelScope = field(factory=trio.CancelScope)
     #: Why a new snapshot is wanted, until the connection is left for it.
     renewal: str | None = None
-    is_wrong_clock_said: bool = False
+    is_wrong_clock_logged: bool = False
     #: Oldest first; a later one has a later proof.
-    doubts: list[Doubt] = field(factory=list)
+    unconfirmed: list[UnconfirmedSpan] = field(factory=list)
 
-    def heard(self) -> Mapping[str, object]:
-        """Return what a note on its end says of what was heard."""
+    def end_facts(self) -> Mapping[str, object]:
+        """Return what a note on its end says of what was end_facts."""
         told: dict[str, object] = {
             "frames": self.frames,
             "not_read_s": round(self.not_read_s, 6),
             "last_frame_at": _moment(self.last_frame_us),
         }
-        return told | {"certain_at": self.certain_at} if self.doubts else told
+        return told | {"certain_at": self.certain_at} if self.unconfirmed else told
 
     def authenticated_s(self, now_ns: int) -> float | None:
         """For how long it has been authenticated; None if it never was."""
         began_ns = self.authenticated_ns
         return None if began_ns is None else (now_ns - began_ns) / 1e9
 
-    def cast_doubt(self) -> None:
+    def mark_unconfirmed(self) -> None:
         """Say that nobody read for a while, before what is read next is counted."""
         said, _ = self.session.pings
-        if not self.doubts or self.doubts[-1].proof <= said:
-            self.doubts.append(Doubt(self.last_frame_us, self.last_frame_ns, said + 1))
+        if not self.unconfirmed or self.unconfirmed[-1].proof <= said:
+            self.unconfirmed.append(
+                UnconfirmedSpan(self.last_frame_us, self.last_frame_ns, said + 1)
+            )
 
-    def heard_pong(self) -> None:
-        """End the doubts for which this PONG is the proof."""
-        if self.doubts:
+    def confirm(self) -> None:
+        """End the unconfirmed for which this PONG is the proof."""
+        if self.unconfirmed:
             _, answered = self.session.pings
-            self.doubts = [doubt for doubt in self.doubts if doubt.proof > answered]
+            self.unconfirmed = [doubt for doubt in self.unconfirmed if doubt.proof > answered]
 
     @property
     def certain_ns(self) -> int | None:
@@ -113,8 +96,8 @@ class Live:
         return _moment(self._certain.last_frame_us)
 
     @property
-    def _certain(self) -> Doubt | Live:
-        return self.doubts[0] if self.doubts else self
+    def _certain(self) -> UnconfirmedSpan | ActiveSession:
+        return self.unconfirmed[0] if self.unconfirmed else self
 
 
 def _moment(wall_us: int | None) -> str | None:

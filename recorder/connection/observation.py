@@ -10,7 +10,7 @@ from __future__ import annotations
 from attrs import define, field
 
 from recorder.clock import Clock
-from recorder.log.rules.clocks import APART_US, LOOK_NS_MAX, Reading, apart_us
+from recorder.log.rules.clocks import JUMP_US_MIN, LOOK_NS_MAX, Reading, jump_us
 
 #: Between two looks at the clocks while nothing comes in.
 LOOK_S = 1.0
@@ -19,7 +19,7 @@ STILL_S = 2.0
 
 
 @define(eq=False)
-class Sight:
+class ObservationTracker:
     """Since when an account is blind, and how the clocks stood at the last look."""
 
     clock: Clock
@@ -56,11 +56,11 @@ class Sight:
         self._stirred_ns = now_ns
         return still_s if still_s >= STILL_S else 0.0
 
-    def seems_apart(self, wall_us: int, monotonic_ns: int) -> bool:
+    def seems_jumped(self, wall_us: int, monotonic_ns: int) -> bool:
         """Tell from times just taken whether a closer look is due. For every frame."""
         went_ns = (wall_us - self._looked.wall_us) * 1_000
         passed_ns = monotonic_ns - self._looked.monotonic_ns
-        return abs(went_ns - passed_ns) >= APART_US * 1_000
+        return abs(went_ns - passed_ns) >= JUMP_US_MIN * 1_000
 
     def look(self) -> float:
         """Return by how many seconds the wall clock jumped since the last look; mostly 0."""
@@ -68,6 +68,6 @@ class Sight:
         now = Reading(self.clock.wall_us(), self.clock.monotonic_ns())
         if now.monotonic_ns - before_ns > LOOK_NS_MAX:
             return 0.0
-        jump_us = apart_us(self._looked, now)
+        jumped_us = jump_us(self._looked, now)
         self._looked = now
-        return jump_us / 1e6
+        return jumped_us / 1e6

@@ -39,7 +39,7 @@ READ_HERE_BYTES_MAX = 200_000
 
 
 @define(eq=False)
-class MissingList:
+class OpenOrdersFallback:
     """What one account's connections ask where they are not told their open orders."""
 
     account: str
@@ -49,7 +49,7 @@ class MissingList:
     #: How a long answer is read.
     aside: Aside = in_thread
 
-    async def make_up_for(self, session: Session, act: Callable[[Sequence[Action]], None]) -> None:
+    async def run_for(self, session: Session, act: Callable[[Sequence[Action]], None]) -> None:
         """Return once the session has its list, whoever told it."""
         wait_s = RETRY_FIRST_S
         while not session.is_listed:

@@ -1,4 +1,4 @@
-"""How long to wait before connecting again: a policy made of values, without clock or dice.
+"""How long to wait before connecting again: a policy made of values, without clock or rng.
 
 VALR answers more than 60 new connections a minute with 429, and a fixed back-off of 2 s has been
 seen to end in a storm of those. So whatever the reason for connecting again, a token bucket keeps

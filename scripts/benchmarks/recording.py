@@ -22,7 +22,7 @@ from recorder.cli.run import leave, tune_interpreter
 from recorder.config import read_settings
 from recorder.daemon import run_until_signal
 from recorder.log.rules.event import Event
-from recorder.runtime import World
+from recorder.runtime import Runtime
 
 latencies_us: list[int] = []
 #: When the first measured frame was read, in microseconds since 1970.
@@ -64,8 +64,8 @@ def main() -> None:
     """Run until SIGTERM."""
     logging.basicConfig(level=logging.WARNING)
     tune_interpreter()
-    settings, world = read_settings(os.environ), World(on_commit=note)
-    trio.run(run_until_signal, settings, partial(leave, sys.stderr), world)
+    settings, runtime = read_settings(os.environ), Runtime(on_commit=note)
+    trio.run(run_until_signal, settings, partial(leave, sys.stderr), runtime)
 
 
 if __name__ == "__main__":

@@ -120,32 +120,32 @@ def untruths(row: Row, truth: Truth) -> Iterable[str]:
 
 
 def some_command(
-    dice: random.Random, number: int, open_ids: list[str]
+    rng: random.Random, number: int, open_ids: list[str]
 ) -> tuple[str, dict[str, Any]]:
     """Return a command and its payload."""
-    kind = dice.random()
+    kind = rng.random()
     if open_ids and kind < 0.2:
-        return "CANCEL_ORDER", {"pair": "BTCZAR", "orderId": dice.choice(open_ids)}
+        return "CANCEL_ORDER", {"pair": "BTCZAR", "orderId": rng.choice(open_ids)}
     if open_ids and kind < 0.3:
         return "MODIFY_ORDER", {
             "pair": "BTCZAR",
-            "orderId": dice.choice(open_ids),
+            "orderId": rng.choice(open_ids),
             "modifyMatchStrategy": "RETAIN_ORIGINAL",
             # No other's price: whether it was made is seen from the order.
             "newPrice": str(800_000 + number),
         }
     if kind < 0.4:
         return "PLACE_MARKET_ORDER", {"pair": "BTCZAR", "side": "BUY", "baseAmount": "0.0001"}
-    order = limit_order(dice)
+    order = limit_order(rng)
     if kind < 0.5:
-        legs = [{"type": "PLACE_LIMIT", "data": limit_order(dice)} for _ in range(2)]
+        legs = [{"type": "PLACE_LIMIT", "data": limit_order(rng)} for _ in range(2)]
         return "PLACE_BATCH_ORDERS", {"requests": legs}
     if kind < 0.7:
         order["customerOrderId"] = f"mine-{number}"
     return "PLACE_LIMIT_ORDER", order
 
 
-def limit_order(dice: random.Random) -> dict[str, Any]:
+def limit_order(rng: random.Random) -> dict[str, Any]:
     """Return an order far from the market."""
-    price = str(900_000 + dice.randrange(1_000))
+    price = str(900_000 + rng.randrange(1_000))
     return {"side": "BUY", "pair": "BTCZAR", "quantity": "0.0001", "price": price}

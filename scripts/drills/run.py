@@ -149,7 +149,7 @@ class Drill:
     truth: Truth
     victim: subprocess.Popen[str]
     folder: Path
-    dice: random.Random
+    rng: random.Random
     steps: Sequence[str]
     killed: Counter[str] = field(factory=Counter)
     late: int = 0
@@ -172,8 +172,8 @@ class Drill:
             print(f"{done} kills, {self.queued} commands, {len(self.wrong)} wrong", flush=True)
 
     async def _one_life(self) -> None:
-        step = self.dice.choice(self.steps)
-        nth, seconds = self.dice.randint(1, 3), self.dice.uniform(0.05, 0.8)
+        step = self.rng.choice(self.steps)
+        nth, seconds = self.rng.randint(1, 3), self.rng.uniform(0.05, 0.8)
         pid = self._start(step, nth, seconds)
         with trio.move_on_after(LIFE_S_MAX) as patience:
             await self._ended()
@@ -205,15 +205,15 @@ class Drill:
     async def _call(self) -> None:
         """Queue commands, and make the exchange misbehave, all the time."""
         while True:
-            await trio.sleep(self.dice.expovariate(1 / CALL_EVERY_S))
-            dice, orders = self.dice, self.simulator.exchange.open_orders()
+            await trio.sleep(self.rng.expovariate(1 / CALL_EVERY_S))
+            rng, orders = self.rng, self.simulator.exchange.open_orders()
             open_ids = [order.order_id for order in orders]
-            command, payload = some_command(dice, self.queued, open_ids[-20:])
-            if dice.random() < FAULT_SHARE:
-                self.simulator.faults.change({"next_commands": [dice.choice(COMMAND_FAULTS)]})
-            if dice.random() < DROP_SHARE:
-                self.simulator.faults.change({"rest_behind_s": dice.choice(BEHIND_S)})
-            if dice.random() < DROP_SHARE / 10:
+            command, payload = some_command(rng, self.queued, open_ids[-20:])
+            if rng.random() < FAULT_SHARE:
+                self.simulator.faults.change({"next_commands": [rng.choice(COMMAND_FAULTS)]})
+            if rng.random() < DROP_SHARE:
+                self.simulator.faults.change({"rest_behind_s": rng.choice(BEHIND_S)})
+            if rng.random() < DROP_SHARE / 10:
                 await self.simulator.drop("reset")
             row = ("main", command, json.dumps(payload), f"order-{self.queued}")
             insert = "INSERT INTO outbox (account, command, payload, client_msg_id)"
@@ -304,8 +304,8 @@ async def drill(asked: argparse.Namespace, url: str, folder: Path) -> bool:
         await trio.run_process(migrate, env=environment, stdout=subprocess.DEVNULL)
         with victims(environment, folder) as victim:
             steps = [asked.only] if asked.only else PLACES
-            dice = random.Random(asked.seed)
-            this = Drill(Books(url), simulator, truth, victim, folder, dice, steps)
+            rng = random.Random(asked.seed)
+            this = Drill(Books(url), simulator, truth, victim, folder, rng, steps)
             await this.run(asked.kills)
             show(this, asked.seed)
         nursery.cancel_scope.cancel()

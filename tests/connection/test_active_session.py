@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from recorder.connection.active_session import Live
+from recorder.connection.active_session import ActiveSession
 from recorder.exchange.session import Session
 
 
-def opened() -> Live:
-    live = Live("c", Session())
+def opened() -> ActiveSession:
+    live = ActiveSession("c", Session())
     live.session.on_open(0)
     live.session.on_frame(0, "AUTHENTICATED", '{"type":"AUTHENTICATED"}')
     hear(live, 1)
     return live
 
 
-def hear(live: Live, second: int, kind: str = "BALANCE_UPDATE") -> None:
+def hear(live: ActiveSession, second: int, kind: str = "BALANCE_UPDATE") -> None:
     live.last_frame_us, live.last_frame_ns = second * 1_000_000, second * 1_000_000_000
     live.session.on_frame(second, kind, "")
     if kind == "PONG":
-        live.heard_pong()
+        live.confirm()
 
 
-def certain_s(live: Live) -> float:
+def certain_s(live: ActiveSession) -> float:
     assert live.certain_ns is not None
     return live.certain_ns / 1e9
 
@@ -35,7 +35,7 @@ def test_the_last_frame_is_certain_where_reading_went_on() -> None:
 def test_a_pong_for_a_ping_said_before_the_standstill_ends_no_doubt() -> None:
     live = opened()
     assert live.session.pings == (1, 0)
-    live.cast_doubt()
+    live.mark_unconfirmed()
     hear(live, 3)
     hear(live, 4, "PONG")
     assert certain_s(live) == 1
@@ -48,9 +48,9 @@ def test_a_pong_for_a_ping_said_before_the_standstill_ends_no_doubt() -> None:
 
 def test_a_second_standstill_leaves_the_moment_before_the_first() -> None:
     live = opened()
-    live.cast_doubt()
+    live.mark_unconfirmed()
     hear(live, 3, "PONG")
-    live.cast_doubt()
+    live.mark_unconfirmed()
     hear(live, 5)
     assert certain_s(live) == 1
     live.session.on_time(25)
@@ -60,10 +60,10 @@ def test_a_second_standstill_leaves_the_moment_before_the_first() -> None:
 
 def test_a_ping_answered_behind_a_second_standstill_still_ends_the_doubt_of_the_first() -> None:
     live = opened()
-    live.cast_doubt()
+    live.mark_unconfirmed()
     hear(live, 3, "PONG")
     live.session.on_time(25)
-    live.cast_doubt()
+    live.mark_unconfirmed()
     assert certain_s(live) == 1
     hear(live, 26, "PONG")
     assert live.session.pings == (2, 2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from attrs import define, field
 
-from recorder.connection.observation import Sight
+from recorder.connection.observation import ObservationTracker
 from recorder.log.rules.clocks import LOOK_NS_MAX
 
 SECOND_NS = 1_000_000_000
@@ -33,48 +33,48 @@ class Clocks:
 
 def test_it_is_blind_from_its_start_until_a_snapshot_and_again_from_the_last_frame() -> None:
     clocks = Clocks()
-    sight = Sight(clocks)
+    observation = ObservationTracker(clocks)
     clocks.go(3)
-    assert sight.regain() == 3
+    assert observation.regain() == 3
     clocks.go(100)
-    assert sight.blind_s == 0
-    sight.lose(clocks.monotonic - 7 * SECOND_NS)
+    assert observation.blind_s == 0
+    observation.lose(clocks.monotonic - 7 * SECOND_NS)
     clocks.go(1)
-    sight.lose(clocks.monotonic)  # a second loss changes nothing
+    observation.lose(clocks.monotonic)  # a second loss changes nothing
     clocks.go(1)
-    assert sight.regain() == 9
+    assert observation.regain() == 9
 
 
 def test_a_process_that_stood_still_is_told_once_and_one_that_runs_never() -> None:
     clocks = Clocks()
-    sight = Sight(clocks)
+    observation = ObservationTracker(clocks)
     for seconds, still_s in [(1, 0), (1.9, 0), (2, 2), (0.1, 0), (60, 60), (0, 0)]:
         clocks.go(seconds)
-        assert sight.stir(clocks.monotonic) == still_s
+        assert observation.stir(clocks.monotonic) == still_s
 
 
 def test_a_clock_that_is_set_back_measures_nothing() -> None:
     clocks = Clocks()
-    sight = Sight(clocks)
+    observation = ObservationTracker(clocks)
     clocks.go(5, wall_s=-3_600)
-    assert sight.blind_s == 5
+    assert observation.blind_s == 5
 
 
 @pytest.mark.parametrize("jump_s", [-3_600.0, 3_600.0, 2.0])
 def test_a_jump_is_told_once(jump_s: float) -> None:
     clocks = Clocks()
-    sight = Sight(clocks)
+    observation = ObservationTracker(clocks)
     clocks.go(1, wall_s=1 + jump_s)
-    assert sight.seems_apart(clocks.wall, clocks.monotonic)
-    assert sight.look() == jump_s
-    assert not sight.seems_apart(clocks.wall, clocks.monotonic)
-    assert sight.look() == 0
+    assert observation.seems_jumped(clocks.wall, clocks.monotonic)
+    assert observation.look() == jump_s
+    assert not observation.seems_jumped(clocks.wall, clocks.monotonic)
+    assert observation.look() == 0
 
 
 def test_a_look_that_was_interrupted_says_nothing_and_the_next_one_does() -> None:
     clocks = Clocks()
-    sight = Sight(clocks)
+    observation = ObservationTracker(clocks)
     clocks.go(1, wall_s=60)
     clocks.look_takes = [LOOK_NS_MAX + 1, 0]
-    assert sight.look() == 0
-    assert sight.look() == pytest.approx(59, abs=0.2)
+    assert observation.look() == 0
+    assert observation.look() == pytest.approx(59, abs=0.2)

@@ -12,7 +12,7 @@ import trio
 from attrs import define, field
 from trio.testing import MockClock
 
-from recorder.connection.open_orders_fallback import READ_HERE_BYTES_MAX, MissingList
+from recorder.connection.open_orders_fallback import READ_HERE_BYTES_MAX, OpenOrdersFallback
 from recorder.exchange.rest_requests import RestRequest
 from recorder.exchange.session import Session
 from recorder.exchange.session_actions import Action, Fact
@@ -79,8 +79,8 @@ class Bench:
             self.done += actions
 
         with trio.fail_after(3_600):
-            finder = MissingList("main", self.inbox, TrioClock(), self.open, self.aside)
-            await finder.make_up_for(self.session, act)
+            finder = OpenOrdersFallback("main", self.inbox, TrioClock(), self.open, self.aside)
+            await finder.run_for(self.session, act)
 
     @property
     def notes(self) -> list[str]:

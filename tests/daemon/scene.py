@@ -22,7 +22,7 @@ from sqlalchemy import Connection, create_engine, text
 
 from recorder.config import Settings, read_settings
 from recorder.daemon import run_daemon
-from recorder.runtime import World
+from recorder.runtime import Runtime
 from recorder.simulator import Simulator, SimulatorConfig, serve
 
 #: Longer than anything here takes on a slow machine.
@@ -35,8 +35,8 @@ FINAL = ("accepted", "rejected", "expired", "withdrawn", "refused")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class Dice(random.Random):
-    """Dice that choose this fraction of every wait; ids stay as random as ever."""
+class FixedRng(random.Random):
+    """FixedRng that choose this fraction of every wait; ids stay as random as ever."""
 
     fraction = 0.0
 
@@ -44,11 +44,11 @@ class Dice(random.Random):
         return self.fraction
 
 
-def world(*, fraction: float = 0.0, **parts: Any) -> World:
-    """Return a world that connects again at once, or after this fraction of the longest wait."""
-    dice = Dice()
-    dice.fraction = fraction
-    return World(dice=dice, **parts)
+def runtime(*, fraction: float = 0.0, **parts: Any) -> Runtime:
+    """Return a runtime that connects again at once, or after this fraction of the longest wait."""
+    rng = FixedRng()
+    rng.fraction = fraction
+    return Runtime(rng=rng, **parts)
 
 
 @define(eq=False)
@@ -210,19 +210,19 @@ def settings_for(url: str, simulator: Simulator, **given: Any) -> Settings:
 
 @asynccontextmanager
 async def daemon(
-    url: str, simulator: Simulator, around: World | None = None, **given: Any
+    url: str, simulator: Simulator, around: Runtime | None = None, **given: Any
 ) -> AsyncIterator[Scene]:
     """Run a daemon against an exchange; at the end it is stopped in order."""
     settings = settings_for(url, simulator, **given)
     with books_of(url) as books:
         scene = Scene(simulator, settings, books)
         async with trio.open_nursery() as nursery:
-            await nursery.start(_run, scene, around or world())
+            await nursery.start(_run, scene, around or runtime())
             yield scene
             await scene.end()
 
 
-async def _run(scene: Scene, around: World, task_status: trio.TaskStatus[Any]) -> None:
+async def _run(scene: Scene, around: Runtime, task_status: trio.TaskStatus[Any]) -> None:
     try:
         await run_daemon(scene.settings, around, stop=scene.stop, task_status=task_status)
     finally:

@@ -28,9 +28,9 @@ from tests.daemon.scene import (
     books_of,
     daemon,
     exchange,
+    runtime,
     settings_for,
     until,
-    world,
 )
 
 #: How often a line is cut before it has to be, and how long it is waited for each time.
@@ -159,7 +159,7 @@ TROUBLE = ["error", "shuffled", "html", "cut_json", "cut", "limited"]
 async def test_whatever_rest_does_meanwhile_it_ends_with_the_books(
     database_url: str, seed: int
 ) -> None:
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     async with (
         exchange(seed=seed + 7) as simulator,
         daemon(database_url, simulator, **SOON) as scene,
@@ -168,12 +168,12 @@ async def test_whatever_rest_does_meanwhile_it_ends_with_the_books(
         await scene.until_live()
         await until_healed(scene)
         simulator.faults.change({"rest_rows_max": 20, "rest_delay_s": 0.01})
-        for how in dice.sample(["cut", "reset", "close"], 2):
-            live(simulator, dice.randint(5, 15))
+        for how in rng.sample(["cut", "reset", "close"], 2):
+            live(simulator, rng.randint(5, 15))
             await cut(scene, how)
-            live(simulator, dice.randint(10, 20))
+            live(simulator, rng.randint(10, 20))
             # A right answer now and then, or the waits in between grow to minutes.
-            trouble = [each for what in dice.sample(TROUBLE, 3) for each in (what, "none")]
+            trouble = [each for what in rng.sample(TROUBLE, 3) for each in (what, "none")]
             simulator.faults.change({"next_rest": trouble})
             # It breaks once more in the middle of the snapshot.
             simulator.faults.change({"refuse_upgrade": 0, "delay_s": 0.05})
@@ -226,7 +226,7 @@ async def run_until(url: str, simulator: Simulator, books: Books, end: str) -> N
     """Run a recorder until it has fetched some pages, and end it."""
     settings, stop = settings_for(url, simulator, **SOON), trio.Event()
     async with trio.open_nursery() as nursery:
-        run = partial(run_daemon, settings, world(), stop=stop)
+        run = partial(run_daemon, settings, runtime(), stop=stop)
         await nursery.start(run)
         await until(lambda: books.count("events", "type = 'BACKFILL_PAGE'") >= 4)
         if end == "killed":

@@ -17,7 +17,7 @@ from recorder.errors import ConfigurationError
 from recorder.log.rules.checkpoint import Checkpoint, judge_line
 from recorder.log.sql.checkpoint_keys import make_keys
 from tests.cli.scene import ask
-from tests.daemon.scene import connected, exchange, settings_for, until, world
+from tests.daemon.scene import connected, exchange, runtime, settings_for, until
 
 EVERY_S = "0.2"
 
@@ -101,4 +101,4 @@ async def test_a_daemon_without_a_key_says_so_and_one_with_a_bad_key_does_not_st
 
     async with exchange():
         with pytest.raises(ConfigurationError, match="no Ed25519 key"):
-            await run_daemon(broken, world(), stop=trio.Event())
+            await run_daemon(broken, runtime(), stop=trio.Event())

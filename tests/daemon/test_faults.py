@@ -26,8 +26,8 @@ from tests.daemon.scene import (
     exchange,
     received,
     recording,
+    runtime,
     until,
-    world,
 )
 
 #: A line that is open and dead is found out within 10 s: 5 of quiet, 5 more without a PONG.
@@ -117,7 +117,7 @@ async def _falls_silent(url: str, name: str) -> None:
         if not is_live_before:
             break_it(simulator)
         # Time enough to mend the exchange before it is asked again.
-        around = world(fraction=0.5)
+        around = runtime(fraction=0.5)
         async with daemon(url, simulator, around) as scene:
             if is_live_before:
                 await scene.until_live()
@@ -145,7 +145,7 @@ async def test_an_exchange_that_is_not_there_is_asked_again(sqlite_url: str, sta
     async with exchange() as simulator:
         simulator.faults.refuse_upgrade = status
         # Some patience, or its tries would be used up before the exchange is mended.
-        async with daemon(sqlite_url, simulator, world(fraction=0.1)) as scene:
+        async with daemon(sqlite_url, simulator, runtime(fraction=0.1)) as scene:
             await until(lambda: len(scene.books.endings()) >= 2)
             simulator.faults.refuse_upgrade = 0
             await scene.until_live()
@@ -292,7 +292,7 @@ async def test_what_is_no_message_ends_the_connection_by_us_and_is_kept(
         return ours
 
     async with exchange() as simulator:
-        around = evolve(world(fraction=0.9), open_stream=open_stream)
+        around = evolve(runtime(fraction=0.9), open_stream=open_stream)
         async with daemon(sqlite_url, simulator, around) as scene:
             await until(lambda: peers)
             await upgrade(peers[0])
@@ -319,7 +319,7 @@ async def test_what_came_in_one_piece_with_the_end_is_recorded_behind_it(sqlite_
 
     said = ['{"type":"UNAUTHORIZED"}', '{"type":"A"}', '{"type":"B"}']
     async with exchange() as simulator:
-        around = evolve(world(fraction=0.9), open_stream=open_stream)
+        around = evolve(runtime(fraction=0.9), open_stream=open_stream)
         async with daemon(sqlite_url, simulator, around) as scene:
             await until(lambda: peers)
             await upgrade(peers[0])

@@ -31,15 +31,15 @@ def held_by_tables(scene: Scene) -> dict[str, tuple[Any, ...]]:
     }
 
 
-async def do_something(scene: Scene, dice: random.Random) -> None:
+async def do_something(scene: Scene, rng: random.Random) -> None:
     simulator = scene.simulator
     waiting = simulator.exchange.futures.waiting()
-    if waiting and dice.random() < 0.3:
+    if waiting and rng.random() < 0.3:
         await simulator.remove_conditional(waiting[0].order_id)
-    elif dice.random() < 0.3:
+    elif rng.random() < 0.3:
         await simulator.add_conditional(PAIR, Decimal(0), Decimal(25), Decimal(15))
     else:
-        side, quantity = dice.choice(["buy", "sell"]), Decimal(dice.randint(1, 3))
+        side, quantity = rng.choice(["buy", "sell"]), Decimal(rng.randint(1, 3))
         await simulator.trade_future(PAIR, side, quantity)
 
 
@@ -47,15 +47,15 @@ async def do_something(scene: Scene, dice: random.Random) -> None:
 async def test_after_disconnections_the_positions_are_the_exchanges_own_books(
     database_url: str, seed: int
 ) -> None:
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     async with recording(database_url, {"seed": seed}) as scene:
         for sessions in range(2, 5):
             for _ in range(5):
-                await do_something(scene, dice)
-            await scene.simulator.drop(dice.choice(["cut", "reset", "close"]))
+                await do_something(scene, rng)
+            await scene.simulator.drop(rng.choice(["cut", "reset", "close"]))
             # Nobody hears of these.
             for _ in range(3):
-                await do_something(scene, dice)
+                await do_something(scene, rng)
             await until(lambda wanted=sessions: scene.simulator.connections >= wanted)
             await scene.until_live()
             await scene.until_folded()

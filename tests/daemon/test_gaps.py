@@ -32,9 +32,9 @@ from tests.daemon.scene import (
     daemon,
     exchange,
     recording,
+    runtime,
     settings_for,
     until,
-    world,
 )
 
 HOUR_S = 3_600
@@ -165,7 +165,7 @@ async def killed(url: str, simulator: Any) -> AsyncIterator[Scene]:
     with books_of(url) as books:
         scene = Scene(simulator, settings, books)
         async with trio.open_nursery() as nursery:
-            await nursery.start(partial(run_daemon, settings, world(), stop=scene.stop))
+            await nursery.start(partial(run_daemon, settings, runtime(), stop=scene.stop))
             yield scene
             nursery.cancel_scope.cancel()
         # This process lives on, so the next one can't see that the owner is gone.
@@ -178,7 +178,7 @@ async def test_a_machine_that_slept_or_whose_clock_was_set_connects_anew(
 ) -> None:
     clock = SetClock()
     async with exchange() as simulator:
-        async with daemon(database_url, simulator, world(clock=clock), **NO_BACKFILL) as scene:
+        async with daemon(database_url, simulator, runtime(clock=clock), **NO_BACKFILL) as scene:
             await scene.until_live()
             # Time went on there as well; else our signatures would be out of date.
             simulator.faults.clock_ahead_s = clock.ahead_s = ahead_s
@@ -189,7 +189,7 @@ async def test_a_machine_that_slept_or_whose_clock_was_set_connects_anew(
                 scene.books, "gap_id", "from_at", "until_at", "unobserved_from", "unobserved_until"
             )[1]
             assert moment(from_at) == last_frame_before(scene.books, gap_id)
-            note = "SELECT payload FROM events WHERE type = 'CLOCKS_APART'"
+            note = "SELECT payload FROM events WHERE type = 'CLOCK_JUMPED'"
             (payload,) = scene.books.ask(note)[0]
             assert abs(json.loads(payload)["data"]["ahead_s"] - ahead_s) < 1
             blind_s = (moment(end) - moment(begin)).total_seconds()
@@ -203,7 +203,7 @@ async def test_a_wrong_clock_costs_no_connection_and_the_gap_waits_until_it_is_r
 ) -> None:
     clock = SetClock()
     async with exchange() as simulator:
-        async with daemon(sqlite_url, simulator, world(clock=clock), **NO_BACKFILL) as scene:
+        async with daemon(sqlite_url, simulator, runtime(clock=clock), **NO_BACKFILL) as scene:
             await scene.until_live()
             clock.ahead_s = HOUR_S
             await until(lambda: scene.books.count("gaps", "state = 'open'") == 1)
@@ -257,13 +257,13 @@ async def test_a_clock_set_back_in_the_middle_of_a_gap_measures_the_gap_all_the_
 ) -> None:
     clock = SetClock()
     async with exchange() as simulator:
-        async with daemon(sqlite_url, simulator, world(clock=clock), **NO_BACKFILL) as scene:
+        async with daemon(sqlite_url, simulator, runtime(clock=clock), **NO_BACKFILL) as scene:
             await scene.until_live()
             simulator.faults.refuse_upgrade = 503
             await simulator.drop("cut")
             await until(lambda: scene.books.count("gaps", "state = 'open'") == 1)
             simulator.faults.clock_ahead_s = clock.ahead_s = -HOUR_S
-            await until(lambda: scene.books.has_note("CLOCKS_APART"))
+            await until(lambda: scene.books.has_note("CLOCK_JUMPED"))
             simulator.faults.refuse_upgrade = 0
             await until_closed(scene.books, "first_start", "connection_lost")
 

@@ -189,8 +189,8 @@ async def test_rows_in_order_wait_for_the_fate_of_those_before_them(database_url
 # A dry run
 
 
-def rehearsed(books: Books) -> dict[int, dict[str, Any]]:
-    query = "SELECT payload FROM events WHERE type = 'COMMAND_REHEARSED' ORDER BY position"
+def dry_runs(books: Books) -> dict[int, dict[str, Any]]:
+    query = "SELECT payload FROM events WHERE type = 'COMMAND_DRY_RUN' ORDER BY position"
     told = [json.loads(text)["data"] for (text,) in books.ask(query)]
     assert len(told) == len({each["outbox_id"] for each in told}), "each is told of once"
     return {each["outbox_id"]: each for each in told}
@@ -206,10 +206,10 @@ async def test_a_dry_run_says_what_would_be_sent_and_sends_nothing(
         fine = books.queue("PLACE_LIMIT_ORDER", LIMIT)
         large = books.queue("PLACE_LIMIT_ORDER", LIMIT.replace("0.001", "0.002"))
         late = books.queue("PLACE_LIMIT_ORDER", LIMIT, expires_at="2020-01-01 00:00:00")
-        await until(lambda: len(rehearsed(books)) == 3)
+        await until(lambda: len(dry_runs(books)) == 3)
         await trio.sleep(HASTE_S)
 
-        told = rehearsed(books)
+        told = dry_runs(books)
         assert {number: each["verdict"] for number, each in told.items()} == {
             fine: "would be sent",
             large: "would be refused",
@@ -242,7 +242,7 @@ async def test_a_dry_run_heeds_the_switch_and_the_time(sqlite_url: str) -> None:
         books.do("UPDATE controls SET trading = 'cancel_only'")
         books.queue("PLACE_LIMIT_ORDER", LIMIT)
         cancel = books.queue("CANCEL_ORDER", '{"pair":"BTCZAR","orderId":"o-1"}')
-        await until(lambda: rehearsed(books))
+        await until(lambda: dry_runs(books))
         await trio.sleep(HASTE_S)
-        assert set(rehearsed(books)) == {cancel}
+        assert set(dry_runs(books)) == {cancel}
         _assert_untouched(scene)

@@ -59,10 +59,10 @@ async def ready(scene: Scene) -> None:
 
 
 async def trade_on(scene: Scene) -> None:
-    dice = random.Random(7)
+    rng = random.Random(7)
     while True:
         await scene.simulator.tick()
-        await scene.simulator.reward("USDC", Decimal(dice.randint(1, 9)) / 100)
+        await scene.simulator.reward("USDC", Decimal(rng.randint(1, 9)) / 100)
         await trio.sleep(0.05)
 
 

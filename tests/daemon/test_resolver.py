@@ -13,7 +13,7 @@ import trio
 from recorder.clock import SystemClock
 from recorder.exchange.rest_requests import RestRequest
 from recorder.rest.client import RestAnswer, open_rest
-from tests.daemon.scene import LIMIT, Scene, connected, daemon, exchange, until, world
+from tests.daemon.scene import LIMIT, Scene, connected, daemon, exchange, runtime, until
 
 SETTLE_S, EVERY_S = 0.3, 0.1
 MARKET = '{"pair":"BTCZAR","side":"BUY","quoteAmount":"1000"}'
@@ -179,7 +179,7 @@ async def test_a_cancel_by_name_ends_with_the_only_order_of_that_name(
     database_url: str, fault: str
 ) -> None:
     # By its clock every order ended long before the cancel went out.
-    around = world(clock=FastClock())
+    around = runtime(clock=FastClock())
     async with (
         exchange(time_window_s=1e9) as simulator,
         daemon(database_url, simulator, around, **PATIENT) as scene,
@@ -319,7 +319,7 @@ async def test_rubbish_is_kept_and_proves_nothing(
     async def open_rubbish(*_: object) -> AsyncIterator[Any]:
         yield Rubbish(body)
 
-    around = world(open_rest=open_rubbish)
+    around = runtime(open_rest=open_rubbish)
     async with exchange() as simulator, daemon(database_url, simulator, around, **PATIENT) as scene:
         await scene.until_connected(1)
         outbox_id = await lost(scene)
@@ -352,7 +352,7 @@ async def without_history(*given: Any) -> AsyncIterator[Any]:
 async def test_without_a_history_the_present_state_is_asked_for_and_absence_proves_nothing(
     sqlite_url: str, fault: str, end: str
 ) -> None:
-    around = world(open_rest=without_history)
+    around = runtime(open_rest=without_history)
     async with exchange() as simulator, daemon(sqlite_url, simulator, around, **PATIENT) as scene:
         await scene.until_connected(1)
         if fault == "lose":

@@ -22,9 +22,9 @@ from tests.daemon.scene import (
     Scene,
     daemon,
     exchange,
+    runtime,
     settings_for,
     until,
-    world,
 )
 
 WRONG = "a-wrong-secret-for-tests"
@@ -119,7 +119,7 @@ async def test_a_refusal_that_quotes_our_key_is_kept_without_it(
         return ours
 
     async with exchange() as simulator:
-        around = evolve(world(), open_stream=open_stream)
+        around = evolve(runtime(), open_stream=open_stream)
         async with daemon(database_url, simulator, around) as scene:
             await until(lambda: peers)
             await peers[0].receive_some()
@@ -141,7 +141,7 @@ async def test_an_error_that_ends_the_recorder_shows_no_credentials(
     async with exchange() as simulator, daemon(sqlite_url, simulator, auth=auth):
         second = settings_for(sqlite_url, simulator, auth=auth, lease_ttl_s="1")
         with pytest.raises(RecorderError) as caught:
-            await run_daemon(second, world(holder="a/b/1/1"), stop=trio.Event())
+            await run_daemon(second, runtime(holder="a/b/1/1"), stop=trio.Event())
 
     told = "".join(traceback.format_exception(caught.value))
     assert_unsaid(told + repr(caught.value))
@@ -152,6 +152,6 @@ async def test_a_password_in_the_databases_address_is_not_shown(postgres_url: st
     url = url.replace("nobody:@", "nobody:" + SECRET + "@").replace("nobody@", f"nobody:{SECRET}@")
     async with exchange() as simulator:
         with pytest.raises(RecorderError) as caught:
-            await run_daemon(settings_for(url, simulator), world(), stop=trio.Event())
+            await run_daemon(settings_for(url, simulator), runtime(), stop=trio.Event())
 
     assert_unsaid("".join(traceback.format_exception(caught.value)))

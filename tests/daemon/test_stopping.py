@@ -31,9 +31,9 @@ from tests.daemon.scene import (
     exchange,
     moment_us,
     received,
+    runtime,
     settings_for,
     until,
-    world,
 )
 
 REWARD = Decimal("0.01")
@@ -108,7 +108,7 @@ async def test_what_was_announced_is_durable_before_it_is_announced(database_url
 
         async with (
             exchange() as simulator,
-            daemon(database_url, simulator, world(on_commit=look)) as scene,
+            daemon(database_url, simulator, runtime(on_commit=look)) as scene,
         ):
             await scene.until_connected(1)
             for _ in range(20):
@@ -125,10 +125,10 @@ async def test_a_second_daemon_is_turned_away_while_the_first_lives(database_url
         async with daemon(database_url, simulator, lease_ttl_s="1") as scene:
             await scene.until_connected(1)
             with pytest.raises(LeaseHeld, match="is held by"):
-                await run_daemon(settings, world(), stop=trio.Event())
+                await run_daemon(settings, runtime(), stop=trio.Event())
             assert simulator.connections == 1
         # Once it is gone the next one needs no patience.
-        async with daemon(database_url, simulator, world(holder="another/boot/1/1")) as second:
+        async with daemon(database_url, simulator, runtime(holder="another/boot/1/1")) as second:
             began = trio.current_time()
             await second.until_connected(2)
             assert trio.current_time() - began < PROMPT_S
@@ -148,7 +148,7 @@ async def test_a_daemon_that_was_taken_over_stops_and_sends_nothing(database_url
             nursery.start_soon(take_over)
             settings = settings_for(database_url, simulator, lease_ttl_s="1")
             with pytest.raises(LeaseLost, match="took the account"):
-                await run_daemon(settings, world(), stop=trio.Event())
+                await run_daemon(settings, runtime(), stop=trio.Event())
 
             assert not simulator.exchange.received
             assert books.status(queued[0]) == "queued"
@@ -219,7 +219,7 @@ async def test_two_accounts_are_recorded_beside_each_other(
         stop = trio.Event()
         with books_of(database_url) as books:
             async with trio.open_nursery() as nursery:
-                await nursery.start(partial(run_daemon, settings, world(), stop=stop))
+                await nursery.start(partial(run_daemon, settings, runtime(), stop=stop))
                 welcome = "type = 'CONNECTION_AUTHENTICATED'"
                 await until(lambda: books.count("events", welcome) == 2)
                 await simulator.reward("USDC", REWARD)

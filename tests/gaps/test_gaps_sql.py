@@ -38,16 +38,16 @@ def now_us() -> int:
     return (datetime.now(UTC) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
-def story(dice: random.Random, length: int) -> Iterator[Draft]:
+def story(rng: random.Random, length: int) -> Iterator[Draft]:
     """Yield what may happen to a recorder, in an order and with clocks that no real one has."""
     begin = now_us() - SPAN_S * 900_000
 
     def moment() -> int:
-        return begin + dice.randrange(SPAN_S * 1_000_000)
+        return begin + rng.randrange(SPAN_S * 1_000_000)
 
     def note(kind: Note, **facts: object) -> Draft:
         # No connection ends twice.
-        name = f"{dice.getrandbits(64):016x}" if kind == Note.CONNECTION_CLOSED else None
+        name = f"{rng.getrandbits(64):016x}" if kind == Note.CONNECTION_CLOSED else None
         return noted("x", moment(), kind, facts, connection_id=name)
 
     def iso() -> str:
@@ -55,12 +55,12 @@ def story(dice: random.Random, length: int) -> Iterator[Draft]:
 
     yield note(Note.RECORDER_STARTED, epoch=1, last_event_at=None)
     for number in range(length):
-        yield dice.choice(
+        yield rng.choice(
             (
-                lambda: note(Note.SNAPSHOT_COMPLETE, complete=True, blind_s=dice.random() * 99),
+                lambda: note(Note.SNAPSHOT_COMPLETE, complete=True, blind_s=rng.random() * 99),
                 lambda: note(Note.SNAPSHOT_COMPLETE, complete=True),
                 lambda: note(Note.CONNECTION_CLOSED, reason="cut", by="x", last_frame_at=iso()),
-                lambda: note(Note.CLOCKS_APART, ahead_s=dice.choice((-60, 60)), blind_s=1),
+                lambda: note(Note.CLOCK_JUMPED, ahead_s=rng.choice((-60, 60)), blind_s=1),
                 lambda: note(Note.READING_PAUSED, seconds=20, blind=True, last_frame_at=iso()),
                 lambda: note(Note.RECORDER_STOPPED),
                 lambda: note(Note.RECORDER_STARTED, last_event_at=iso(), last_frame_at=iso()),
@@ -84,19 +84,17 @@ def fold(database: Database, account: str, up_to: int, limit: int) -> int:
 
 def tell(database: Database, seed: int, length: int = 60) -> random.Random:
     """Write one story for two accounts, and fold it for one of them in many small batches."""
-    dice = random.Random(seed)
-    drafts = list(story(dice, length))
+    rng = random.Random(seed)
+    drafts = list(story(rng, length))
     for account in ACCOUNTS:
         for draft in drafts:
             draft.account = account
         write(database, *drafts)
     position = 0
     while position < len(drafts):
-        position = fold(
-            database, "cut", dice.randint(position + 1, len(drafts)), dice.randint(1, 9)
-        )
+        position = fold(database, "cut", rng.randint(position + 1, len(drafts)), rng.randint(1, 9))
     fold(database, "whole", len(drafts), 1_000)
-    return dice
+    return rng
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recorder.log.rules.clocks import APART_US, Reading, apart_us
+from recorder.log.rules.clocks import JUMP_US_MIN, Reading, jump_us
 
 HOUR_US = 3_600_000_000
 
@@ -13,7 +13,7 @@ HOUR_US = 3_600_000_000
 def after(passed_s: float, ahead_us: int = 0) -> int:
     """Return the jump that is found where so much passed, and the wall clock went further."""
     passed_us = int(passed_s * 1e6)
-    return apart_us(Reading(5, 7), Reading(5 + passed_us + ahead_us, 7 + passed_us * 1_000))
+    return jump_us(Reading(5, 7), Reading(5 + passed_us + ahead_us, 7 + passed_us * 1_000))
 
 
 def test_clocks_that_go_together_are_not_apart_however_long_it_takes() -> None:
@@ -31,4 +31,4 @@ def test_what_ntp_does_in_a_second_is_no_jump() -> None:
 
 @given(st.floats(0, 1e6), st.integers(-(10**15), 10**15))
 def test_a_jump_is_told_as_it_was_or_not_at_all(passed_s: float, ahead_us: int) -> None:
-    assert after(passed_s, ahead_us) == (ahead_us if abs(ahead_us) >= APART_US else 0)
+    assert after(passed_s, ahead_us) == (ahead_us if abs(ahead_us) >= JUMP_US_MIN else 0)

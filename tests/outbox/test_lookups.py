@@ -28,7 +28,7 @@ from recorder.exchange.rest import (
 )
 from recorder.outbox.rules.lookup_schedule import LOOKS, WAIT_S_MAX, Patience, Search, wait_s
 from recorder.outbox.rules.lookups import (
-    CLOCKS_APART,
+    CLOCK_DIFFERENCE_MAX,
     NOTHING_SEEN,
     PROOF,
     Finding,
@@ -43,7 +43,7 @@ from recorder.outbox.rules.lookups import (
 from recorder.outbox.rules.states import Fact, Status
 
 SENT_AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
-BEFORE = SENT_AT - CLOCKS_APART - timedelta(seconds=1)
+BEFORE = SENT_AT - CLOCK_DIFFERENCE_MAX - timedelta(seconds=1)
 LATER = SENT_AT + timedelta(seconds=1)
 TERMS = {"side": "BUY", "pair": "BTCZAR", "quantity": "0.001", "price": "1000000"}
 NAME = generated_customer_order_id("main", 1, "m")

@@ -37,7 +37,7 @@ from recorder.log.tasks.inbox import NextPosition, Submission
 from recorder.log.tasks.log_writer import append_batch
 from recorder.outbox.sql import queue as outbox
 from recorder.outbox.sql import sending
-from recorder.outbox.sql.dispatch import Dispatched, Taken, Terms, dispatch
+from recorder.outbox.sql.dispatch import ClaimedCommand, Dispatched, Terms, dispatch
 from recorder.outbox.sql.settle import settle
 from recorder.projections.rules.orders import Orders
 from recorder.projections.sql.tables import Memory, project
@@ -334,7 +334,7 @@ class OutboxModel(RuleBasedStateMachine):
 
         in_unit(self.database.writer, unit)
 
-    def _dispatch(self, epoch: int, together: int, crashes: bool) -> tuple[Taken, ...]:
+    def _dispatch(self, epoch: int, together: int, crashes: bool) -> tuple[ClaimedCommand, ...]:
         done: list[Dispatched] = [Dispatched()]
 
         def decide(connection: Connection, next_position: NextPosition) -> list[Draft]:
@@ -366,7 +366,7 @@ class OutboxModel(RuleBasedStateMachine):
                 row.status = "expired"
         return done[0].taken
 
-    def _drafts(self, each: Taken) -> list[Draft]:
+    def _drafts(self, each: ClaimedCommand) -> list[Draft]:
         facts = {"outbox_id": each.outbox_id}
         sent = Draft(self.account, 1, 1, "c", "sent", "PLACE_LIMIT_ORDER", each.text)
         return [noted(self.account, 1, Note.COMMAND_CLAIMED, facts), sent]

@@ -28,7 +28,7 @@ MONEY = ("debit", "credit", "fee")
 class Account:
     """The exchange, and the log so far. ``net``: fees are taken off what a record credits."""
 
-    dice: random.Random
+    rng: random.Random
     net: bool = False
     exchange: Exchange = field(init=False)
     clock: HandClock = field(init=False)
@@ -36,8 +36,8 @@ class Account:
 
     def __attrs_post_init__(self) -> None:
         self.clock = HandClock()
-        self.exchange = new_exchange(self.dice.randrange(1_000))
-        self.exchange = Exchange(self.exchange.config, self.clock, self.dice)
+        self.exchange = new_exchange(self.rng.randrange(1_000))
+        self.exchange = Exchange(self.exchange.config, self.clock, self.rng)
         self.note(Note.RECORDER_STARTED, epoch=1, last_event_at=None)
         self.clock.pass_s(1)
         self.connect()
@@ -59,12 +59,12 @@ class Account:
 
     def live(self, times: int) -> None:
         for _ in range(times):
-            self.clock.pass_s(self.dice.choice((0.001, 0.02, 3)))
+            self.clock.pass_s(self.rng.choice((0.001, 0.02, 3)))
             self.hear(self.act())
 
     def act(self) -> list[Frame]:
         """Do one thing; return the frames."""
-        exchange, dice = self.exchange, self.dice
+        exchange, rng = self.exchange, self.rng
         does: list[Callable[[], list[Frame]]] = [
             self._order,
             self._fill,
@@ -75,17 +75,17 @@ class Account:
             lambda: exchange.withdraw("ZAR", self._amount(2)),
             self._future,
         ]
-        return dice.choice(does)()
+        return rng.choice(does)()
 
     def _amount(self, places: int) -> Decimal:
-        return Decimal(self.dice.randrange(1, 10 ** (places + 1))).scaleb(-places)
+        return Decimal(self.rng.randrange(1, 10 ** (places + 1))).scaleb(-places)
 
     def _order(self) -> list[Frame]:
-        side = self.dice.choice(("buy", "sell"))
+        side = self.rng.choice(("buy", "sell"))
         price = {"buy": Decimal(1_000_000), "sell": Decimal(1_400_000)}[side]
-        quantity = Decimal(self.dice.randrange(100, 900)).scaleb(-6)
+        quantity = Decimal(self.rng.randrange(100, 900)).scaleb(-6)
         pair = "BTCZAR"
-        if self.dice.random() < 0.3:
+        if self.rng.random() < 0.3:
             self.exchange.trading.place(Placing(pair, side, quote_amount=Decimal(500)))
         else:
             self.exchange.trading.place(Placing(pair, side, quantity, price, time_in_force="GTC"))
@@ -102,17 +102,17 @@ class Account:
         own = self.exchange.open_orders()
         if not own:
             return []
-        order = self.dice.choice(own)
-        part = min(order.remaining, Decimal(self.dice.randrange(1, 500)).scaleb(-6))
+        order = self.rng.choice(own)
+        part = min(order.remaining, Decimal(self.rng.randrange(1, 500)).scaleb(-6))
         return self.exchange.fill(order.order_id, part)
 
     def _future(self) -> list[Frame]:
         with suppress(ValueError):
             self.exchange.futures.trade(
-                self.dice.choice(sorted(PERPETUALS)),
-                self.dice.choice(("buy", "sell")),
-                Decimal(self.dice.randrange(1, 9)) / 10,
-                Decimal(self.dice.randrange(1_000, 3_000)) / 100,
+                self.rng.choice(sorted(PERPETUALS)),
+                self.rng.choice(("buy", "sell")),
+                Decimal(self.rng.randrange(1, 9)) / 10,
+                Decimal(self.rng.randrange(1_000, 3_000)) / 100,
             )
         return self.exchange.account.take()
 

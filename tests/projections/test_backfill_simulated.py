@@ -45,7 +45,7 @@ ORDERS_MAX = (25, 100)
 class Story:
     """An exchange, what is on its way to the recorder, and the recorder's log."""
 
-    dice: random.Random
+    rng: random.Random
     has_ids: bool
     #: The exchange gives no more rows at once.
     rows_max: int
@@ -62,23 +62,23 @@ class Story:
 
     def __attrs_post_init__(self) -> None:
         config = SimulatorConfig(key="k", secret="s")
-        self.exchange = Exchange(config, lambda: self.now, random.Random(self.dice.random()))
+        self.exchange = Exchange(config, lambda: self.now, random.Random(self.rng.random()))
         self.lost_at = self.now
 
     def live(self, times: int) -> None:
         """Let something happen, at times several things in one millisecond."""
         for _ in range(times):
-            if self.dice.random() < 0.6:
-                self.now += timedelta(milliseconds=self.dice.choice((1, 30, 900)))
+            if self.rng.random() < 0.6:
+                self.now += timedelta(milliseconds=self.rng.choice((1, 30, 900)))
             self._send(self._act())
-            self._arrive(self.dice.randint(0, 12))
+            self._arrive(self.rng.randint(0, 12))
 
     def _act(self) -> list[Frame]:
-        exchange, dice = self.exchange, self.dice
-        what = dice.random()
+        exchange, rng = self.exchange, self.rng
+        what = rng.random()
         own = exchange.open_orders()
         if what < 0.3 and own:
-            order = dice.choice(own)
+            order = rng.choice(own)
             part = min(order.remaining, Decimal("0.001"))
             # Twice in one millisecond: two fills that nothing but their ids tells apart.
             made = exchange.fill(order.order_id, part)
@@ -91,7 +91,7 @@ class Story:
             )
             return exchange.account.take()
         if what < 0.5 and own:
-            exchange.trading.cancel(dice.choice(own))
+            exchange.trading.cancel(rng.choice(own))
             return exchange.account.take()
         return exchange.tick() + live_a_little(exchange)
 
@@ -116,8 +116,8 @@ class Story:
         self.connection += 1
         self.is_connected = True
         self._send(self.exchange.snapshot())
-        if self.dice.random() < 0.3:
-            self._arrive(self.dice.randint(0, len(self.on_the_way)))
+        if self.rng.random() < 0.3:
+            self._arrive(self.rng.randint(0, len(self.on_the_way)))
             self.cut()
             self.live(3)
             self.connect()
@@ -151,12 +151,12 @@ class Story:
             kind = FETCHED_AS[request.kind].value
             page = read_history(kind, text)
             assert isinstance(page, HistoryPage) and not page.unread, page
-            self.live(self.dice.random() < 0.3)
-            if self.dice.random() < 0.1:
+            self.live(self.rng.random() < 0.3)
+            if self.rng.random() < 0.1:
                 # The recorder died before it had written the answer down.
                 continue
             self.log.append(Draft("main", to_us(self.now), None, None, "fetched", kind, text))
-            if self.dice.random() < 0.03 and self.is_connected and not self.is_quiet:
+            if self.rng.random() < 0.03 and self.is_connected and not self.is_quiet:
                 self.cut()
             next_ = following(cursor, page)
             if next_ is None:
@@ -173,8 +173,8 @@ class Story:
         if "history" in path:
             is_of_orders = path.startswith("/v1/orders")
             rows = rows[: ORDERS_MAX[self.rows_max > 30] if is_of_orders else self.rows_max]
-        if self.dice.random() < 0.2:
-            self.dice.shuffle(rows)
+        if self.rng.random() < 0.2:
+            self.rng.shuffle(rows)
         return json.dumps(json.loads(encode(rows)))
 
 
@@ -184,13 +184,13 @@ def told(seed: int) -> tuple[Story, dict[str, Any]]:
     story.live(3)
     story.connect()
     for _ in range(6):
-        story.live(story.dice.randint(0, 15))
-        if story.is_connected and story.dice.random() < 0.7:
+        story.live(story.rng.randint(0, 15))
+        if story.is_connected and story.rng.random() < 0.7:
             story.cut()
-            story.live(story.dice.randint(0, 15))
+            story.live(story.rng.randint(0, 15))
         if not story.is_connected:
             story.connect()
-        if story.dice.random() < 0.7:
+        if story.rng.random() < 0.7:
             story.heal()
     story.heal()
     # Orders that were filled between an answer and its event are read once more.

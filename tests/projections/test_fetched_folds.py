@@ -29,22 +29,22 @@ from tests.projections.test_tables import step
 NAMES = ("trades", "ledger", "orders", "transfers")
 
 
-def story(dice: random.Random) -> list[Draft]:
+def story(rng: random.Random) -> list[Draft]:
     """Return frames and pages about a few things, many of them equal, in any order."""
-    has_ids = dice.random() < 0.5
+    has_ids = rng.random() < 0.5
     fills = [
-        fill(f"t-{n}", price=str(dice.randint(1, 2)), at=f"2026-01-01T00:00:0{dice.randint(1, 2)}Z")
+        fill(f"t-{n}", price=str(rng.randint(1, 2)), at=f"2026-01-01T00:00:0{rng.randint(1, 2)}Z")
         for n in range(6)
     ]
-    records = [transaction(f"x-{n}", creditValue=str(dice.randint(1, 2))) for n in range(6)]
-    told = [each if has_ids else {**each, "id": None} for each in fills if dice.random() < 0.6]
-    moved = [each if has_ids else {**each, "id": None} for each in records if dice.random() < 0.6]
+    records = [transaction(f"x-{n}", creditValue=str(rng.randint(1, 2))) for n in range(6)]
+    told = [each if has_ids else {**each, "id": None} for each in fills if rng.random() < 0.6]
+    moved = [each if has_ids else {**each, "id": None} for each in records if rng.random() < 0.6]
     drafts = [
         *streamed(*told),
         *(frame("NEW_ACCOUNT_HISTORY_RECORD", each) for each in moved),
         *(pending(n, n % 2) for n in range(4)),
-        page(Fetched.TRADES, dice.sample(fills, 4)),
-        page(Fetched.TRANSACTIONS, dice.sample(records, 4)),
+        page(Fetched.TRADES, rng.sample(fills, 4)),
+        page(Fetched.TRANSACTIONS, rng.sample(records, 4)),
         page(Fetched.DEPOSITS, [deposit(2), deposit(2)]),
         page(Fetched.WITHDRAWALS, [{"uniqueId": "w", "status": "Complete", "amount": "1"}]),
         listed("o-1"),
@@ -55,7 +55,7 @@ def story(dice: random.Random) -> list[Draft]:
             summary("Placed", "3", "2026-01-01T00:00:01.000Z", orderId="o-2"),
         ),
     ]
-    dice.shuffle(drafts)
+    rng.shuffle(drafts)
     whole = [page(Fetched.TRADES, fills), page(Fetched.TRANSACTIONS, records)]
     return [*drafts, *whole, *whole]
 
@@ -71,15 +71,15 @@ def rows(database: Database, *names: str) -> list[list[object]]:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_however_they_are_cut_the_tables_are_the_same(database: Database, seed: int) -> None:
-    dice = random.Random(seed)
-    drafts = story(dice)
+    rng = random.Random(seed)
+    drafts = story(rng)
     head = write(database, *drafts)[-1].position
     seen = []
-    for limit in (1, dice.randint(2, 6), 500):
+    for limit in (1, rng.randint(2, 6), 500):
         for name in NAMES:
             memory = Memory()
             while step(database, named(name), memory, up_to=head, limit=limit).position < head:
-                if dice.random() < 0.3:
+                if rng.random() < 0.3:
                     memory.forget()
         seen.append(rows(database, *NAMES, "order_history"))
         for name in NAMES:

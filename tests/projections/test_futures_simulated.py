@@ -28,7 +28,7 @@ PAIRS = ("BTCUSDTPERP", "USDTZARPERP")
 class Line:
     """A line to an exchange that is cut between any two frames; and what a recorder heard."""
 
-    dice: random.Random
+    rng: random.Random
     exchange: Exchange = field(factory=new_exchange)
     clock: HandClock = field(factory=HandClock)
     connection: int = 0
@@ -42,23 +42,23 @@ class Line:
 
     def live(self) -> None:
         """Let the account do something, and be heard as far as the line holds."""
-        futures, dice = self.exchange.futures, self.dice
+        futures, rng = self.exchange.futures, self.rng
         # Equal times happen, too.
-        self.clock.pass_s(dice.choice([0, 0.001, 1]))
+        self.clock.pass_s(rng.choice([0, 0.001, 1]))
         waiting = futures.waiting()
         with suppress(ValueError):
-            if dice.random() < 0.7:
-                amount, pair = Decimal(dice.randint(1, 3)) / 10, dice.choice(PAIRS)
-                futures.trade(pair, dice.choice(["buy", "sell"]), amount)
-            elif waiting and dice.random() < 0.5:
-                futures.remove_conditional(dice.choice(waiting).order_id)
+            if rng.random() < 0.7:
+                amount, pair = Decimal(rng.randint(1, 3)) / 10, rng.choice(PAIRS)
+                futures.trade(pair, rng.choice(["buy", "sell"]), amount)
+            elif waiting and rng.random() < 0.5:
+                futures.remove_conditional(rng.choice(waiting).order_id)
             else:
-                futures.add_conditional(dice.choice(PAIRS), Decimal(0), Decimal(20))
+                futures.add_conditional(rng.choice(PAIRS), Decimal(0), Decimal(20))
         self.hear(self.exchange.account.take())
 
     def hear(self, frames: list[Frame]) -> None:
         for frame in frames:
-            self.is_up = self.is_up and self.dice.random() > 0.05
+            self.is_up = self.is_up and self.rng.random() > 0.05
             if self.is_up:
                 text, name = encode(frame), f"c{self.connection}"
                 draft = Draft("main", 1, 1, name, "received", frame["type"], text)
@@ -125,7 +125,7 @@ def assert_positions_are_the_books(line: Line, made: Tables) -> None:
 def after_trouble(seed: int) -> Line:
     line = Line(random.Random(seed))
     for _ in range(40):
-        if not line.is_up and line.dice.random() < 0.4:
+        if not line.is_up and line.rng.random() < 0.4:
             line.connect()
         line.live()
     while not line.is_up:

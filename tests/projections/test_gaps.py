@@ -120,7 +120,7 @@ def test_no_loss_is_forgotten_while_a_gap_is_open() -> None:
     told = [
         lost(20, last=15),
         lost(30, last=29, **ENDS[Cause.SILENT]),
-        note(Note.CLOCKS_APART, 31, ahead_s=60.5, blind_s=16),
+        note(Note.CLOCK_JUMPED, 31, ahead_s=60.5, blind_s=16),
         lost(40, last=39, reason="closed with code 1001"),
     ]
     (row,) = live(*told)
@@ -131,7 +131,7 @@ def test_no_loss_is_forgotten_while_a_gap_is_open() -> None:
 
 
 def test_a_machine_that_slept_is_blind_from_the_last_frame_before() -> None:
-    slept = note(Note.CLOCKS_APART, 3_600, ahead_s=3_580.25, blind_s=3, last_frame_at=at(16))
+    slept = note(Note.CLOCK_JUMPED, 3_600, ahead_s=3_580.25, blind_s=3, last_frame_at=at(16))
     (row,) = live(slept, complete(3_605, 8))
     assert (row["cause"], row["unobserved_from"], row["unobserved_until"]) == (
         "asleep",
@@ -143,7 +143,7 @@ def test_a_machine_that_slept_is_blind_from_the_last_frame_before() -> None:
 
 @pytest.mark.parametrize("measured_s", [0, 0.000001, 5, 3_600])
 def test_a_clock_that_was_set_back_makes_no_negative_gap(measured_s: float) -> None:
-    back = note(Note.CLOCKS_APART, -3_590, ahead_s=-3_600, blind_s=1, last_frame_at=at(9))
+    back = note(Note.CLOCK_JUMPED, -3_590, ahead_s=-3_600, blind_s=1, last_frame_at=at(9))
     (row,) = live(back, complete(-3_585, measured_s))
     assert (row["from_at"], row["until_at"]) == (at(9), at(-3_585))
     assert row["unobserved_until"] == at(-3_585)
@@ -165,7 +165,7 @@ def test_a_wrong_clock_at_boot_that_is_put_right_blinds_nothing_before_the_last_
     year_s = 365 * 86_400
     told = [
         started(-year_s, last=at(15)),
-        note(Note.CLOCKS_APART, 100, ahead_s=year_s, blind_s=3),
+        note(Note.CLOCK_JUMPED, 100, ahead_s=year_s, blind_s=3),
         complete(102, 5),
     ]
     (row,) = live(*told)
@@ -277,7 +277,7 @@ STORIES = st.lists(
         st.builds(lost, MOMENTS, MOMENTS),
         st.builds(
             lambda s, ahead_s, blind_s, t: note(
-                Note.CLOCKS_APART, s, ahead_s=ahead_s, blind_s=blind_s, last_frame_at=at(t)
+                Note.CLOCK_JUMPED, s, ahead_s=ahead_s, blind_s=blind_s, last_frame_at=at(t)
             ),
             MOMENTS,
             st.integers(-9_999, 9_999),

@@ -73,7 +73,7 @@ def bench(database: Database, request: pytest.FixtureRequest) -> Bench:
     projector = Projector(
         "main",
         projection_fold(Balances(), "main"),
-        ThreadRunner(database.projector, kept=kept),
+        ThreadRunner(database.projector, persistent=kept),
         ThreadRunner(database.reader) if database.dialect == "sqlite" else None,
         committed,
         SystemClock(),

@@ -20,29 +20,29 @@ TABLES = ("balances", "balance_history", "open_orders", "orders", "order_history
 WORDS = ("Placed", "Partially Filled", "Order Modified", "Filled", "Cancelled")
 
 
-def story(dice: random.Random) -> list[Draft]:
+def story(rng: random.Random) -> list[Draft]:
     """Return what two connections tell of a few things: late, twice, or no longer."""
 
     def at() -> str:
-        return f"2026-01-01T00:00:0{dice.randrange(6)}.000Z"
+        return f"2026-01-01T00:00:0{rng.randrange(6)}.000Z"
 
     def anything(connection: str) -> Draft:
-        some = dice.sample(("o-1", "o-2", "o-3"), dice.randrange(4))
-        remaining, done = str(dice.randrange(4)), str(dice.randint(1, 2))
-        what = dice.randrange(8)
+        some = rng.sample(("o-1", "o-2", "o-3"), rng.randrange(4))
+        remaining, done = str(rng.randrange(4)), str(rng.randint(1, 2))
+        what = rng.randrange(8)
         if what < 4:
-            currency, total = dice.choice(("BTC", "ETH", "ZAR")), str(dice.randrange(3))
-            return balance(currency, total, dice.choice((None, at())), connection)
+            currency, total = rng.choice(("BTC", "ETH", "ZAR")), str(rng.randrange(3))
+            return balance(currency, total, rng.choice((None, at())), connection)
         if what < 6:
             return listed(*some, connection=connection, at=at())
         told = {"executedPrice": "10", "executedQuantity": done, "executedFee": "0.1"}
-        more = {"orderId": dice.choice(("o-1", "o-2")), **(told if what == 7 else {})}
-        return status(dice.choice(WORDS), remaining, at(), **more)
+        more = {"orderId": rng.choice(("o-1", "o-2")), **(told if what == 7 else {})}
+        return status(rng.choice(WORDS), remaining, at(), **more)
 
     drafts: list[Draft] = []
     for connection in ("c1", "c2"):
         drafts += [anything(connection) for _ in range(8)]
-        ended = {"complete": True, "balances": dice.random() < 0.7}
+        ended = {"complete": True, "balances": rng.random() < 0.7}
         drafts.append(note(Note.SNAPSHOT_COMPLETE, connection, **ended))
         drafts += [anything(connection) for _ in range(12)]
     return drafts
@@ -50,14 +50,14 @@ def story(dice: random.Random) -> list[Draft]:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_however_they_are_cut_the_tables_are_the_same(database: Database, seed: int) -> None:
-    dice = random.Random(seed)
-    head = write(database, *story(dice))[-1].position
+    rng = random.Random(seed)
+    head = write(database, *story(rng))[-1].position
     seen = []
-    for limit in (1, dice.randint(2, 6), 500):
+    for limit in (1, rng.randint(2, 6), 500):
         for name in NAMES:
             memory = Memory()
             while step(database, named(name), memory, up_to=head, limit=limit).position < head:
-                if dice.random() < 0.3:
+                if rng.random() < 0.3:
                     memory.forget()
         seen.append(rows(database, *TABLES))
         for name in NAMES:

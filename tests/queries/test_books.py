@@ -126,7 +126,7 @@ def test_a_swallowed_record_is_a_residual_of_exactly_its_amount(
 ) -> None:
     account = Account(random.Random(seed))
     account.live(60)
-    number = account.dice.choice(ledger_frames(account))
+    number = account.rng.choice(ledger_frames(account))
     swallowed = record_of(account.log.pop(number))
     head = tell(database, account.log)
 
@@ -155,7 +155,7 @@ def test_a_record_fetched_later_closes_the_time_but_not_the_positions_before_it(
 ) -> None:
     account = Account(random.Random(3))
     account.live(60)
-    number = account.dice.choice(ledger_frames(account))
+    number = account.rng.choice(ledger_frames(account))
     swallowed = record_of(account.log.pop(number))
     head = tell(database, account.log)
     position, at = begun(database)
@@ -274,11 +274,11 @@ def test_sums_are_exact_however_long_the_amounts_are(
 
 def test_a_stranger_adds_up_the_parts_exactly(sqlite: Database) -> None:
     """With nothing but the standard library's sqlite3: as the page on books says."""
-    dice = random.Random(1)
+    rng = random.Random(1)
     amounts = [
-        Decimal(dice.randrange(-(10**36), 10**36)).scaleb(-dice.randrange(18, 19)) for _ in range(3)
+        Decimal(rng.randrange(-(10**36), 10**36)).scaleb(-rng.randrange(18, 19)) for _ in range(3)
     ]
-    amounts += [Decimal(dice.randrange(-(10**24), 10**24)).scaleb(-18) for _ in range(2_000)]
+    amounts += [Decimal(rng.randrange(-(10**24), 10**24)).scaleb(-18) for _ in range(2_000)]
     credits = [
         record("FUND", 2 + n / 1000, **{"credit": ("X", canonical_amount(abs(each)))})
         if each >= 0
@@ -489,7 +489,7 @@ def test_a_swallowed_fill_is_named_with_its_order(database: Database, kind: str)
     account = Account(random.Random(4))
     account.live(60)
     trades = {trade.trade_id: trade for trade in account.exchange.trading.trades}
-    trade = account.dice.choice(list(trades.values()))
+    trade = account.rng.choice(list(trades.values()))
     numbers = [
         number
         for number, each in enumerate(account.log)

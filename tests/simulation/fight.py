@@ -56,7 +56,7 @@ class Fight:
     simulator: Simulator
     books: Books
     nursery: trio.Nursery
-    dice: random.Random
+    rng: random.Random
     processes: list[Process] = field(factory=list)
     #: How often what happened: a run in which nothing did proves nothing.
     happened: Counter[str] = field(factory=Counter)
@@ -113,7 +113,7 @@ class Fight:
                 assert isinstance(process.error, LeaseLost), repr(process.error)
                 assert "another process" in str(process.error)
                 self.happened["lease lost"] += 1
-            await trio.sleep(self.dice.uniform(0.1, 15))
+            await trio.sleep(self.rng.uniform(0.1, 15))
 
     # What must hold at any moment
 
@@ -144,17 +144,17 @@ class Fight:
         """Queue commands by plain SQL, all the time."""
         names: list[str] = []
         while not self.is_over:
-            await trio.sleep(self.dice.expovariate(1 / 6))
+            await trio.sleep(self.rng.expovariate(1 / 6))
             number = len(self.queued) + 1
             message, name = f"m{number}", f"o{number}"
             columns: dict[str, Any] = {"client_msg_id": message}
-            if names and self.dice.random() < 0.45:
-                which = names.pop(self.dice.randrange(len(names)))
+            if names and self.rng.random() < 0.45:
+                which = names.pop(self.rng.randrange(len(names)))
                 wanted = {"pair": "BTCZAR", "customerOrderId": which}
                 command = "CANCEL_ORDER"
             else:
                 wanted = {
-                    "side": self.dice.choice(("BUY", "SELL")),
+                    "side": self.rng.choice(("BUY", "SELL")),
                     "pair": "BTCZAR",
                     "quantity": "0.0001",
                     "price": "1000000" if number % 2 else "1200000",
@@ -162,8 +162,8 @@ class Fight:
                 }
                 command = "PLACE_LIMIT_ORDER"
                 names.append(name)
-            if self.dice.random() < 0.2:
-                columns["expires_at"] = self.time_in(self.dice.uniform(-1, 20))
+            if self.rng.random() < 0.2:
+                columns["expires_at"] = self.time_in(self.rng.uniform(-1, 20))
             self.queued.append(message)
             self.books.queue(command, json.dumps(wanted), **columns)
 
@@ -178,20 +178,18 @@ class Fight:
     async def trouble(self) -> None:
         """Let one thing after the other happen, and sometimes two at once."""
         while True:
-            await trio.sleep(self.dice.expovariate(1 / 15))
-            what = self.dice.choice(TROUBLES)
-            process = self.dice.choice(
-                [p for p in self.processes if not p.ended.is_set()] or [None]
-            )
+            await trio.sleep(self.rng.expovariate(1 / 15))
+            what = self.rng.choice(TROUBLES)
+            process = self.rng.choice([p for p in self.processes if not p.ended.is_set()] or [None])
             if process is not None:
                 self.happened[what] += 1
                 self.nursery.start_soon(getattr(self, f"_{what}"), process)
 
     async def _freeze_shortly(self, process: Process) -> None:
-        process.freeze(self.dice.uniform(0.1, TTL_S * 0.9))
+        process.freeze(self.rng.uniform(0.1, TTL_S * 0.9))
 
     async def _freeze_long(self, process: Process) -> None:
-        process.freeze(self.dice.uniform(TTL_S, 10 * TTL_S))
+        process.freeze(self.rng.uniform(TTL_S, 10 * TTL_S))
 
     async def _kill(self, process: Process) -> None:
         process.kill()
@@ -203,34 +201,34 @@ class Fight:
         process.cut()
 
     async def _jump(self, process: Process) -> None:
-        process.clock.jump_s = self.dice.choice((0.0, -HOURS, HOURS, -5 * HOURS, 5 * HOURS, 30.0))
+        process.clock.jump_s = self.rng.choice((0.0, -HOURS, HOURS, -5 * HOURS, 5 * HOURS, 30.0))
 
     async def _lose_storage(self, process: Process) -> None:
-        process.storage.away_until = trio.current_time() + self.dice.uniform(0.5, 4 * TTL_S)
+        process.storage.away_until = trio.current_time() + self.rng.uniform(0.5, 4 * TTL_S)
 
     async def _lose_all_storage(self, _process: Process) -> None:
-        until = trio.current_time() + self.dice.uniform(0.5, 2 * TTL_S)
+        until = trio.current_time() + self.rng.uniform(0.5, 2 * TTL_S)
         for process in self.processes:
             process.storage.away_until = until
 
     async def _slow_storage(self, process: Process) -> None:
-        process.storage.slow_s = self.dice.uniform(0.5, 2 * TTL_S)
-        await trio.sleep(self.dice.uniform(1, 5 * TTL_S))
+        process.storage.slow_s = self.rng.uniform(0.5, 2 * TTL_S)
+        await trio.sleep(self.rng.uniform(1, 5 * TTL_S))
         process.storage.slow_s = 0.002
 
     async def _doubt_storage(self, process: Process) -> None:
         process.storage.uncertain = 0.3
-        await trio.sleep(self.dice.uniform(0.5, 5))
+        await trio.sleep(self.rng.uniform(0.5, 5))
         process.storage.uncertain = 0.0
 
     async def _exchange_trouble(self, _process: Process) -> None:
-        name, wrong, right = self.dice.choice(EXCHANGE_TROUBLES)
+        name, wrong, right = self.rng.choice(EXCHANGE_TROUBLES)
         self.simulator.faults.change({name: wrong})
-        await trio.sleep(self.dice.uniform(1, 30))
+        await trio.sleep(self.rng.uniform(1, 30))
         self.simulator.faults.change({name: right})
 
     async def _command_trouble(self, _process: Process) -> None:
-        some = self.dice.choices(COMMAND_TROUBLES, k=3)
+        some = self.rng.choices(COMMAND_TROUBLES, k=3)
         self.simulator.faults.change({"next_commands": some})
 
     def heal(self) -> None:

@@ -28,7 +28,7 @@ from recorder.exchange.token_bucket import TokenBucket
 from recorder.lease.sql import renew
 from recorder.outbox.tasks.wakeups import poll_outbox
 from recorder.rest.client import open_rest
-from recorder.runtime import Runners, World
+from recorder.runtime import Runners, Runtime
 from recorder.simulator.http import Asked
 from recorder.simulator.hub import Simulator
 from recorder.simulator.server import answer_request, serve_stream
@@ -85,9 +85,9 @@ class Storage:
         """Tell whether something may be on its way for longer than usual."""
         return self.slow_s > SLOW_S or trio.current_time() < self.waits_until
 
-    def delay_s(self, dice: random.Random) -> float:
+    def delay_s(self, rng: random.Random) -> float:
         """Return how long a unit waits now."""
-        delay_s = dice.random() ** 4 * self.slow_s
+        delay_s = rng.random() ** 4 * self.slow_s
         if delay_s > SLOW_S:
             self.waits_until = max(self.waits_until, trio.current_time() + delay_s)
         return delay_s
@@ -140,7 +140,7 @@ class ProcessRunner:
 
     async def _wait(self) -> None:
         if self.is_slow:
-            await trio.sleep(self.process.storage.delay_s(self.process.dice))
+            await trio.sleep(self.process.storage.delay_s(self.process.rng))
         while not self.process.is_dead and self.process.is_frozen:
             await trio.sleep_until(self.process.frozen_until)
 
@@ -148,9 +148,9 @@ class ProcessRunner:
         process, storage = self.process, self.process.storage
         if storage.is_away:
             raise StorageUnavailable("the way to the database is cut")
-        if process.dice.random() >= storage.uncertain:
+        if process.rng.random() >= storage.uncertain:
             return in_unit(self.engine, unit, *args)
-        if process.dice.random() < 0.5:
+        if process.rng.random() < 0.5:
             in_unit(self.engine, unit, *args)
         else:
             self._try(unit, *args)
@@ -197,7 +197,7 @@ class Rest(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         process = self.process
         await process.awake()
-        await trio.sleep(process.dice.uniform(0.01, 0.5))
+        await trio.sleep(process.rng.uniform(0.01, 0.5))
         headers = {name.lower(): value for name, value in request.headers.items()}
         asked = Asked(request.method, request.url.raw_path.decode(), headers)
         if process.simulator.faults.silent:
@@ -216,7 +216,7 @@ class Process:
     holder: str
     settings: Settings
     simulator: Simulator
-    dice: random.Random
+    rng: random.Random
     storage: Storage
     #: Serves the exchange's end of connections.
     nursery: trio.Nursery
@@ -237,7 +237,7 @@ class Process:
     _scope: trio.CancelScope = field(factory=trio.CancelScope)
 
     def __attrs_post_init__(self) -> None:
-        self.clock = ProcessClock(self, self.dice.uniform(-DRIFT_MAX, DRIFT_MAX))
+        self.clock = ProcessClock(self, self.rng.uniform(-DRIFT_MAX, DRIFT_MAX))
 
     # What happens to it
 
@@ -297,16 +297,18 @@ class Process:
 
     async def _daemon(self, task_status: trio.TaskStatus[Any]) -> None:
         try:
-            await run_daemon(self.settings, self._world(), stop=self.stop, task_status=task_status)
+            await run_daemon(
+                self.settings, self._runtime(), stop=self.stop, task_status=task_status
+            )
         except RecorderError as error:
             self.error = error
             if not self.is_owner:
                 task_status.started()
 
-    def _world(self) -> World:
-        return World(
+    def _runtime(self) -> Runtime:
+        return Runtime(
             clock=self.clock,
-            dice=self.dice,
+            rng=self.rng,
             open_stream=self._open_stream,
             ask_exchange_time_us=self._ask_time_us,
             open_rest=self._open_rest,

@@ -19,11 +19,11 @@ FOR_S = float(os.environ.get("RECORDER_FIGHT_S", "900"))
 
 @pytest.fixture
 def in_one_order(monkeypatch: pytest.MonkeyPatch) -> random.Random:
-    """Trio's own dice, which say who of those that can run runs first; others need not seed it."""
-    dice = random.Random()
+    """Trio's own rng, which say who of those that can run runs first; others need not seed it."""
+    rng = random.Random()
     monkeypatch.setattr("trio._core._run._ALLOW_DETERMINISTIC_SCHEDULING", True)
-    monkeypatch.setattr("trio._core._run._r", dice)
-    return dice
+    monkeypatch.setattr("trio._core._run._r", rng)
+    return rng
 
 
 @pytest.mark.parametrize("seed", range(FIRST, FIRST + SEEDS))

@@ -11,7 +11,7 @@ from attrs import frozen
 
 #: Clocks that went apart by more between two looks did so in one jump: NTP moves a clock by at most
 #: half a millisecond a second. What is shorter than this, TCP and the PONG's patience bridge.
-APART_US = 2_000_000
+JUMP_US_MIN = 2_000_000
 #: A look at both clocks takes microseconds; one that took longer was interrupted and says nothing.
 LOOK_NS_MAX = 100_000_000
 
@@ -24,7 +24,7 @@ class Reading:
     monotonic_ns: int
 
 
-def apart_us(before: Reading, after: Reading) -> int:
+def jump_us(before: Reading, after: Reading) -> int:
     """Return how much further the wall clock went than the monotonic one, where that is a jump.
 
     0: they went together. Negative: the wall clock was set back.
@@ -32,4 +32,4 @@ def apart_us(before: Reading, after: Reading) -> int:
     went_us = after.wall_us - before.wall_us
     passed_us = (after.monotonic_ns - before.monotonic_ns) // 1_000
     ahead_us = went_us - passed_us
-    return ahead_us if abs(ahead_us) >= APART_US else 0
+    return ahead_us if abs(ahead_us) >= JUMP_US_MIN else 0

@@ -93,7 +93,7 @@ class Inbox:
         return self.frames > BATCH_FRAMES_MAX
 
     @property
-    def is_pressing(self) -> bool:
+    def has_waiting_submissions(self) -> bool:
         """True when somebody waits for what is to be written next."""
         return self._submissions > 0
 

@@ -31,7 +31,7 @@ PAGE_BYTES = 4_096
 
 
 @define(eq=False)
-class WalKeeper:
+class WalCheckpointer:
     """The checkpoints of one SQLite database."""
 
     database: Database
@@ -50,7 +50,7 @@ class WalKeeper:
                 if self.is_log_busy() and self._wal_bytes() < PAGES_MAX * PAGE_BYTES:
                     continue
                 if await trio.to_thread.run_sync(_checkpoint, connection, "PASSIVE") > PAGES_MAX:
-                    await trio.to_thread.run_sync(self._begin_anew, connection)
+                    await trio.to_thread.run_sync(self.restart_wal, connection)
         finally:
             pooled.close()
 
@@ -60,7 +60,7 @@ class WalKeeper:
         except OSError:
             return 0
 
-    def _begin_anew(self, connection: sqlite3.Connection) -> None:
+    def restart_wal(self, connection: sqlite3.Connection) -> None:
         with self.gate.hold(urgent=True):
             _checkpoint(connection, "RESTART")
 

@@ -56,7 +56,7 @@ from recorder.exchange.rest_requests import NAME_CHARS_MAX, OrderName
 from recorder.outbox.rules.evidence import CANCELLED, ENDED, status_word
 
 #: How far our clock and the exchange's may be apart; a request signed further off is refused.
-CLOCKS_APART = timedelta(seconds=5)
+CLOCK_DIFFERENCE_MAX = timedelta(seconds=5)
 #: Characters of what an answer said that are kept with the row.
 SAID_CHARS_MAX = 500
 
@@ -307,7 +307,9 @@ def _can_be(want: Wanted, states: Sequence[RestOrder]) -> bool:
         return True
     quantity = want.amount("quantity") or want.amount("baseAmount")
     quantities = {state.original_quantity for state in states}
-    is_of_then = latest.created_at is not None and latest.created_at >= want.since - CLOCKS_APART
+    is_of_then = (
+        latest.created_at is not None and latest.created_at >= want.since - CLOCK_DIFFERENCE_MAX
+    )
     return is_of_then and (quantity is None or quantity in quantities)
 
 
@@ -400,7 +402,7 @@ def _is_over(word: str) -> bool:
 
 
 def _is_since(want: Wanted, state: RestOrder) -> bool:
-    return state.updated_at is not None and state.updated_at >= want.since - CLOCKS_APART
+    return state.updated_at is not None and state.updated_at >= want.since - CLOCK_DIFFERENCE_MAX
 
 
 def _shows(want: Wanted, state: RestOrder) -> bool:

@@ -50,7 +50,7 @@ class Terms:
 
 
 @frozen
-class Taken:
+class ClaimedCommand:
     """A command that is claimed: the text goes to the socket once that is durable."""
 
     outbox_id: int
@@ -66,7 +66,7 @@ class Taken:
 class Dispatched:
     """What was done, and what there is to do next."""
 
-    taken: tuple[Taken, ...] = ()
+    taken: tuple[ClaimedCommand, ...] = ()
     #: What is queued besides; None where that has to be read anew.
     rest: Queue | None = None
     #: Rows that were tried but not taken: they are another's by now, or their time isn't yet.
@@ -125,7 +125,7 @@ class Taking:
     account: str
     terms: Terms
     now: datetime
-    taken: list[Taken] = field(factory=list)
+    taken: list[ClaimedCommand] = field(factory=list)
     refused: list[tuple[int, str]] = field(factory=list)
     #: Ids of the rows that are no longer queued.
     gone: set[int] = field(factory=set)
@@ -198,7 +198,7 @@ class Taking:
     def _took(self, row: QueuedRow, encoded: Encoded, position: int) -> None:
         self.gone.add(row.outbox_id)
         ids = row.outbox_id, row.client_msg_id
-        self.taken.append(Taken(*ids, row.command, encoded.text, position, row.expires_at))
+        self.taken.append(ClaimedCommand(*ids, row.command, encoded.text, position, row.expires_at))
 
     def _refuse(self, row: QueuedRow, reason: str) -> bool:
         is_refused = self._end(row, Status.REFUSED, reason)

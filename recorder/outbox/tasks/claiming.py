@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from recorder.log.rules.event import Draft
 from recorder.log.tasks.inbox import NextPosition, Submission
-from recorder.outbox.sql.dispatch import Taken
+from recorder.outbox.sql.dispatch import ClaimedCommand
 from recorder.outbox.tasks.send_queue import Dispatch
 
 
@@ -20,30 +20,30 @@ class Claiming:
     dispatch: Dispatch
     account: str
     connection_id: str
-    drafts: Callable[[Taken], list[Draft]]
-    taken: Sequence[Taken] = ()
+    drafts: Callable[[ClaimedCommand], list[Draft]]
+    taken: Sequence[ClaimedCommand] = ()
 
     def decide(self, connection: Connection, next_position: NextPosition) -> list[Draft]:
         """Take what may go; return the events of that."""
         position = next_position(self.account)
-        self.taken = self.dispatch.take(connection, self.connection_id, position)
+        self.taken = self.dispatch.claim(connection, self.connection_id, position)
         return [draft for taken in self.taken for draft in self.drafts(taken)]
 
     def record(self, connection: Connection, positions: Sequence[int]) -> None:
         """Record where the ``sent`` events stand."""
-        self.dispatch.place(connection, self.taken, positions[1::2])
+        self.dispatch.record(connection, self.taken, positions[1::2])
 
 
-def claim_facts(taken: Taken) -> dict[str, object]:
+def claim_facts(taken: ClaimedCommand) -> dict[str, object]:
     """Return what a note says of the command that it is about."""
     return {"outbox_id": taken.outbox_id, "client_msg_id": taken.client_msg_id}
 
 
-def all_written(dispatch: Dispatch, written: Sequence[tuple[Taken, int]]) -> Submission:
+def mark_all_sent(dispatch: Dispatch, sent: Sequence[tuple[ClaimedCommand, int]]) -> Submission:
     """Return what says on the rows that the kernel has the bytes, with the events' positions."""
-    taken, positions = [each for each, _ in written], [position for _, position in written]
+    taken, positions = [each for each, _ in sent], [position for _, position in sent]
 
     def record(connection: Connection, _: Sequence[int]) -> None:
-        dispatch.written(connection, taken, positions)
+        dispatch.mark_sent(connection, taken, positions)
 
     return Submission(record=record, is_plain=True)

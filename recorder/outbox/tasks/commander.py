@@ -32,8 +32,8 @@ from recorder.exchange.commands import WireNames
 from recorder.outbox.rules.selection import Queue, choose_few, is_over
 from recorder.outbox.sql import queue as outbox
 from recorder.outbox.sql import sending
-from recorder.outbox.sql.dispatch import Dispatched, Taken, Terms, dispatch, read_queue
-from recorder.outbox.tasks.send_queue import Dispatch, Link
+from recorder.outbox.sql.dispatch import ClaimedCommand, Dispatched, Terms, dispatch, read_queue
+from recorder.outbox.tasks.send_queue import Dispatch, SendQueue
 from recorder.timestamps import from_us
 from recorder.units import UnitRunner
 
@@ -59,7 +59,7 @@ class Commander:
     account: str
     epoch: int
     wire_names: WireNames
-    link: Link
+    send_queue: SendQueue
     pace: CommandPace
     reader: UnitRunner
     writer: UnitRunner
@@ -93,7 +93,7 @@ class Commander:
 
     async def _wait_open(self) -> None:
         """Return when commands may go; end on the way what expires meanwhile."""
-        while not self.link.is_open:
+        while not self.send_queue.is_open:
             try:
                 due = await self.reader.run(outbox.queued, self.account, self._now(), 1)
                 if any(is_over(row.expires_at, self._now()) for row in due):
@@ -103,7 +103,7 @@ class Commander:
             except StorageUnavailable as error:
                 log.warning("%s: what has expired can't be ended now: %s", self.account, error)
             with trio.move_on_after(EXPIRED_LOOK_S):
-                await self.link.wait_open()
+                await self.send_queue.wait_open()
 
     async def _wait(self, until: datetime | None) -> None:
         wait_s = math.inf if until is None else (until - self._now()).total_seconds()
@@ -115,7 +115,7 @@ class Commander:
     async def _send_ready(self) -> datetime | None:
         """Send all that may go now; return when to look again, or None for "when woken"."""
         queue: Queue | None = None
-        while self.link.is_open and self.may_send():
+        while self.send_queue.is_open and self.may_send():
             if self._woken.is_set():
                 # Something more urgent may have come than what is known.
                 queue = None
@@ -141,8 +141,8 @@ class Commander:
         """Let the socket's task send what goes next; return what came of it."""
         round_ = _Round(self, queue, self.pace.allowance(self._now_s()))
         is_plain = self._now_s() >= self._careful_until_s
-        outgoing = Dispatch(round_.take, self._place, self._written, self._may_go, is_plain)
-        await self.link.hand_over(outgoing)
+        outgoing = Dispatch(round_.claim, self._record, self._mark_sent, self._may_go, is_plain)
+        await self.send_queue.hand_over(outgoing)
         done = round_.done
         if not outgoing.is_committed:
             # The connection has ended; what was claimed and what not is in the rows.
@@ -178,19 +178,19 @@ class Commander:
         )
         return dispatch(connection, self.account, queue, terms, self._now())
 
-    def _may_go(self, taken: Taken) -> bool:
+    def _may_go(self, taken: ClaimedCommand) -> bool:
         """Tell whether what is claimed may go still: its COMMIT may have taken long."""
         return self.may_send() and not is_over(taken.expires_at, self._now())
 
-    def _place(
-        self, connection: Connection, taken: Sequence[Taken], positions: Sequence[int]
+    def _record(
+        self, connection: Connection, taken: Sequence[ClaimedCommand], positions: Sequence[int]
     ) -> None:
         for each, position in zip(taken, positions, strict=True):
             if position != each.expected_position:
                 sending.place(connection, self.account, each.outbox_id, position)
 
-    def _written(
-        self, connection: Connection, taken: Sequence[Taken], positions: Sequence[int]
+    def _mark_sent(
+        self, connection: Connection, taken: Sequence[ClaimedCommand], positions: Sequence[int]
     ) -> None:
         for each, position in zip(taken, positions, strict=True):
             sending.mark_sent(connection, self.account, each.outbox_id, position, self._now())
@@ -214,9 +214,9 @@ class _Round:
     allowance: Mapping[str, int]
     done: Dispatched = field(factory=Dispatched)
 
-    def take(
+    def claim(
         self, connection: Connection, connection_id: str, next_position: int
-    ) -> Sequence[Taken]:
+    ) -> Sequence[ClaimedCommand]:
         """Take what goes next; may run again if its transaction failed."""
         self.done = self.commander.dispatch(
             connection, self.queue, self.allowance, connection_id, next_position

@@ -35,7 +35,7 @@ from recorder.outbox.sql.limits import broken_limit
 from recorder.timestamps import from_us
 from recorder.units import UnitRunner
 
-log = logging.getLogger("recorder.rehearsal")
+log = logging.getLogger("recorder.dry_run")
 
 #: Rows read at a time, besides those that are known already.
 QUEUE_READ_MAX = 200
@@ -46,7 +46,7 @@ REACHED = {SENT: Status.SENT, REFUSED: Status.REFUSED, EXPIRED: Status.EXPIRED}
 
 
 @define(eq=False)
-class Rehearsal:
+class DryRun:
     """One account's dry run."""
 
     account: str
@@ -109,7 +109,7 @@ class Rehearsal:
         ids = {"outbox_id": row.outbox_id, "client_msg_id": row.client_msg_id}
         states = [Status.QUEUED.value, *path(Status.QUEUED, REACHED[verdict])]
         facts = {**ids, "verdict": verdict, "states": states, **more}
-        self.note(Note.COMMAND_REHEARSED, facts)
+        self.note(Note.COMMAND_DRY_RUN, facts)
         why = f": {more['reason']}" if "reason" in more else ""
         log.info(
             "%s: dry run: outbox %d (%s) %s%s",

@@ -8,7 +8,7 @@ import trio
 from attrs import define, field
 from sqlalchemy import Connection
 
-from recorder.outbox.sql.dispatch import Taken
+from recorder.outbox.sql.dispatch import ClaimedCommand
 
 #: Dispatches and PINGs waiting for the socket. More means that the exchange no longer reads.
 WAITING_MAX = 64
@@ -18,18 +18,18 @@ WAITING_MAX = 64
 class Dispatch:
     """Commands on their way out, which ones being decided at the last moment.
 
-    ``take`` runs in the transaction that also writes the ``sent`` events: given a connection's id
-    and the position of the next event, it returns what may go. ``place`` records those events'
-    positions in it; ``written`` follows once the bytes of some are with the kernel. All three are
+    ``claim`` runs in the transaction that also writes the ``sent`` events: given a connection's id
+    and the position of the next event, it returns what may go. ``record`` records those events'
+    positions in it; ``mark_sent`` follows once the bytes of some are with the kernel. All three are
     repeatable.
     """
 
-    take: Callable[[Connection, str, int], Sequence[Taken]]
-    place: Callable[[Connection, Sequence[Taken], Sequence[int]], None]
-    written: Callable[[Connection, Sequence[Taken], Sequence[int]], None]
+    claim: Callable[[Connection, str, int], Sequence[ClaimedCommand]]
+    record: Callable[[Connection, Sequence[ClaimedCommand], Sequence[int]], None]
+    mark_sent: Callable[[Connection, Sequence[ClaimedCommand], Sequence[int]], None]
     #: Asked of each once more before its first byte: time may have passed since the claim.
-    may_go: Callable[[Taken], bool]
-    #: ``take`` and ``place`` are as plain as `Submission.is_plain` says.
+    may_go: Callable[[ClaimedCommand], bool]
+    #: ``claim`` and ``record`` are as plain as `Submission.is_plain` says.
     is_plain: bool = False
     #: True once what was taken is durable.
     is_committed: bool = False
@@ -38,7 +38,7 @@ class Dispatch:
 
 
 @define(eq=False)
-class Link:
+class SendQueue:
     """The account's present connection, if it is authenticated."""
 
     _channel: trio.MemorySendChannel[Dispatch] | None = None

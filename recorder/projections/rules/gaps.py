@@ -41,7 +41,7 @@ GAP_NOTES = (
     Note.RECORDER_STOPPED,
     Note.CONNECTION_CLOSED,
     Note.CONNECTION_REFUSED,
-    Note.CLOCKS_APART,
+    Note.CLOCK_JUMPED,
     Note.READING_PAUSED,
     Note.FRAME_NOT_FOLDED,
     Note.SNAPSHOT_COMPLETE,
@@ -96,8 +96,8 @@ def fold_gaps(rows: Rows, event: Event, facts: Fields) -> Sequence[Change]:
             since = time_of(facts, "certain_at") or time_of(facts, "last_frame_at")
             since = since or event.received_at
             return _lose(rows, event, _cause(facts), since, facts.words("reason"))
-        case Note.CLOCKS_APART:
-            return _clocks_apart(rows, event, facts)
+        case Note.CLOCK_JUMPED:
+            return _clock_jumped(rows, event, facts)
         case Note.READING_PAUSED:
             return _paused(rows, event, facts)
         case Note.FRAME_NOT_FOLDED:
@@ -156,7 +156,7 @@ def _cause(facts: Fields) -> Cause:
     return Cause.CONNECTION_LOST
 
 
-def _clocks_apart(rows: Rows, event: Event, facts: Fields) -> Sequence[Change]:
+def _clock_jumped(rows: Rows, event: Event, facts: Fields) -> Sequence[Change]:
     ahead_s = facts.required_amount("ahead_s")
     cause = Cause.ASLEEP if ahead_s > 0 else Cause.CLOCK_SET_BACK
     since = time_of(facts, "last_frame_at") or event.received_at
