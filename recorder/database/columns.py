@@ -78,15 +78,15 @@ def amount_text(amount: Decimal) -> str:
     return canonical_amount(amount)
 
 
-def sqlite_time(moment: datetime) -> str:
-    """Return the text that SQLite holds for an aware time: in UTC, and without saying so."""
-    return utc_time(moment).isoformat(" ", "microseconds")[:26]
+def sqlite_time(time: datetime) -> str:
+    """Return the text that SQLite holds for an aware time: in UTC, without a zone."""
+    return utc_time(time).isoformat(" ", "microseconds")[:26]
 
 
-def utc_time(moment: datetime) -> datetime:
+def utc_time(time: datetime) -> datetime:
     """Return an aware time in UTC."""
-    if moment.tzinfo is UTC:
-        return moment
-    if moment.tzinfo is None:
+    if time.tzinfo is UTC:
+        return time
+    if time.tzinfo is None:
         raise TypeError("a time without a zone can't be stored; give it UTC")
-    return moment.astimezone(UTC)
+    return time.astimezone(UTC)

@@ -1,7 +1,7 @@
-"""PostgreSQL as the recorder wants it.
+"""Opens PostgreSQL's engines.
 
-A worker thread that waits on a dead server can't be interrupted, so every wait has an end: for
-connecting, for a statement, for an idle transaction, for a peer that no longer answers TCP.
+A worker thread that waits on a dead server can't be interrupted, so every wait has a limit: to
+connect, for a statement, for an idle transaction, for a peer that no longer answers TCP.
 """
 
 from __future__ import annotations
@@ -13,18 +13,17 @@ from sqlalchemy import URL, Engine, NullPool, create_engine, event
 
 from recorder.errors import ConfigurationError
 
-#: `IS JSON` and pg_input_is_valid() came with it.
+#: The first with `IS JSON` and pg_input_is_valid().
 OLDEST = 16
 CONNECT_TIMEOUT_S = 10
 STATEMENT_TIMEOUT_MS = 30_000
-#: A process that was stopped inside a transaction gives its locks back after this time.
+#: A process that was stopped inside a transaction loses its locks after this time.
 IDLE_IN_TRANSACTION_TIMEOUT_MS = 10_000
 #: An unacknowledged write breaks the connection after this time.
 TCP_USER_TIMEOUT_MS = 20_000
-#: Connections kept open and opened at most, per engine.
-POOL_SIZE = 4
-POOL_OVERFLOW = 12
-POOL_TIMEOUT_S = 30
+#: Per engine: connections kept open, more at a peak, and seconds to wait for one.
+_POOL = {"pool_size": 4, "max_overflow": 12, "pool_timeout": 30}
+_ONE_SNAPSHOT = {"isolation_level": "REPEATABLE READ"}
 
 _KEEPALIVES = {
     "keepalives": 1,
@@ -40,63 +39,43 @@ _BOUNDED = {
 
 
 def open_engines(url: URL, application: str) -> dict[str, Engine]:
-    """Return the engines by name; the server is looked at when the first of them connects."""
+    """Return the engines by name. The server's version is checked at the first connection."""
 
     def engine(settings: dict[str, str], **options: Any) -> Engine:
-        arguments = _connect_arguments(url, application, settings)
-        return _engine(url, arguments, **(_KEPT_OPEN | options))
+        made = create_engine(
+            url,
+            connect_args=_connect_arguments(url, application, settings),
+            # Payloads show what an account holds, so they stay out of tracebacks.
+            hide_parameters=True,
+            **(options if "poolclass" in options else _POOL | options),
+        )
+        event.listen(made, "connect", _check_server)
+        return made
 
     durable, derived = {"synchronous_commit": "on"}, {"synchronous_commit": "off"}
     return {
         # Durable, whatever the server's or the role's default is.
         "writer": engine(_BOUNDED | durable),
-        # What a crash of the server takes from the projections is folded again from the log.
+        # Projections lost in a crash of the server are folded again from the log.
         "projector": engine(_BOUNDED | derived),
         "reader": engine({"default_transaction_read_only": "on"}, **_ONE_SNAPSHOT),
         # A temporary table is gone with its connection.
-        "scratch": _engine(
-            url,
-            _connect_arguments(url, application, durable),
-            poolclass=NullPool,
-            **_ONE_SNAPSHOT,
-        ),
+        "scratch": engine(durable, poolclass=NullPool, **_ONE_SNAPSHOT),
     }
 
 
-_ONE_SNAPSHOT = {"isolation_level": "REPEATABLE READ"}
-_KEPT_OPEN = {
-    "pool_size": POOL_SIZE,
-    "max_overflow": POOL_OVERFLOW,
-    "pool_timeout": POOL_TIMEOUT_S,
-}
-
-
-def _engine(url: URL, arguments: dict[str, Any], **options: Any) -> Engine:
-    engine = create_engine(
-        url,
-        connect_args=arguments,
-        # Payloads don't belong into tracebacks: they say what an account holds.
-        hide_parameters=True,
-        **options,
-    )
-    event.listen(engine, "connect", _check_server)
-    return engine
-
-
 def _connect_arguments(url: URL, application: str, settings: dict[str, str]) -> dict[str, Any]:
-    """Return libpq's arguments. What the URL states itself wins."""
+    """Return libpq's arguments. Those of the URL win."""
     ours: dict[str, Any] = {
         "connect_timeout": CONNECT_TIMEOUT_S,
         "application_name": application,
         "client_encoding": "utf8",
         **_KEEPALIVES,
     }
-    stated = {name: value for name, value in ours.items() if name not in url.query}
-    options = "".join(f"-c {name}={value} " for name, value in (settings | _UTC).items())
-    return stated | {"options": options + str(url.query.get("options", ""))}
-
-
-_UTC = {"TimeZone": "UTC"}
+    missing = {name: value for name, value in ours.items() if name not in url.query}
+    session = settings | {"TimeZone": "UTC"}
+    options = "".join(f"-c {name}={value} " for name, value in session.items())
+    return missing | {"options": options + str(url.query.get("options", ""))}
 
 
 def _check_server(connection: psycopg.Connection[Any], _record: object) -> None:

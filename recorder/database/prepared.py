@@ -1,14 +1,14 @@
-"""Statements that are compiled once and run many times.
+"""Compiles statements once and runs them many times.
 
-SQLAlchemy builds, keys and looks up a statement at every execution; for a batch of five rows that
-costs several times what the database does. Here a statement is built and compiled by it once per
-dialect, and its text then goes to the driver, with values that the columns' types have converted.
+SQLAlchemy builds, keys and looks up a statement at every execution. For a batch of five rows that
+costs several times what the database does. Here it compiles a statement once per dialect; the text
+then goes to the driver, with values that the columns' types have converted.
 
-What is written on the hot path goes to the driver's own connection, under SQLAlchemy's (`write`).
-Its errors are the driver's, bare. On PostgreSQL such statements are sent without waiting for each
-other's answers, one round trip for all (`pipelined`), if they are small: psycopg waits for ever for
-the answers to what didn't fit into the socket's buffer (its issue 685). Its executemany() does the
-same within, so large rows are written one by one.
+The hot path writes to the driver's own connection, under SQLAlchemy's (`write`), so its errors are
+the driver's own. On PostgreSQL small statements are sent without waiting for each other's results,
+in one round trip (`pipelined`). Large ones are not: psycopg waits for ever for the results of
+statements that didn't fit into the socket's buffer (its issue 685). Its executemany() pipelines
+too, so large rows are written one by one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import psycopg
-import sqlalchemy
 from attrs import frozen
 from sqlalchemy import Connection, CursorResult, Dialect
 from sqlalchemy.sql.base import Executable
@@ -28,7 +27,7 @@ from recorder.database.columns import Amount, UtcTime, amount_text, sqlite_time,
 
 Converter = Callable[[Any], Any] | None
 
-#: What fits into any socket's buffer whole.
+#: Fits into any socket's buffer.
 PIPELINED_BYTES_MAX = 16_384
 
 
@@ -52,7 +51,7 @@ class Prepared:
     def write(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> Any:
         """Execute it once per row on the driver's connection; return the driver's cursor.
 
-        Its ``rowcount`` is -1 as long as what is `pipelined` isn't through.
+        Inside `pipelined` its ``rowcount`` is -1 until the end.
         """
         cursor = driver_connection(connection).cursor()
         values = [*map(self._values, rows)]
@@ -89,10 +88,10 @@ def driver_connection(connection: Connection) -> Any:
 
 
 def pipelined(connection: Connection, weight: int) -> AbstractContextManager[object]:
-    """Send what is written within, by `Prepared.write` alone, in one round trip on PostgreSQL.
+    """Send the writes inside, all by `Prepared.write`, in one round trip on PostgreSQL.
 
-    What fails raises at the end of it at the latest. Within another one it is part of that. With
-    a ``weight`` in characters of more than `PIPELINED_BYTES_MAX` it does nothing.
+    A failure is raised at its end at the latest. Inside another pipeline it is part of that one. It
+    does nothing for a ``weight`` in characters of more than `PIPELINED_BYTES_MAX`.
     """
     raw = driver_connection(connection)
     if not isinstance(raw, psycopg.Connection) or raw.pgconn.pipeline_status:
@@ -101,13 +100,13 @@ def pipelined(connection: Connection, weight: int) -> AbstractContextManager[obj
 
 
 def is_pipelined(connection: Connection) -> bool:
-    """Tell whether what is written now is only sent, and its outcome not yet known."""
+    """Return whether a write is only sent now, and its outcome not yet known."""
     raw = driver_connection(connection)
     return isinstance(raw, psycopg.Connection) and bool(raw.pgconn.pipeline_status)
 
 
 def answered(connection: Connection) -> AbstractContextManager[object]:
-    """Do as `pipelined`, and know at the end what was answered, within another pipeline as well."""
+    """Do the same as `pipelined`, with the results known at its end, inside another one too."""
     raw = driver_connection(connection)
     return raw.pipeline() if isinstance(raw, psycopg.Connection) else nullcontext()
 
@@ -133,10 +132,9 @@ def prepare(
 
 
 def parameter_converter(kind: TypeEngine[Any], dialect: Dialect) -> Converter:
-    """Return what makes the driver's value of one that isn't None; None where it is the same.
+    """Return the function that makes the driver's value of one that isn't None, if it needs one.
 
-    For our own types that is what they do themselves, without the calls that SQLAlchemy lays
-    around it.
+    For our own types it skips the calls that SQLAlchemy wraps around theirs.
     """
     if isinstance(kind, Amount):
         return amount_text if dialect.name == "sqlite" else None
@@ -144,8 +142,3 @@ def parameter_converter(kind: TypeEngine[Any], dialect: Dialect) -> Converter:
         return sqlite_time if dialect.name == "sqlite" else utc_time
     converter: Converter = kind.dialect_impl(dialect).bind_processor(dialect)
     return converter
-
-
-def columns_of(target: sqlalchemy.Table) -> list[str]:
-    """Return the names of the table's columns, in their order."""
-    return [column.name for column in target.c]

@@ -1,9 +1,9 @@
-"""SQLite as the recorder wants it.
+"""Opens SQLite's engines.
 
-pysqlite would open transactions by its own rules and leave SELECT outside of them, so its
-transactions are switched off and ours are explicit: ``BEGIN IMMEDIATE`` where a unit may write (a
-lock that must be waited for is waited for at the start, with nothing yet to lose), ``BEGIN`` where
-it can't. WAL lets readers and one writer work at the same time.
+pysqlite opens transactions by its own rules and leaves SELECT outside of them, so its transactions
+are switched off and ours are explicit. A unit that may write begins with ``BEGIN IMMEDIATE``, so
+that it waits for a lock before it has done anything; a unit that can't write begins with ``BEGIN``.
+WAL lets readers and one writer work at the same time.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -23,21 +24,20 @@ from recorder.errors import ConfigurationError
 from recorder.exchange.amounts import canonical_amount
 from recorder.exchange.sums import EXACT
 
-#: json_valid, STRICT, RETURNING and `->>` all stand in it.
+#: The first with `->>`; json_valid, STRICT and RETURNING are older.
 OLDEST = (3, 38, 0)
 #: How long a statement waits for another program's lock, in milliseconds.
 BUSY_TIMEOUT_MS = 5_000
-#: A unit that wants a connection while another holds it waits this long, in seconds.
+#: How long a unit waits for a connection of the pool, in seconds.
 POOL_TIMEOUT_S = 30
 READERS_MAX = 5
 #: After one huge transaction the WAL file shrinks to this many bytes again.
 WAL_FILE_BYTES = 64 * 1024 * 1024
-#: At this length, 80 MB of the usual pages, whoever commits copies the WAL into the database.
+#: At this length, 80 MiB of the usual pages, a COMMIT copies the WAL into the database.
 WAL_PAGES_MAX = 20_480
 
-
 _SETTINGS = (
-    # Without it a REPLACE would delete rows behind the triggers' backs.
+    # Without it REPLACE deletes rows without firing the DELETE triggers.
     "recursive_triggers=ON",
     f"journal_size_limit={WAL_FILE_BYTES}",
     # A running recorder copies the WAL beside its writers, long before; others do it themselves.
@@ -46,7 +46,7 @@ _SETTINGS = (
 
 
 class ExactSum:
-    """The SQL function ``exact_sum`` of our connections: adds amounts up as the numbers they are.
+    """The SQL function ``exact_sum``: adds amounts up exactly.
 
     As with SUM, nulls are left out, and the sum of none is null.
     """
@@ -85,13 +85,8 @@ def open_engines(url: URL) -> dict[str, Engine]:
 
 
 def _kept_open(size: int) -> dict[str, Any]:
-    """Return a pool that keeps its connections open, for whichever thread comes next."""
-    return {
-        "poolclass": QueuePool,
-        "pool_size": size,
-        "max_overflow": 0,
-        "pool_timeout": POOL_TIMEOUT_S,
-    }
+    options = {"pool_size": size, "max_overflow": 0, "pool_timeout": POOL_TIMEOUT_S}
+    return {"poolclass": QueuePool, **options}
 
 
 class _Compiler(SQLiteCompiler):
@@ -106,11 +101,10 @@ def _engine(path: Path, pool: dict[str, Any], begin: str, pragma: str) -> Engine
     engine = create_engine(
         URL.create("sqlite+pysqlite", database=str(path)),
         creator=_connector(path, may_create=writes_at_once),
-        # Payloads don't belong into tracebacks: they say what an account holds.
+        # Payloads show what an account holds, so they stay out of tracebacks.
         hide_parameters=True,
         **pool,
     )
-
     engine.dialect.statement_compiler = _Compiler
 
     @event.listens_for(engine, "connect")
@@ -139,26 +133,24 @@ def _connector(path: Path, *, may_create: bool) -> Callable[[], sqlite3.Connecti
     def connect() -> sqlite3.Connection:
         if may_create:
             _create_private(path)
-        # No transactions of pysqlite's own; the pool sees to it that one thread at a time uses it.
+        # No transactions of pysqlite's own. The pool gives it to one thread at a time.
         return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
 
     return connect
 
 
 def _create_private(path: Path) -> None:
-    """Create the file for its owner alone, for it holds somebody's account. WAL files follow it."""
-    try:
+    """Create the file for its owner alone: it holds an account. WAL files get its permissions."""
+    # It exists already, or can't be created: then SQLite reports why.
+    with suppress(OSError):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-    except OSError:
-        # It stands already, or can't be made: then SQLite says why in its own words.
-        return
 
 
 def _enter_wal(connection: sqlite3.Connection) -> None:
-    """Switch the file to WAL, which it then stays in.
+    """Switch the file to WAL, for good.
 
-    SQLite doesn't wait for the lock that the switch needs. When two processes meet a fresh file,
-    one is turned away; a BEGIN IMMEDIATE does wait, and behind it the other's switch has happened.
+    SQLite doesn't wait for the lock that the switch needs, so of two processes on a new file one is
+    refused. BEGIN IMMEDIATE does wait, and after it the other process has switched.
     """
     if connection.execute("PRAGMA journal_mode").fetchone() == ("wal",):
         return

@@ -15,7 +15,7 @@ BEGIN
             OLD.outbox_id, OLD.client_msg_id, OLD.command, OLD.payload,
             OLD.created_at, OLD.created_by, OLD.requeue_of)
             THEN 'what was ordered can not be changed; queue a new command'
-        -- Back to queued is for a rate limit only: the exchange placed nothing, and said so.
+        -- Back to queued is for a rate limit only: the exchange reported that it placed nothing.
         WHEN is_step AND coalesce(OLD.status || '>' || NEW.status, '') NOT IN (
                 'queued>sending', 'queued>expired', 'queued>withdrawn', 'queued>refused',
                 'sending>sent', 'sending>in_doubt', 'sending>queued',

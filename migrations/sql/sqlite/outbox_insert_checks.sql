@@ -3,10 +3,10 @@
 -- RAISE takes nothing but a literal on SQLite before 3.47, so each message is spelled out.
 
 CREATE TRIGGER outbox_check BEFORE INSERT ON outbox BEGIN
-    -- Texts must be UTF-8 without NUL. A text with other bytes is not the same after it was taken
-    -- apart into characters and put together again. This goes in pieces of 512 characters, since
-    -- SQLite counts from the beginning to find a character. '[0,0,0]' makes the numbers 0 to 2; LIMIT
-    -- keeps SQLite from cutting a piece more than once.
+    -- Texts must be UTF-8 without NUL. Split into characters and joined again, a text with other
+    -- bytes differs from what it was. This runs on pieces of 512 characters, since SQLite counts from
+    -- the beginning to find a character. '[0,0,0]' makes the numbers 0 to 2. LIMIT keeps SQLite from
+    -- cutting a piece more than once.
     SELECT CASE name
         WHEN 'account' THEN RAISE(ABORT, 'outbox: account must be UTF-8 without NUL')
         WHEN 'client_msg_id' THEN RAISE(ABORT, 'outbox: client_msg_id must be UTF-8 without NUL')

@@ -10,7 +10,7 @@ CREATE TRIGGER outbox_check_change BEFORE UPDATE ON outbox BEGIN
             OR NEW.created_by IS NOT OLD.created_by OR NEW.requeue_of IS NOT OLD.requeue_of
             THEN RAISE(ABORT,
                 'outbox: what was ordered can not be changed; queue a new command')
-        -- Back to queued is for a rate limit only: the exchange placed nothing, and said so.
+        -- Back to queued is for a rate limit only: the exchange reported that it placed nothing.
         WHEN is_step AND coalesce(OLD.status || '>' || NEW.status, '') NOT IN (
                 'queued>sending', 'queued>expired', 'queued>withdrawn', 'queued>refused',
                 'sending>sent', 'sending>in_doubt', 'sending>queued',

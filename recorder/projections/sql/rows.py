@@ -15,7 +15,7 @@ from attrs import define, field
 from sqlalchemy import ColumnElement, Connection, delete, select, true, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 
-from recorder.database.prepared import Prepared, columns_of, prepare
+from recorder.database.prepared import Prepared, prepare
 from recorder.database.schema import metadata
 from recorder.projections.rules.fold import Add, Alike, Change, Key, Projection, Put, Row, Table
 
@@ -139,7 +139,7 @@ def _prepared(
         else:
             others = {c.name: c for c in statement.excluded if c.name not in identity}
             write = statement.on_conflict_do_update(index_elements=identity, set_=others)
-        _PREPARED[wanted] = prepare(connection.dialect, write, columns_of(target))
+        _PREPARED[wanted] = prepare(connection.dialect, write, target.c.keys())
     return _PREPARED[wanted]
 
 
@@ -163,7 +163,7 @@ def _whole(target: sqlalchemy.Table, account: str, row: Row) -> dict[str, Any]:
 
 @cache
 def _names(target: sqlalchemy.Table) -> dict[str, None]:
-    return dict.fromkeys(columns_of(target))
+    return dict.fromkeys(target.c.keys())
 
 
 def _keyed(connection: Connection, wanted: sqlalchemy.Select[Any], table: Table) -> dict[Key, Row]:
