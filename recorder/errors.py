@@ -122,3 +122,23 @@ class Refused(RecorderError):
     def __init__(self, rule: str, message: str) -> None:
         super().__init__(message)
         self.rule = rule
+
+
+def worst_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the error of ours that the operator must see; the group itself if it holds a bug."""
+    ours, others = group.split(RecorderError)
+    if others is not None or ours is None:
+        return group
+    leaves = _leaves(ours)
+    for kind in (StorageFailed, LogDamaged, LeaseLost, LeaseHeld):
+        for error in leaves:
+            if isinstance(error, kind):
+                return error
+    return leaves[0]
+
+
+def _leaves(group: BaseExceptionGroup[RecorderError]) -> list[RecorderError]:
+    found: list[RecorderError] = []
+    for error in group.exceptions:
+        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return found

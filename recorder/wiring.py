@@ -1,6 +1,6 @@
-"""The parts of the daemon, put together from settings and the runtime.
+"""Builds the daemon's parts from settings and the runtime.
 
-The order in which they start and stop is ``recorder.daemon``'s business.
+`recorder.daemon` starts and stops them.
 """
 
 from __future__ import annotations
@@ -10,18 +10,21 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import TypedDict
 from urllib.parse import urlsplit
 
 from attrs import define, field
 from sqlalchemy import Connection
 
 from recorder import __version__
+from recorder.clock import Clock
 from recorder.config import ACCOUNT_PATH, AccountSettings, Settings, environment_for_others
 from recorder.connection.active_session import Credentials
 from recorder.connection.connection import ConnectionHolder
 from recorder.connection.observation import ObservationTracker
 from recorder.connection.open_orders_fallback import OpenOrdersFallback
 from recorder.database.engine import Database
+from recorder.errors import ConfigurationError
 from recorder.exchange.command_pace import CommandPace
 from recorder.exchange.commands import WireNames
 from recorder.exchange.pacing import ConnectPacing
@@ -34,10 +37,10 @@ from recorder.exchange.signing import (
 )
 from recorder.exchange.token_bucket import TokenBucket
 from recorder.gaps.tasks.backfill import Backfiller
-from recorder.lease.sql import Lease
 from recorder.lease.tasks.keeper import LeaseKeeper
+from recorder.lease.tasks.standby import Claimant, Owned
 from recorder.log.rules.checkpoint import SigningKey, checkpoint_line
-from recorder.log.rules.event import Event, Head, Note, Origin, noted
+from recorder.log.rules.event import Event, Note, Origin, noted
 from recorder.log.sql.checkpoint_keys import is_readable_by_others, read_signing_key
 from recorder.log.tasks.checkpoints import (
     CheckpointKeeper,
@@ -74,6 +77,7 @@ from recorder.reconciliation.tasks import Reconciler
 from recorder.rest.client import Headers, OpenClient
 from recorder.runtime import Runners, Runtime
 from recorder.timestamps import from_us
+from recorder.units import UnitRunner
 
 log = logging.getLogger("recorder.daemon")
 
@@ -85,63 +89,90 @@ RATE_LIMITED = "RATE_LIMIT_EXCEEDED"
 
 
 @define(eq=False)
-class Account:
-    """One account of this process: its settings, its lease, its parts."""
+class Shared:
+    """What all accounts of this process share."""
 
-    settings: AccountSettings
-    lease: Lease
-    head: Head
-    last_event_us: int | None
-    last_frame_us: int | None
-    #: How fast commands may go.
-    pace: CommandPace
-    #: The time for the lease; None where the database's own clock gives it.
-    lease_now: Callable[[], datetime | None]
-    #: The monotonic time just before the lease was taken.
-    lease_started_ns: int
-    send_queue: SendQueue = field(factory=SendQueue)
-    projectors: list[Projector] = field(factory=list)
+    settings: Settings
+    runtime: Runtime
+    database: Database
+    runners: Runners
+    inbox: Inbox
+    committed: Committed = field(factory=Committed)
+
+    def now(self) -> datetime:
+        """Return the runtime's wall-clock time."""
+        return from_us(self.runtime.clock.wall_us())
+
+    def lease_now(self) -> datetime | None:
+        """Return the time for a lease; None on PostgreSQL, where the server's clock gives it."""
+        return None if self.database.dialect == "postgresql" else self.now()
+
+    def note(self, account: str, kind: Note, facts: dict[str, object]) -> None:
+        """Put a noted fact into the account's log."""
+        self.inbox.put(noted(account, self.runtime.clock.wall_us(), kind, facts))
+
+    def claimant(self) -> Claimant:
+        """Return what takes the leases of all accounts."""
+        runtime = self.runtime
+        return Claimant(
+            runtime.holder,
+            self.settings.lease_ttl_s,
+            runtime.clock,
+            self.lease_now,
+            self.now,
+            self.runners.writer,
+            standby=self.settings.standby,
+            is_dead=runtime.is_dead,
+            is_alive=runtime.is_alive,
+        )
 
 
-def log_writer(
-    accounts: Sequence[Account],
-    inbox: Inbox,
-    committed: Committed,
-    runners: Runners,
-    runtime: Runtime,
-) -> LogWriter:
-    """Return the task that appends, which lets the projectors fold at once what it wrote."""
-    projectors = {account.settings.name: account.projectors for account in accounts}
+def check_credentials(settings: Settings) -> None:
+    """Raise ConfigurationError for an account without a key or a secret."""
+    for account in settings.accounts:
+        if account.api_key and account.api_secret:
+            continue
+        missing = "key" if account.api_secret else "secret" if account.api_key else "credentials"
+        raise ConfigurationError(
+            f"account {account.name!r} has no {missing}: set VALR_API_KEY and VALR_API_SECRET, or"
+            " VALR_API_KEY_FILE and VALR_API_SECRET_FILE (a key that may only view is enough to"
+            " record)"
+        )
+
+
+def log_writer(shared: Shared, accounts: Sequence[Account]) -> LogWriter:
+    """Return the task that appends. Its thread folds what it wrote while no command waits."""
+    by_name = {account.name: account for account in accounts}
 
     def follow(events: Sequence[Event]) -> None:
-        runtime.on_commit(events)
-        committed.add(events)
-        for account, some in by_account(events).items():
-            for projector in projectors[account]:
-                # Whoever waits for a command to go waits for no table.
-                if not inbox.has_waiting_submissions:
+        shared.runtime.on_commit(events)
+        shared.committed.add(events)
+        for name, some in by_account(events).items():
+            for projector in by_name[name].projectors:
+                # A command that waits for its transaction goes before any table.
+                if not shared.inbox.has_waiting_submissions:
                     projector.fold_at_once(some)
 
-    paces = {account.settings.name: account.pace for account in accounts}
-
     def announce(events: Sequence[Event]) -> None:
-        committed.announce(events)
+        shared.committed.announce(events)
         for event in events:
             if event.type == RATE_LIMITED and event.origin == Origin.RECEIVED:
-                paces[event.account].penalise(runtime.clock.monotonic_ns() / 1e9, RATE_PENALTY_S)
+                now_s = shared.runtime.clock.monotonic_ns() / 1e9
+                by_name[event.account].pace.penalise(now_s, RATE_PENALTY_S)
 
     return LogWriter(
-        runners.log,
-        inbox,
-        heads={account.settings.name: account.head for account in accounts},
+        shared.runners.log,
+        shared.inbox,
+        heads={account.name: account.owned.head for account in accounts},
         follow=follow,
         announce=announce,
-        clock=runtime.clock,
+        clock=shared.runtime.clock,
     )
 
 
-def checkpoint_keeper(settings: Settings, runners: Runners, runtime: Runtime) -> CheckpointKeeper:
+def checkpoint_keeper(shared: Shared) -> CheckpointKeeper:
     """Return what takes heads out of the database. Raises ConfigurationError for a bad key."""
+    settings, runtime = shared.settings, shared.runtime
     key = signing_key(settings)
     if key is None:
         log.info("checkpoints are written without a signature: checkpoint_key_file isn't set")
@@ -151,7 +182,7 @@ def checkpoint_keeper(settings: Settings, runners: Runners, runtime: Runtime) ->
     return CheckpointKeeper(
         accounts=[account.name for account in settings.accounts],
         every_s=settings.checkpoint_every_s,
-        reader=runners.reader(),
+        reader=shared.runners.reader(),
         clock=runtime.clock,
         write=partial(checkpoint_line, key=key),
         couriers=[Courier(place) for place in checkpoint_places(settings, runtime)],
@@ -175,45 +206,6 @@ def checkpoint_places(settings: Settings, runtime: Runtime) -> list[Place]:
         others = environment_for_others(runtime.environment)
         places.append(HookPlace(settings.checkpoint_hook, others))
     return places
-
-
-def note_start(account: Account, inbox: Inbox, runtime: Runtime) -> None:
-    """Put the facts of this start into the log."""
-    name, epoch, now_us = account.settings.name, account.lease.epoch, runtime.clock.wall_us()
-    last_us, frame_us = account.last_event_us, account.last_frame_us
-    started = {
-        "version": __version__,
-        "epoch": epoch,
-        "last_event_at": None if last_us is None else from_us(last_us).isoformat(),
-        "last_frame_at": None if frame_us is None else from_us(frame_us).isoformat(),
-    }
-    inbox.put(noted(name, now_us, Note.RECORDER_STARTED, started))
-
-
-def projectors_of(
-    account: Account, inbox: Inbox, committed: Committed, runners: Runners, runtime: Runtime
-) -> list[Projector]:
-    """Return one account's projectors, the settler of its outbox among them."""
-    name = account.settings.name
-
-    def note(kind: Note, facts: dict[str, object]) -> None:
-        inbox.put(noted(name, runtime.clock.wall_us(), kind, facts))
-
-    folds = [projection_fold(projection, name) for projection in PROJECTIONS]
-    folds.append(_settling_fold(name))
-    return [
-        Projector(
-            name,
-            fold,
-            runners.projector(),
-            runners.reader() if runners.gate is not None else None,
-            committed,
-            runtime.clock,
-            note,
-            is_log_busy=lambda: inbox.is_busy,
-        )
-        for fold in folds
-    ]
 
 
 def projection_fold(projection: Projection, account: str) -> Fold:
@@ -249,177 +241,10 @@ def _settling_fold(account: str) -> Fold:
     return Fold(SETTLING.name, WAKING, step, None, None, None, lambda: None, fail)
 
 
-def sources_of(
-    account: Account,
-    settings: Settings,
-    runtime: Runtime,
-    database: Database,
-    runners: Runners,
-    inbox: Inbox,
-) -> list[Callable[[], Awaitable[None]]]:
-    """Return what feeds the log for one account, as functions to be started."""
-    name = account.settings.name
-    open_client = _rest_client(account, settings, runtime)
-    open_orders_fallback = OpenOrdersFallback(
-        name, inbox, runtime.clock, open_client, runners.aside
-    )
-    holder = _connection(account, settings, runtime, inbox, open_orders_fallback)
-    keeper = LeaseKeeper(
-        name,
-        account.lease.epoch,
-        settings.lease_ttl_s,
-        runners.writer,
-        runtime.clock,
-        account.lease_now,
-        account.lease_started_ns,
-    )
-    parts: list[Callable[[], Awaitable[None]]] = [holder.run, keeper.run]
-    parts.append(_resolver(account, settings, runtime, runners, inbox, open_client).run)
-    parts.append(_backfiller(account, settings, runtime, runners, inbox, open_client).run)
-    parts.append(_reconciler(account, settings, runtime, runners, inbox, open_client).run)
-    wire_names = WireNames(settings.wire_names)
-    if settings.dry_run:
-        dry_run = DryRun(
-            name,
-            wire_names,
-            runners.reader(),
-            runtime.clock,
-            lambda kind, facts: inbox.put(noted(name, runtime.clock.wall_us(), kind, facts)),
-        )
-        parts += [
-            dry_run.run,
-            partial(runtime.watch, name, database, dry_run.wake, ALWAYS_URGENT),
-        ]
-    elif account.settings.trading:
-        commander = Commander(
-            account=name,
-            epoch=account.lease.epoch,
-            wire_names=wire_names,
-            send_queue=account.send_queue,
-            pace=account.pace,
-            reader=runners.reader(),
-            writer=runners.writer,
-            clock=runtime.clock,
-            may_send=keeper.is_trusted,
-        )
-        keeper.on_trusted = commander.wake
-        watch = partial(runtime.watch, name, database, commander.wake)
-        parts += [commander.run, partial(watch, _urgency(commander, runners))]
-    else:
-        log.info("%s: trading is off by configuration: what is queued waits", name)
-    return parts
-
-
-def _urgency(commander: Commander, runners: Runners) -> Urgency:
-    gate = runners.gate
-    return Urgency(
-        is_waited_for=lambda: commander.is_idle,
-        is_writing=lambda: gate is not None and gate.is_held,
-    )
-
-
-def _rest_client(account: Account, settings: Settings, runtime: Runtime) -> OpenClient:
-    """Return what opens the account's REST client. All its clients share one rate."""
-    bucket = TokenBucket(REST_AT_ONCE, REST_PER_S)
-    sign = partial(sign_request, account.settings)
-    return partial(runtime.open_rest, settings.rest_url, sign, runtime.clock, bucket)
-
-
-def _backfiller(
-    account: Account,
-    settings: Settings,
-    runtime: Runtime,
-    runners: Runners,
-    inbox: Inbox,
-    open_client: OpenClient,
-) -> Backfiller:
-    """Return what fetches over REST what was missed."""
-    return Backfiller(
-        account=account.settings.name,
-        inbox=inbox,
-        reader=runners.reader(),
-        clock=runtime.clock,
-        open_client=open_client,
-        head=account.head.position,
-        after_s=settings.backfill_after_s,
-        is_on=settings.backfill,
-    )
-
-
-def _reconciler(
-    account: Account,
-    settings: Settings,
-    runtime: Runtime,
-    runners: Runners,
-    inbox: Inbox,
-    open_client: OpenClient,
-) -> Reconciler:
-    """Return what compares the tables with the exchange's answers."""
-    return Reconciler(
-        account=account.settings.name,
-        inbox=inbox,
-        reader=runners.reader(),
-        clock=runtime.clock,
-        open_client=open_client,
-        head=account.head.position,
-        every_s=settings.reconcile_every_s,
-        is_backfilled=settings.backfill,
-    )
-
-
-def _resolver(
-    account: Account,
-    settings: Settings,
-    runtime: Runtime,
-    runners: Runners,
-    inbox: Inbox,
-    open_client: OpenClient,
-) -> Resolver:
-    """Return what looks commands in doubt up; a key that may only view is enough for it."""
-    return Resolver(
-        account=account.settings.name,
-        patience=Patience(settings.settle_s, settings.lookup_every_s),
-        inbox=inbox,
-        reader=runners.reader(),
-        writer=runners.writer,
-        clock=runtime.clock,
-        open_client=open_client,
-        aside=runners.aside,
-    )
-
-
 def sign_request(account: AccountSettings, timestamp_ms: int, method: str, path: str) -> Headers:
     """Return the headers of one REST request, signed for this moment."""
     key, secret = account.api_key.reveal(), account.api_secret.reveal()
     return signed_headers(key, secret, timestamp_ms, method, path, account.sub_account_id)
-
-
-def _connection(
-    account: Account,
-    settings: Settings,
-    runtime: Runtime,
-    inbox: Inbox,
-    open_orders_fallback: OpenOrdersFallback,
-) -> ConnectionHolder:
-    own = account.settings
-    url = settings.ws_url if urlsplit(settings.ws_url).path else settings.ws_url + ACCOUNT_PATH
-    return ConnectionHolder(
-        account=own,
-        url=url,
-        max_frame_bytes=settings.max_frame_bytes,
-        introduce=partial(introduce, own, urlsplit(url).path),
-        session_settings=SessionSettings(subscribe=settings.subscribe),
-        clock=runtime.clock,
-        rng=runtime.rng,
-        open_stream=runtime.open_stream,
-        exchange_time_us=partial(runtime.ask_exchange_time_us, settings.rest_url),
-        inbox=inbox,
-        send_queue=account.send_queue,
-        observation=ObservationTracker(runtime.clock),
-        open_orders_fallback=open_orders_fallback,
-        hidden=lambda: (own.api_key.reveal(), own.api_secret.reveal()),
-        pacing=ConnectPacing.among(len(settings.accounts)),
-    )
 
 
 def introduce(account: AccountSettings, path: str, timestamp_ms: int) -> Credentials:
@@ -435,6 +260,179 @@ def introduce(account: AccountSettings, path: str, timestamp_ms: int) -> Credent
     return Credentials(headers, None)
 
 
-def now(runtime: Runtime) -> datetime:
-    """Return the runtime's time."""
-    return from_us(runtime.clock.wall_us())
+class RestParts(TypedDict):
+    """What each task that reads the REST API is given."""
+
+    account: str
+    inbox: Inbox
+    reader: UnitRunner
+    clock: Clock
+    open_client: OpenClient
+
+
+@define(eq=False)
+class Account:
+    """One account of this process: builds its projectors, and the sources that feed its log."""
+
+    shared: Shared
+    settings: AccountSettings
+    owned: Owned
+    #: How fast commands may go.
+    pace: CommandPace
+    send_queue: SendQueue = field(factory=SendQueue)
+    projectors: list[Projector] = field(init=False)
+    #: Opens the account's REST client. All its clients share one rate.
+    _open_client: OpenClient = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.projectors = self._build_projectors()
+        rest_url, clock = self.shared.settings.rest_url, self.shared.runtime.clock
+        sign, bucket = partial(sign_request, self.settings), TokenBucket(REST_AT_ONCE, REST_PER_S)
+        self._open_client = partial(self.shared.runtime.open_rest, rest_url, sign, clock, bucket)
+
+    @property
+    def name(self) -> str:
+        """The account's name in settings, log and tables."""
+        return self.settings.name
+
+    def note(self, kind: Note, facts: dict[str, object]) -> None:
+        """Put a noted fact into this account's log."""
+        self.shared.note(self.name, kind, facts)
+
+    def note_start(self) -> None:
+        """Put the facts of this start into the log."""
+        last_us, frame_us = self.owned.last_event_us, self.owned.last_frame_us
+        started: dict[str, object] = {
+            "version": __version__,
+            "epoch": self.owned.lease.epoch,
+            "last_event_at": None if last_us is None else from_us(last_us).isoformat(),
+            "last_frame_at": None if frame_us is None else from_us(frame_us).isoformat(),
+        }
+        self.note(Note.RECORDER_STARTED, started)
+
+    def sources(self) -> list[Callable[[], Awaitable[None]]]:
+        """Return the tasks that feed the log: each ends all of this account's when it fails."""
+        lease = self._lease_keeper()
+        return [
+            self._connection().run,
+            lease.run,
+            self._resolver().run,
+            Backfiller(
+                **self._rest_parts(),
+                head=self.owned.head.position,
+                after_s=self.shared.settings.backfill_after_s,
+                is_on=self.shared.settings.backfill,
+            ).run,
+            Reconciler(
+                **self._rest_parts(),
+                head=self.owned.head.position,
+                every_s=self.shared.settings.reconcile_every_s,
+                is_backfilled=self.shared.settings.backfill,
+            ).run,
+            *self._command_tasks(lease),
+        ]
+
+    def _rest_parts(self) -> RestParts:
+        shared = self.shared
+        return {
+            "account": self.name,
+            "inbox": shared.inbox,
+            "reader": shared.runners.reader(),
+            "clock": shared.runtime.clock,
+            "open_client": self._open_client,
+        }
+
+    def _resolver(self) -> Resolver:
+        """Return what looks up commands in doubt. A key that may only view is enough for it."""
+        settings, runners = self.shared.settings, self.shared.runners
+        return Resolver(
+            **self._rest_parts(),
+            patience=Patience(settings.settle_s, settings.lookup_every_s),
+            writer=runners.writer,
+            aside=runners.aside,
+        )
+
+    def _lease_keeper(self) -> LeaseKeeper:
+        return LeaseKeeper(
+            self.name,
+            self.owned.lease.epoch,
+            self.shared.settings.lease_ttl_s,
+            self.shared.runners.writer,
+            self.shared.runtime.clock,
+            self.shared.lease_now,
+            self.owned.started_ns,
+        )
+
+    def _command_tasks(self, lease: LeaseKeeper) -> list[Callable[[], Awaitable[None]]]:
+        """Return what sends commands and what wakes it; for a dry run, what judges them."""
+        shared, runners, clock = self.shared, self.shared.runners, self.shared.runtime.clock
+        wire_names = WireNames(shared.settings.wire_names)
+        watch = partial(shared.runtime.watch, self.name, shared.database)
+        if shared.settings.dry_run:
+            dry_run = DryRun(self.name, wire_names, runners.reader(), clock, self.note)
+            return [dry_run.run, partial(watch, dry_run.wake, ALWAYS_URGENT)]
+        if not self.settings.trading:
+            log.info("%s: trading is off by configuration: queued commands wait", self.name)
+            return []
+        commander = Commander(
+            account=self.name,
+            epoch=self.owned.lease.epoch,
+            wire_names=wire_names,
+            send_queue=self.send_queue,
+            pace=self.pace,
+            reader=runners.reader(),
+            writer=runners.writer,
+            clock=clock,
+            may_send=lease.is_trusted,
+        )
+        lease.on_trusted = commander.wake
+        gate = runners.gate
+        urgency = Urgency(
+            is_waited_for=lambda: commander.is_idle,
+            is_writing=lambda: gate is not None and gate.is_held,
+        )
+        return [commander.run, partial(watch, commander.wake, urgency)]
+
+    def _connection(self) -> ConnectionHolder:
+        """Return the owner of the account's socket."""
+        own, settings, runtime = self.settings, self.shared.settings, self.shared.runtime
+        url = settings.ws_url if urlsplit(settings.ws_url).path else settings.ws_url + ACCOUNT_PATH
+        inbox, aside = self.shared.inbox, self.shared.runners.aside
+        return ConnectionHolder(
+            account=own,
+            url=url,
+            max_frame_bytes=settings.max_frame_bytes,
+            introduce=partial(introduce, own, urlsplit(url).path),
+            session_settings=SessionSettings(subscribe=settings.subscribe),
+            clock=runtime.clock,
+            rng=runtime.rng,
+            open_stream=runtime.open_stream,
+            exchange_time_us=partial(runtime.ask_exchange_time_us, settings.rest_url),
+            inbox=inbox,
+            send_queue=self.send_queue,
+            observation=ObservationTracker(runtime.clock),
+            open_orders_fallback=OpenOrdersFallback(
+                self.name, inbox, runtime.clock, self._open_client, aside
+            ),
+            hidden=lambda: (own.api_key.reveal(), own.api_secret.reveal()),
+            pacing=ConnectPacing.among(len(settings.accounts)),
+        )
+
+    def _build_projectors(self) -> list[Projector]:
+        """Return the account's projectors, the settler of its outbox among them."""
+        shared, runners = self.shared, self.shared.runners
+        folds = [projection_fold(projection, self.name) for projection in PROJECTIONS]
+        folds.append(_settling_fold(self.name))
+        return [
+            Projector(
+                self.name,
+                fold,
+                runners.projector(),
+                runners.reader() if runners.gate is not None else None,
+                shared.committed,
+                shared.runtime.clock,
+                self.note,
+                is_log_busy=lambda: shared.inbox.is_busy,
+            )
+            for fold in folds
+        ]

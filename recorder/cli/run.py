@@ -16,8 +16,8 @@ from recorder.cli.call import Call
 from recorder.cli.exits import OK, exit_code
 from recorder.cli.flags import add_settings
 from recorder.cli.logs import log_to
-from recorder.daemon import run_until_signal
 from recorder.errors import RecorderError
+from recorder.signals import run_until_signal
 
 #: How long a thread may keep the interpreter from another that waits, in seconds. The default of
 #: 5 ms would be added to each hop between the event loop and a thread that folds.

@@ -9,6 +9,7 @@ from attrs import define, field, frozen
 
 from recorder.exchange.session import Session
 from recorder.exchange.session_actions import Say
+from recorder.outbox.tasks.send_queue import Dispatch
 from recorder.timestamps import from_us
 
 
@@ -42,6 +43,8 @@ class ActiveSession:
 
     connection_id: str
     session: Session
+    #: What waits for the sending side: PINGs, and commands on their way out.
+    outbound: trio.MemorySendChannel[Say | Dispatch] = field(init=False)
     opened_ns: int = 0
     frames: int = 0
     #: For how long in all it was not read because the log was full.

@@ -1,16 +1,15 @@
-"""Holds one account's WebSocket: one session after the other, for ever.
+"""Holds one account's WebSocket: one session after the other, until cancelled.
 
-A session is three tasks in one nursery, and ends when any of them does:
+A session is three tasks in one nursery. It ends when one of them ends:
 
-- *receive* stamps each frame, hands it to the inbox and shows it to the `Session`; nothing else.
-  While the inbox is full it doesn't read: the kernel's buffer and TCP hold the rest.
-- *keep time* tells the `Session` when its deadline has come (PING, PONG overdue, snapshot).
-- *send* owns the writing side. What it writes goes into the inbox as a ``sent`` event first, so an
-  answer never stands above its question. A command's claim and its ``sent`` event are one
+- *receive* stamps each frame, puts it into the inbox and shows it to the `Session`; nothing else.
+  While the inbox is full it does not read: the kernel's buffer and TCP hold the rest.
+- *keep time* calls the `Session` at its next deadline (PING, PONG overdue, snapshot).
+- *send* owns the writing side. It puts a ``sent`` event into the inbox before it writes, so an
+  answer is never logged before its request. A command's claim and its ``sent`` event are one
   transaction, durable before the first byte goes out.
 
-The `Session` decides, this module acts. However a session ends, the last thing it puts into the
-inbox is the noted fact of it; whoever folds the log learns there what became doubtful.
+The `Session` decides, this module acts. The last event of a session is a note of how it ended.
 """
 
 from __future__ import annotations
@@ -34,10 +33,10 @@ from recorder.connection.active_session import ActiveSession, Credentials
 from recorder.connection.exchange_time import skew_text
 from recorder.connection.observation import LOOK_S, ObservationTracker
 from recorder.connection.open_orders_fallback import OpenOrdersFallback
-from recorder.connection.socket import OpenStream, run_on_socket
+from recorder.connection.socket import OpenStream, run_on_socket, session_lost
 from recorder.connection.wire import Message, Wire
 from recorder.errors import SessionLost
-from recorder.exchange.close_reasons import close_reason, masked
+from recorder.exchange.close_reasons import masked
 from recorder.exchange.frames import frame_type
 from recorder.exchange.pacing import ConnectPacing
 from recorder.exchange.session import Session, SessionSettings
@@ -45,22 +44,28 @@ from recorder.exchange.session_actions import Action, Fact, Lost, Say
 from recorder.log.rules.event import Draft, Note, Origin, noted, storable_payload
 from recorder.log.tasks.inbox import Inbox, Submission
 from recorder.outbox.sql.dispatch import ClaimedCommand
-from recorder.outbox.tasks.claiming import Claiming, claim_facts, mark_all_sent
-from recorder.outbox.tasks.send_queue import WAITING_MAX, Dispatch, SendQueue
+from recorder.outbox.tasks.send_queue import (
+    WAITING_MAX,
+    Claiming,
+    Dispatch,
+    SendQueue,
+    claim_facts,
+    mark_all_sent,
+)
 
 log = logging.getLogger("recorder.connection")
 
 #: Not reading for longer than this is a fault worth an event of its own.
 PAUSE_NOTED_S = 1.0
 _RECEIVED = Origin.RECEIVED.value
-#: TCP holds what comes while we don't read, and nobody knows for how long VALR goes on writing to
-#: somebody who doesn't: behind a pause of this length a new snapshot is wanted.
+#: TCP holds what arrives while we do not read, but VALR may stop writing: after a pause of this
+#: length a new snapshot is needed.
 PAUSE_BLIND_S = 10.0
 
-#: Nobody knows how wrong a clock may be that VALR signs in; by this much it surely isn't let in.
+#: VALR publishes no limit for a wrong clock; one that is wrong by this much is surely refused.
 SKEW_REFUSED_S = 30.0
 RENEWAL_TRIED_EVERY_S = 5.0
-#: What differs each time though the same is said: by how much a clock is wrong, a time, an id.
+#: The parts of a refusal that differ each time: a clock's error, a time, an id.
 _PASSING = re.compile(r"\d+\.\d+|\d{5,}")
 
 
@@ -141,44 +146,34 @@ class ConnectionHolder:
         active.opened_ns = self.clock.monotonic_ns()
         active.is_open = True
         self._note(active, Note.CONNECTION_OPENED, {"url": self.url})
-        outbound, waiting = trio.open_memory_channel[Say | Dispatch](WAITING_MAX)
+        active.outbound, waiting = trio.open_memory_channel[Say | Dispatch](WAITING_MAX)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._send, active, wire, waiting)
-                self._act(active, outbound, active.session.on_open(self._now_s(), authenticate))
-                nursery.start_soon(self._keep_time, active, outbound)
-                act = partial(self._act, active, outbound)
+                self._act(active, active.session.on_open(self._now_s(), authenticate))
+                nursery.start_soon(self._keep_time, active)
+                act = partial(self._act, active)
                 nursery.start_soon(self.open_orders_fallback.run_for, active.session, act)
-                await self._receive(active, wire, outbound)
+                await self._receive(active, wire)
         finally:
             self.send_queue.close()
 
-    async def _receive(
-        self,
-        active: ActiveSession,
-        wire: Wire,
-        outbound: trio.MemorySendChannel[Say | Dispatch],
-    ) -> None:
+    async def _receive(self, active: ActiveSession, wire: Wire) -> None:
         came: deque[Message] = deque()
         try:
             while True:
                 came += await wire.messages()
-                await self._take_in(active, came, outbound)
+                await self._take_in(active, came)
         except ConnectionClosed as error:
             raise self._closed(active, error) from error
         finally:
-            # What was read before the end belongs into the log, whatever ended it.
+            # What was read before the end belongs into the log.
             if rest := [*came, *wire.leave()]:
                 read_at = self._look_at_time(active)
                 for message in rest:
                     self._put(active, message, *read_at)
 
-    async def _take_in(
-        self,
-        active: ActiveSession,
-        came: deque[Message],
-        outbound: trio.MemorySendChannel[Say | Dispatch],
-    ) -> None:
+    async def _take_in(self, active: ActiveSession, came: deque[Message]) -> None:
         """Put what came into the inbox, piece by piece, and show it to the session."""
         inbox, session = self.inbox, active.session
         wall_us, now_ns = self._look_at_time(active)
@@ -192,7 +187,7 @@ class ConnectionHolder:
             if kind == "PONG":
                 active.confirm()
             if actions:
-                self._act(active, outbound, actions)
+                self._act(active, actions)
 
     def _look_at_time(self, active: ActiveSession) -> tuple[int, int]:
         """Return the time on both clocks for what was read just now."""
@@ -260,9 +255,9 @@ class ConnectionHolder:
                 await self._renew_if_let_in(active, active.renewal)
 
     async def _renew_if_let_in(self, active: ActiveSession, why: str) -> None:
-        """Connect anew for a snapshot, unless our clock is so wrong that we would be refused.
+        """Reconnect for a snapshot, unless our clock is so wrong that we would be refused.
 
-        Then the line that stands is better than none: the gap stays open until the clock is right.
+        Then the present connection is kept: the gap stays open until the clock is right.
         """
         skew_s = await self._skew_s()
         if skew_s is not None and abs(skew_s) >= SKEW_REFUSED_S:
@@ -277,10 +272,7 @@ class ConnectionHolder:
         self._set_alarm(active)
 
     def _look_at_clocks(self) -> None:
-        """Note it when the machine slept or its clock was set: times before are of another piece.
-
-        What a frame that came since says stands behind the note.
-        """
+        """Note a jump of the wall clock, before any frame that was received after it."""
         ahead_s, active = self.observation.look(), self._active
         if not ahead_s:
             return
@@ -293,20 +285,16 @@ class ConnectionHolder:
             "last_frame_at": active.certain_at if active else None,
             "blind_s": round(self.observation.blind_s, 6),
         }
-        if active is None:
-            self.inbox.put(noted(name, self.clock.wall_us(), Note.CLOCK_JUMPED, facts))
-        else:
-            self._note(active, Note.CLOCK_JUMPED, facts)
+        self._note(active, Note.CLOCK_JUMPED, facts)
+        if active is not None:
             active.renewal = why
 
-    async def _keep_time(
-        self, active: ActiveSession, outbound: trio.MemorySendChannel[Say | Dispatch]
-    ) -> None:
+    async def _keep_time(self, active: ActiveSession) -> None:
         while True:
             with trio.CancelScope() as active.alarm:
                 self._set_alarm(active)
                 await trio.sleep_forever()
-            self._act(active, outbound, active.session.on_time(self._now_s()))
+            self._act(active, active.session.on_time(self._now_s()))
 
     def _set_alarm(self, active: ActiveSession) -> None:
         due_s = active.session.next_deadline
@@ -316,7 +304,6 @@ class ConnectionHolder:
     def _act(
         self,
         active: ActiveSession,
-        outbound: trio.MemorySendChannel[Say | Dispatch],
         actions: Iterable[Action],
     ) -> None:
         """Do what the session decided. Never waits."""
@@ -324,7 +311,7 @@ class ConnectionHolder:
             match action:
                 case Say():
                     try:
-                        outbound.send_nowait(action)
+                        active.outbound.send_nowait(action)
                     except trio.WouldBlock:
                         raise SessionLost("the exchange reads nothing any more") from None
                 case Fact(note, facts):
@@ -332,18 +319,16 @@ class ConnectionHolder:
                         facts = {**facts, "blind_s": round(self.observation.regain(), 6)}
                     self._note(active, Note(note), facts)
                     if note == Note.CONNECTION_AUTHENTICATED:
-                        self._authenticated(active, outbound)
+                        self._authenticated(active)
                 case Lost():
                     raise action.error()
         self._set_alarm(active)
 
-    def _authenticated(
-        self, active: ActiveSession, outbound: trio.MemorySendChannel[Say | Dispatch]
-    ) -> None:
+    def _authenticated(self, active: ActiveSession) -> None:
         active.authenticated_ns = self.clock.monotonic_ns()
         self._refusal_said = None
         log.info("%s: connected and authenticated", self.account.name)
-        self.send_queue.open(outbound.clone())
+        self.send_queue.open(active.outbound.clone())
 
     async def _send(
         self,
@@ -402,24 +387,18 @@ class ConnectionHolder:
         ]
 
     def _closed(self, active: ActiveSession, error: ConnectionClosed) -> SessionLost:
-        code = error.reason.code if error.reason else None
-        text = (error.reason.reason if error.reason else None) or ""
-        if code == 1009 and text.startswith("Exceeded maximum message size"):
-            limit = f"a frame larger than max_frame_bytes ({self.max_frame_bytes}) came"
-            return SessionLost(f"{limit}; raise the setting to take it", code=1009, by="recorder")
-        authenticated = active.authenticated_ns is not None
-        return close_reason(code, text, authenticated=authenticated, hidden=self.hidden()).error()
+        is_in = active.authenticated_ns is not None
+        return session_lost(error, self.max_frame_bytes, authenticated=is_in, hidden=self.hidden())
 
     def _say(self, active: ActiveSession, lost: SessionLost, skew_s: float | None) -> None:
-        name = self.account.name
         if not lost.refused:
             what = "connection lost" if active.is_open else "not connected"
-            log.warning("%s: %s: %s", name, what, lost.reason)
+            log.warning("%s: %s: %s", self.account.name, what, lost.reason)
             return
         text = f"the exchange refused the credentials: {lost.reason}{skew_text(skew_s)}"
         if (said := _PASSING.sub("#", text)) != self._refusal_said:
             self._refusal_said = said
-            log.error("%s: %s. Trying again at long intervals.", name, text)
+            log.error("%s: %s. Trying again at long intervals.", self.account.name, text)
 
     def _note_end(self, active: ActiveSession, lost: SessionLost, skew_s: float | None) -> None:
         self.observation.lose(active.certain_ns)
@@ -433,17 +412,19 @@ class ConnectionHolder:
         note = Note.CONNECTION_CLOSED if active.is_open else Note.CONNECTION_FAILED
         self._note(active, Note.CONNECTION_REFUSED if lost.refused else note, facts)
 
-    def _note(self, active: ActiveSession, note: Note, facts: Mapping[str, object]) -> None:
+    def _note(self, active: ActiveSession | None, note: Note, facts: Mapping[str, object]) -> None:
         self.inbox.put(self._noted(active, note, facts))
 
-    def _noted(self, active: ActiveSession, note: Note, facts: Mapping[str, object]) -> Draft:
+    def _noted(
+        self, active: ActiveSession | None, note: Note, facts: Mapping[str, object]
+    ) -> Draft:
         return noted(
             self.account.name,
             self.clock.wall_us(),
             note,
             facts,
-            connection_id=active.connection_id,
-            elapsed_ns=self._elapsed_ns(active),
+            connection_id=active.connection_id if active else None,
+            elapsed_ns=self._elapsed_ns(active) if active else None,
         )
 
     def _sent(self, active: ActiveSession, text: str) -> Draft:

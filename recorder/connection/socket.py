@@ -25,7 +25,7 @@ from wsproto.utilities import ProtocolError
 
 from recorder.connection.wire import Wire
 from recorder.errors import SessionLost
-from recorder.exchange.close_reasons import handshake_refusal
+from recorder.exchange.close_reasons import close_reason, handshake_refusal
 
 E = TypeVar("E", bound=BaseException)
 
@@ -166,6 +166,18 @@ async def run_on_socket(
         await trio.aclose_forcefully(stream)
     if lost is not None:
         raise _attributed(lost, stream)
+
+
+def session_lost(
+    error: ConnectionClosed, max_frame_bytes: int, *, authenticated: bool, hidden: Sequence[str]
+) -> SessionLost:
+    """Return what a closed session means. The reason does not repeat what is ``hidden``."""
+    code = _code(error)
+    text = (error.reason.reason if error.reason else None) or ""
+    if code == 1009 and text.startswith("Exceeded maximum message size"):
+        limit = f"a frame larger than max_frame_bytes ({max_frame_bytes}) came"
+        return SessionLost(f"{limit}; raise the setting to take it", code=1009, by="recorder")
+    return close_reason(code, text, authenticated=authenticated, hidden=hidden).error()
 
 
 def _attributed(lost: SessionLost, stream: WatchedStream) -> SessionLost:

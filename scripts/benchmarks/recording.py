@@ -20,9 +20,9 @@ import trio
 
 from recorder.cli.run import leave, tune_interpreter
 from recorder.config import read_settings
-from recorder.daemon import run_until_signal
 from recorder.log.rules.event import Event
 from recorder.runtime import Runtime
+from recorder.signals import run_until_signal
 
 latencies_us: list[int] = []
 #: When the first measured frame was read, in microseconds since 1970.

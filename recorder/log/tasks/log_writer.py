@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import trio
-from attrs import define, frozen
+from attrs import define, field, frozen
 from sqlalchemy import Connection
 
 from recorder.clock import Clock
@@ -66,6 +66,8 @@ class LogWriter:
     #: Told on the event loop after that.
     announce: Callable[[Sequence[Event]], None]
     clock: Clock
+    #: Set once the inbox is closed and everything in it is durable.
+    drained: trio.Event = field(factory=trio.Event)
     #: When the unit began that the database has not answered yet.
     _since_s: float | None = None
 
@@ -80,6 +82,7 @@ class LogWriter:
                 raise
             if appended.events:
                 self.announce(appended.events)
+        self.drained.set()
 
     async def watch(self) -> None:
         """Say it when the database lets a batch wait without a word, until cancelled."""
