@@ -76,12 +76,14 @@ def index(on: Table, definition: str, *, unique: bool = False) -> None:
     """
     heading, _, where = definition.partition(" WHERE ")
     name, *columns = re.findall(r"\w+", heading)
+    flags = {each.name for each in on.c if isinstance(each.type, Flag)}
+    plain = re.sub(r"(\w+) = 1", lambda each: each[1 if each[1] in flags else 0], where)
     Index(
         f"{on.name}_{name}",
         *(on.c[each] for each in ("account", *columns)),
         unique=unique,
         sqlite_where=text(where) if where else None,
-        postgresql_where=text(where.removesuffix(" = 1")) if where else None,
+        postgresql_where=text(plain) if where else None,
     )
 
 

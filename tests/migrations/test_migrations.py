@@ -14,6 +14,8 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
+from sqlalchemy.dialects import registry
+from sqlalchemy.schema import CreateIndex
 
 from recorder.database.engine import Database, in_unit, open_database
 from recorder.database.migrate import (
@@ -178,6 +180,23 @@ def differences(database: Database) -> list[object]:
         return list(compare_metadata(context, metadata))
 
     return in_unit(database.writer, unit)
+
+
+def test_indexes_have_the_same_conditions_in_metadata_and_database(sqlite: Database) -> None:
+    query = "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"
+    found = {name: " ".join(str(sql).split()) for name, sql in run_sql(sqlite, query)}
+    indexes = [index for table in metadata.sorted_tables for index in table.indexes]
+    made = {index.name: str(CreateIndex(index).compile(sqlite.writer)) for index in indexes}
+    assert made == found
+
+
+def test_only_flags_lose_their_comparison_on_postgresql() -> None:
+    indexes = [index for table in metadata.sorted_tables for index in table.indexes]
+    dialect = registry.load("postgresql")()
+    made = {str(index.name): str(CreateIndex(index).compile(dialect=dialect)) for index in indexes}
+    assert made["orders_live"].endswith("WHERE live")
+    assert made["outbox_in_order"].endswith("WHERE status = 'queued' AND in_order")
+    assert made["outbox_transitions_client_msg_id"].endswith("WHERE seq = 1")
 
 
 def test_every_key_begins_with_the_account(database: Database) -> None:
