@@ -4,5 +4,5 @@ from importlib.metadata import PackageNotFoundError, version
 
 try:
     __version__ = version("valr-recorder")
-except PackageNotFoundError:  # a checkout that nobody installed
+except PackageNotFoundError:  # a checkout that is not installed
     __version__ = "0+checkout"

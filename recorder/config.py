@@ -65,7 +65,7 @@ class AccountSettings:
 
 @frozen
 class Settings:
-    """Everything a command can be told. Times are seconds, sizes bytes."""
+    """Everything a command can be reported. Times are seconds, sizes bytes."""
 
     database_url: str
     ws_url: str
@@ -135,14 +135,14 @@ def _flag(text: str) -> bool:
     words = {"1": True, "true": True, "on": True, "yes": True, "": False}
     words |= {"0": False, "false": False, "off": False, "no": False}
     if text.lower() not in words:
-        raise ValueError("say 1 or 0")
+        raise ValueError("report 1 or 0")
     return words[text.lower()]
 
 
 def _whole(minimum: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
         if not text.isascii() or not text.isdigit() or int(text) < minimum:
-            raise ValueError(f"say a whole number of at least {minimum}")
+            raise ValueError(f"report a whole number of at least {minimum}")
         return int(text)
 
     return parse
@@ -154,7 +154,7 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = -1.0
     if not 0 < seconds < 86_400:
-        raise ValueError("say a number of seconds above 0 and under a day")
+        raise ValueError("report a number of seconds above 0 and under a day")
     return seconds
 
 
@@ -164,7 +164,7 @@ def _seconds_or_never(text: str) -> float:
 
 def _auth(text: str) -> str:
     if text not in ("headers", "message"):
-        raise ValueError("say headers or message")
+        raise ValueError("report headers or message")
     return text
 
 
@@ -172,7 +172,7 @@ def _program(text: str) -> tuple[str, ...]:
     try:
         return tuple(shlex.split(text))
     except ValueError as error:
-        raise ValueError(f"say a program and its arguments: {error}") from None
+        raise ValueError(f"report a program and its arguments: {error}") from None
 
 
 _ADDRESS_USER = re.compile(r"//[^/@]*@")
@@ -180,7 +180,7 @@ _ADDRESS_USER = re.compile(r"//[^/@]*@")
 
 def _account_name(text: str) -> str:
     if not text or len(text) > 100 or not text.isprintable():
-        raise ValueError("say a name of 1 to 100 printable characters")
+        raise ValueError("report a name of 1 to 100 printable characters")
     return text
 
 
@@ -190,10 +190,10 @@ def _url(*schemes: str) -> Callable[[str], str]:
         try:
             _ = parts.port
         except ValueError:
-            raise ValueError("say a port between 0 and 65535") from None
+            raise ValueError("report a port between 0 and 65535") from None
         if text and (parts.scheme not in schemes or not parts.hostname):
             raise ValueError(
-                f"say an address that starts with {' or '.join(s + '://' for s in schemes)}"
+                f"report an address that starts with {' or '.join(s + '://' for s in schemes)}"
             )
         if parts.username or parts.password:
             raise ValueError("leave user and password out of the address")
@@ -203,7 +203,7 @@ def _url(*schemes: str) -> Callable[[str], str]:
 
 
 SETTINGS: tuple[Setting, ...] = (
-    Setting("database_url", "sqlite:///recorder.db", str, "where the log lives (SQLAlchemy URL)"),
+    Setting("database_url", "sqlite:///recorder.db", str, "where the log is (SQLAlchemy URL)"),
     Setting("account", "main", _account_name, "name of the account in every table"),
     Setting("ws_url", VALR_WS_URL, _url("wss", "ws"), "the exchange's WebSocket address"),
     Setting(
@@ -271,7 +271,8 @@ def read_settings(
 ) -> Settings:
     """Return the settings that flags, environment and file make together.
 
-    Without ``credentials`` no key or secret is read: whoever only asks the database needs none.
+    Without ``credentials`` no key or secret is read: commands that only read the database need
+    none.
 
     ``flags`` maps setting names to texts (None where not given). ``file`` names a recorder.toml;
     without it, the one in ``RECORDER_CONFIG`` or, if it exists, the one in the working directory
@@ -355,7 +356,7 @@ def _find(
         if isinstance(value, (dict, list)):
             text = f"[{setting.name}.…]" if isinstance(value, dict) else "a list"
             hint = "; accounts stand in tables [accounts.main]" if setting.name == "account" else ""
-            problems.append(f"{setting.name} in the file is {text}: say one value{hint}")
+            problems.append(f"{setting.name} in the file is {text}: report one value{hint}")
             return setting.default, ""
         return _as_text(value), f"{setting.name} in the file"
     return setting.default, f"the default of {setting.name}"
@@ -366,7 +367,7 @@ def _as_text(value: object) -> str:
         return "1" if value else "0"
     if isinstance(value, (str, int, float)):
         return str(value)
-    raise ValueError("say one value, not a table or a list")
+    raise ValueError("report one value, not a table or a list")
 
 
 def _is_given(name: str, flags: Mapping[str, str | None], environment: Mapping[str, str]) -> bool:

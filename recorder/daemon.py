@@ -35,14 +35,14 @@ from recorder.config import Settings
 from recorder.database.engine import Database, open_database
 from recorder.database.migrate import bring_to_current
 from recorder.errors import LeaseLost, StorageFailed, worst_of
-from recorder.exchange.command_pace import CommandPace
+from recorder.exchange.token_bucket import CommandPace
 from recorder.lease.sql import release
 from recorder.log.rules.event import Note
 from recorder.log.tasks.inbox import Inbox
 from recorder.log.tasks.log_writer import LogWriter
 from recorder.log.tasks.wal_checkpointer import WalCheckpointer
 from recorder.runtime import Runtime
-from recorder.wiring import Account, Shared, check_credentials, checkpoint_keeper, log_writer
+from recorder.wiring import Account, Shared, check_credentials, checkpoint_scheduler, log_writer
 
 E = TypeVar("E", bound=BaseException)
 
@@ -60,8 +60,8 @@ async def run_daemon(
     """Record until ``stop`` is set, then stop in order.
 
     Reports the opened database once everything runs. When it returns, everything that was read from
-    the socket is durable. Raises one RecorderError for what ended it otherwise; its text says how
-    many events were not written, if any.
+    the socket is durable. Raises one RecorderError for what ended it otherwise; its text reports
+    how many events were not written, if any.
     """
     check_credentials(settings)
     inbox = inbox or Inbox(settings.queue_frames, settings.queue_bytes)
@@ -76,7 +76,7 @@ async def run_daemon(
 
 async def _run(shared: Shared, stop: trio.Event, task_status: trio.TaskStatus[Database]) -> None:
     database, runners, inbox = shared.database, shared.runners, shared.inbox
-    keeper = checkpoint_keeper(shared)
+    keeper = checkpoint_scheduler(shared)
     if await runners.aside(partial(bring_to_current, database)):
         log.info("the empty database %s has its schema now", database.url_shown)
     accounts = await _take_accounts(shared, stop)

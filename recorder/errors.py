@@ -27,7 +27,7 @@ class SchemaMismatch(RecorderError):
 class StorageUnavailable(RecorderError):
     """The database did not take a unit of work now, but may later. Reaction: keep and retry.
 
-    After it the unit's effect is unknown only where the message says so; a unit that failed
+    After it the unit's effect is unknown only where the message reports so; a unit that failed
     before its COMMIT was sent has left nothing behind.
     """
 
@@ -35,7 +35,7 @@ class StorageUnavailable(RecorderError):
 class CommitUncertain(StorageUnavailable):
     """The connection broke while COMMIT was under way. Reaction: look before retrying.
 
-    The unit may or may not be durable. Whoever catches it reads the head again and compares.
+    The unit may or may not be durable. The caller reads the head again and compares.
     """
 
 
@@ -49,7 +49,7 @@ class RowRefused(RecorderError):
 class StorageFailed(RecorderError):
     """The database will not take this unit until a person acts (disk full, read-only, …).
 
-    Reaction: say so with the number of events not written, exit 3.
+    Reaction: report so with the number of events not written, exit 3.
     """
 
 
@@ -62,7 +62,7 @@ class LeaseLost(RecorderError):
 
 
 class CheckpointNotWritten(RecorderError):
-    """A place outside the database did not take a head. Reaction: say it, try again later."""
+    """A sink outside the database did not take a head. Reaction: report it, try again later."""
 
 
 class LogDamaged(RecorderError):
@@ -73,7 +73,7 @@ class ExportDamaged(LogDamaged):
     """An exported log contradicts itself, or its manifest. Reaction: exit 1; nothing is imported.
 
     ``account`` and ``position`` are of the first event that is wrong or missing, None where what is
-    wrong belongs to none; ``what`` says it.
+    wrong belongs to none; ``what`` describes it.
     """
 
     def __init__(self, account: str | None, position: int | None, what: str) -> None:
@@ -91,7 +91,7 @@ class FilesFailed(RecorderError):
 class SessionLost(RecorderError):
     """One WebSocket session ended. Reaction: note it, back off, connect again.
 
-    ``reason`` is a short phrase, ``code`` the close code where there was one, ``by`` says who
+    ``reason`` is a short phrase, ``code`` the close code if there is one, ``by`` names who
     ended it (``exchange``, ``network`` or ``recorder``), and ``refused`` is true when the
     exchange turned our credentials down rather than the network failing. ``unread`` are the last
     bytes from the network where no message could be made of them.

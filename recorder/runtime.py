@@ -89,5 +89,5 @@ class Runtime:
     #: Whether another holder is provably gone, and whether it provably lives.
     is_dead: Callable[[str], bool] = is_dead
     is_alive: Callable[[str], bool] = is_alive_here
-    #: For whoever measures: told in the log's thread of the events of each commit.
+    #: For whoever measures: reported in the log's thread of the events of each commit.
     on_commit: Callable[[Sequence[Event]], None] = lambda events: None

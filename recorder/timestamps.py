@@ -31,13 +31,13 @@ def to_us(moment: datetime) -> int:
     return (moment - _EPOCH) // _MICROSECOND
 
 
-def time_text(moment_us: int) -> str:
+def time_text(time_us: int) -> str:
     """Return ``YYYY-MM-DD HH:MM:SS.ffffff`` of whole microseconds since 1970 in UTC."""
-    second, fraction = divmod(moment_us, MICROSECONDS)
+    second, fraction = divmod(time_us, MICROSECONDS)
     return f"{_second_text(second)}.{fraction:06d}"
 
 
-def moment_us(text: str) -> int:
+def time_us(text: str) -> int:
     """Return whole microseconds since 1970 of such a text. Raises ValueError for any other."""
     fraction = text[_SECOND_WIDTH + 1 :]
     is_plain = fraction.isascii() and fraction.isdigit()

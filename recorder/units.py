@@ -44,7 +44,7 @@ class UnitRunner(Protocol):
         """Return what ``unit(connection, …)`` returns, once its transaction is committed.
 
         Raises StorageUnavailable, CommitUncertain, StorageFailed or LeaseLost for what the
-        database says, and whatever the unit itself raises; then nothing was committed.
+        database reports, and whatever the unit itself raises; then nothing was committed.
         """
         ...
 
@@ -160,7 +160,7 @@ class ThreadRunner:
         *,
         write_only: bool = False,
     ) -> T:
-        """Run, tell, and go on in the same thread; see `UnitRunner.run_then`."""
+        """Run, report, and go on in the same thread; see `UnitRunner.run_then`."""
         token = trio.lowlevel.current_trio_token()
 
         def work() -> T:
@@ -234,7 +234,7 @@ class InlineRunner:
         *,
         write_only: bool = False,
     ) -> T:
-        """Run, tell and go on here; see `UnitRunner.run_then`."""
+        """Run, report and go on here; see `UnitRunner.run_then`."""
         result = await self.run(unit)
         done(result)
         then(result)

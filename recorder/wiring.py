@@ -25,17 +25,16 @@ from recorder.connection.observation import ObservationTracker
 from recorder.connection.open_orders_fallback import OpenOrdersFallback
 from recorder.database.engine import Database
 from recorder.errors import ConfigurationError
-from recorder.exchange.command_pace import CommandPace
 from recorder.exchange.commands import WireNames
 from recorder.exchange.pacing import ConnectPacing
-from recorder.exchange.session import Say, SessionSettings
+from recorder.exchange.session import SendText, SessionSettings
 from recorder.exchange.signing import (
     authenticate_frame,
     handshake_headers,
     redacted_authenticate_frame,
     signed_headers,
 )
-from recorder.exchange.token_bucket import TokenBucket
+from recorder.exchange.token_bucket import CommandPace, TokenBucket
 from recorder.gaps.tasks.backfill import Backfiller
 from recorder.lease.tasks.keeper import LeaseKeeper
 from recorder.lease.tasks.standby import Claimant, Owned
@@ -43,17 +42,17 @@ from recorder.log.rules.checkpoint import SigningKey, checkpoint_line
 from recorder.log.rules.event import Event, Note, Origin, noted
 from recorder.log.sql.checkpoint_keys import is_readable_by_others, read_signing_key
 from recorder.log.tasks.checkpoints import (
-    CheckpointKeeper,
-    Courier,
-    FilePlace,
-    HookPlace,
-    LogPlace,
+    CheckpointPublisher,
+    CheckpointScheduler,
+    FileSink,
+    HookSink,
+    LogSink,
     Place,
 )
 from recorder.log.tasks.committed import Committed, by_account
 from recorder.log.tasks.inbox import Inbox
 from recorder.log.tasks.log_writer import LogWriter
-from recorder.outbox.rules.lookup_schedule import Patience
+from recorder.outbox.rules.lookup_schedule import LookupPolicy
 from recorder.outbox.sql.settle import SETTLING, WAKING, settle
 from recorder.outbox.tasks.commander import Commander
 from recorder.outbox.tasks.dry_run import DryRun
@@ -83,7 +82,7 @@ log = logging.getLogger("recorder.daemon")
 
 #: REST requests at once, and a second: half of what VALR allows an address.
 REST_AT_ONCE, REST_PER_S = 20, 10.0
-#: No command goes for so long after the exchange said this: it counts by the second.
+#: No command goes for so long after the exchange reported this: it counts by the second.
 RATE_PENALTY_S = 1.0
 RATE_LIMITED = "RATE_LIMIT_EXCEEDED"
 
@@ -170,7 +169,7 @@ def log_writer(shared: Shared, accounts: Sequence[Account]) -> LogWriter:
     )
 
 
-def checkpoint_keeper(shared: Shared) -> CheckpointKeeper:
+def checkpoint_scheduler(shared: Shared) -> CheckpointScheduler:
     """Return what takes heads out of the database. Raises ConfigurationError for a bad key."""
     settings, runtime = shared.settings, shared.runtime
     key = signing_key(settings)
@@ -179,13 +178,13 @@ def checkpoint_keeper(shared: Shared) -> CheckpointKeeper:
     elif is_readable_by_others(Path(settings.checkpoint_key_file)):
         named = settings.checkpoint_key_file
         log.warning("the checkpoint key %s can be read by others: chmod 600 it", named)
-    return CheckpointKeeper(
+    return CheckpointScheduler(
         accounts=[account.name for account in settings.accounts],
         every_s=settings.checkpoint_every_s,
         reader=shared.runners.reader(),
         clock=runtime.clock,
         write=partial(checkpoint_line, key=key),
-        couriers=[Courier(place) for place in checkpoint_places(settings, runtime)],
+        publishers=[CheckpointPublisher(place) for place in checkpoint_sinks(settings, runtime)],
     )
 
 
@@ -195,16 +194,16 @@ def signing_key(settings: Settings) -> SigningKey | None:
     return read_signing_key(Path(named)) if named else None
 
 
-def checkpoint_places(settings: Settings, runtime: Runtime) -> list[Place]:
+def checkpoint_sinks(settings: Settings, runtime: Runtime) -> list[Place]:
     """Return where heads are taken to, by the settings."""
     places: list[Place] = []
     if settings.checkpoint_file:
-        places.append(FilePlace(Path(settings.checkpoint_file)))
+        places.append(FileSink(Path(settings.checkpoint_file)))
     if settings.checkpoint_log:
-        places.append(LogPlace())
+        places.append(LogSink())
     if settings.checkpoint_hook:
         others = environment_for_others(runtime.environment)
-        places.append(HookPlace(settings.checkpoint_hook, others))
+        places.append(HookSink(settings.checkpoint_hook, others))
     return places
 
 
@@ -251,7 +250,7 @@ def introduce(account: AccountSettings, path: str, timestamp_ms: int) -> Credent
     """Return the credentials of one connection, signed for this moment."""
     key, secret = account.api_key.reveal(), account.api_secret.reveal()
     if account.auth == "message":
-        say = Say(
+        say = SendText(
             authenticate_frame(key, secret, timestamp_ms, path, account.sub_account_id),
             redacted_authenticate_frame(timestamp_ms),
         )
@@ -347,7 +346,7 @@ class Account:
         settings, runners = self.shared.settings, self.shared.runners
         return Resolver(
             **self._rest_parts(),
-            patience=Patience(settings.settle_s, settings.lookup_every_s),
+            policy=LookupPolicy(settings.settle_s, settings.lookup_every_s),
             writer=runners.writer,
             aside=runners.aside,
         )

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Proves a recorder's log without a line of the recorder's own code, for whoever doubts that.
+"""Proves a recorder's log without a line of the recorder's own code, for whoever warnings that.
 
     verify_log.py recorder.db | postgresql://user@host/database | log-1.jsonl log-2.jsonl.gz …
       --checkpoints FILE   heads kept outside the database; again for several
@@ -129,9 +129,9 @@ def read_checkpoints(files, trusted, logs):
         if not bare.endswith(b"}"):
             continue  # empty, or torn by a crash
         try:
-            said = json.loads(bare)
+            answer = json.loads(bare)
             names = ("account", "format", "position", "digest", "at", "key", "signature")
-            account, kind, position, digest, at, key, signature = texts = [said[n] for n in names]
+            account, kind, position, digest, at, key, signature = texts = [answer[n] for n in names]
             checkpoint = (position, us_of(at[:-1].replace("T", " ")), bytes.fromhex(digest))
             signed = fields(kind, account, str(position), digest, at)
             if not re.fullmatch(SAID, json.dumps(texts)):
@@ -150,7 +150,7 @@ def read_checkpoints(files, trusted, logs):
 
 
 def verify(asked):
-    """Return what there is to say, in dictionaries."""
+    """Return what there is to report, in dictionaries."""
     keys = (line.partition(b"#")[0].strip() for _, _, line in lines_of(asked.public_keys))
     trusted = {key.decode().lower() for key in keys if key}
     if asked.public_keys and {len(bytes.fromhex(key)) for key in trusted} != {32}:
@@ -162,8 +162,12 @@ def verify(asked):
         if not logs[account].wrong:
             logs[account].add(row)
     for account, log in sorted(logs.items()):
-        said = {"account": account, "result": "sound", "position": log.position}
-        said |= {"digest": log.digest.hex(), "checkpoints": log.agreeing, "signatures": signatures}
+        answer = {"account": account, "result": "sound", "position": log.position}
+        answer |= {
+            "digest": log.digest.hex(),
+            "checkpoints": log.agreeing,
+            "signatures": signatures,
+        }
         damage, beyond = log.wrong, [] if log.wrong else [then_us for _, then_us, _ in log]
         if log.differing or beyond:
             position, at_us = log.differing or (log.position + 1, log.at_us)
@@ -171,10 +175,10 @@ def verify(asked):
             kind = "restored" if at_us > max(log.newest_us, *beyond, 0) else kind
             damage = position, kind, "a checkpoint knows another event here"
         if damage:
-            said |= {"result": "damaged"} | dict(zip(DAMAGE, damage, strict=True))
+            answer |= {"result": "damaged"} | dict(zip(DAMAGE, damage, strict=True))
         elif not log.agreeing:
-            said["not_compared"] = "no checkpoint to compare with"
-        found.append(said)
+            answer["not_compared"] = "no checkpoint to compare with"
+        found.append(answer)
     return found
 
 
@@ -192,7 +196,7 @@ def main():
         return 2
     print(*map(json.dumps, found), sep="\n")
     is_lacking = not found or (asked.checkpoints and any("not_compared" in s for s in found))
-    return 1 if any(said["result"] == "damaged" for said in found) else 2 if is_lacking else 0
+    return 1 if any(answer["result"] == "damaged" for answer in found) else 2 if is_lacking else 0
 
 
 if __name__ == "__main__":

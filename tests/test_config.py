@@ -52,8 +52,8 @@ def test_a_key_nobody_knows_is_an_error(tmp_path: Path) -> None:
 def test_the_rest_address_stands_beside_the_websocket_unless_it_is_given() -> None:
     beside = read_settings({"RECORDER_WS_URL": "ws://127.0.0.1:1234"}, file=NO_FILE)
     assert beside.rest_url == "http://127.0.0.1:1234"
-    apart = {"RECORDER_WS_URL": "ws://a.example", "RECORDER_REST_URL": "https://b.example/"}
-    assert read_settings(apart, file=NO_FILE).rest_url == "https://b.example"
+    differences = {"RECORDER_WS_URL": "ws://a.example", "RECORDER_REST_URL": "https://b.example/"}
+    assert read_settings(differences, file=NO_FILE).rest_url == "https://b.example"
 
 
 def test_credentials_come_from_variables_or_from_files(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_a_secret_file_with_nothing_in_it_is_named(tmp_path: Path) -> None:
 def test_a_wrong_value_in_an_accounts_table_is_named_with_its_key(tmp_path: Path) -> None:
     file = tmp_path / "recorder.toml"
     file.write_text("[accounts.main]\ntrading = 5\n")
-    with pytest.raises(ConfigurationError, match=r"\[accounts.main\]: trading is 5: say 1 or 0"):
+    with pytest.raises(ConfigurationError, match=r"\[accounts.main\]: trading is 5: report 1 or 0"):
         read_settings({}, file=file)
 
 
@@ -131,19 +131,19 @@ def test_every_setting_has_a_flag_and_a_variable_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "answer"),
     [
         ("[account.main]\ntrading = true\n", r"\[accounts.main\]"),
         ("database_url = ['a', 'b']\n", "database_url in the file is a list"),
-        ("[accounts.main]\ntrading = [1]\n", "say one value"),
+        ("[accounts.main]\ntrading = [1]\n", "report one value"),
     ],
 )
 def test_a_table_or_a_list_where_one_value_belongs_is_refused(
-    tmp_path: Path, content: str, said: str
+    tmp_path: Path, content: str, answer: str
 ) -> None:
     file = tmp_path / "recorder.toml"
     file.write_text(content)
-    with pytest.raises(ConfigurationError, match=said):
+    with pytest.raises(ConfigurationError, match=answer):
         read_settings({}, file=file)
 
 
@@ -157,7 +157,7 @@ def test_a_key_that_can_be_none_is_refused_and_not_repeated(key: str) -> None:
 
 @pytest.mark.parametrize("url", ["ws://127.0.0.1:99999", "ws://host:port/"])
 def test_a_port_that_is_none_is_refused(url: str) -> None:
-    with pytest.raises(ConfigurationError, match="say a port"):
+    with pytest.raises(ConfigurationError, match="report a port"):
         read_settings({"RECORDER_WS_URL": url})
 
 
@@ -168,8 +168,8 @@ def test_a_password_in_an_address_is_refused_and_not_repeated() -> None:
 
 
 def test_a_hook_is_split_into_words_and_given_to_no_shell() -> None:
-    told = {"RECORDER_CHECKPOINT_HOOK": "keep-head --to 'a place' '$(id)'"}
-    settings = read_settings(told, file=NO_FILE)
+    reported = {"RECORDER_CHECKPOINT_HOOK": "keep-head --to 'a place' '$(id)'"}
+    settings = read_settings(reported, file=NO_FILE)
     assert settings.checkpoint_hook == ("keep-head", "--to", "a place", "$(id)")
     assert read_settings({}, file=NO_FILE).checkpoint_hook == ()
     with pytest.raises(ConfigurationError, match="RECORDER_CHECKPOINT_HOOK"):

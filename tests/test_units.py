@@ -62,15 +62,15 @@ async def test_where_nothing_was_made_nothing_is_run(
 async def test_what_follows_runs_when_all_is_durable_and_is_told(
     runner: UnitRunner, database: Database
 ) -> None:
-    told: list[str] = []
+    reported: list[str] = []
     seen: list[list[str]] = []
 
     def then(_result: str) -> None:
         seen.append(noted(database))
         runner.run_here(note, "second")
 
-    assert await runner.run_then(lambda c: note(c, "first"), told.append, then) == "first"
-    assert told == ["first"]
+    assert await runner.run_then(lambda c: note(c, "first"), reported.append, then) == "first"
+    assert reported == ["first"]
     assert seen == [["first"]]
     assert noted(database) == ["first", "second"]
 
@@ -78,17 +78,19 @@ async def test_what_follows_runs_when_all_is_durable_and_is_told(
 async def test_a_unit_that_fails_leaves_nothing_and_is_followed_by_nothing(
     runner: UnitRunner, database: Database
 ) -> None:
-    told: list[Any] = []
+    reported: list[Any] = []
 
     def fail(connection: Connection) -> None:
         note(connection, "gone")
         connection.execute(text("SELECT * FROM nothing_of_this_name"))
 
     with pytest.raises(StorageFailed):
-        await runner.run_then(fail, told.append, told.append)
-    assert told == noted(database) == []
+        await runner.run_then(fail, reported.append, reported.append)
+    assert reported == noted(database) == []
     # Whatever it kept open is of use again.
-    assert await runner.run_then(lambda c: note(c, "next"), told.append, told.append) == "next"
+    assert (
+        await runner.run_then(lambda c: note(c, "next"), reported.append, reported.append) == "next"
+    )
     assert noted(database) == ["next"]
 
 
@@ -150,7 +152,7 @@ async def test_a_hop_blocks_nobody_on_the_event_loop(database: Database) -> None
 async def test_a_write_only_unit_is_refused_whole_wherever_the_refusal_shows(
     runner: UnitRunner, database: Database
 ) -> None:
-    told: list[Any] = []
+    reported: list[Any] = []
 
     def twice(connection: Connection) -> None:
         cursor = driver_connection(connection).cursor()
@@ -158,7 +160,7 @@ async def test_a_write_only_unit_is_refused_whole_wherever_the_refusal_shows(
             cursor.execute(f"INSERT INTO controls (account, trading) VALUES ('x', '{trading}')")
 
     with pytest.raises(StorageFailed):
-        await runner.run_then(twice, told.append, told.append, write_only=True)
-    assert told == noted(database) == []
-    await runner.run_then(lambda c: note(c, "next"), told.append, told.append)
+        await runner.run_then(twice, reported.append, reported.append, write_only=True)
+    assert reported == noted(database) == []
+    await runner.run_then(lambda c: note(c, "next"), reported.append, reported.append)
     assert noted(database) == ["next"]

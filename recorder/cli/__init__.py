@@ -15,28 +15,28 @@ from typing import TextIO
 
 from recorder import __version__
 from recorder.cli.call import Call
-from recorder.cli.exits import INTERRUPTED, MEANINGS, NOBODY_READS, WRONG, exit_code
+from recorder.cli.exits import INTERRUPTED, MEANINGS, UNREAD, WRONG, exit_code
 from recorder.cli.groups import only
 from recorder.cli.output import Output
 from recorder.errors import RecorderError
 
-#: Command → what its line of ``recorder --help`` says. The module has the command's name.
+#: Command → what its line of ``recorder --help`` reports. The module has the command's name.
 COMMANDS = {
     "run": "record the accounts, and send what is queued",
     "demo": "show it all at work against a simulated exchange",
     "simulator": "serve a simulated exchange",
     "migrate": "bring the database's schema up to date",
-    "status": "say whether recording is going on, and how far everything is",
+    "status": "report whether recording is going on, and how far everything is",
     "balances": "show the balances of an account",
     "orders": "show orders, or the history of one",
     "positions": "show the futures positions, or the history of one",
     "conditionals": "show take-profit and stop-loss orders, or the history of one",
     "events": "show the log, or follow it",
-    "gaps": "say what part of a period was observed, and list what may have been missed",
+    "gaps": "report what part of a period was observed, and list what may have been missed",
     "books": "explain the change of each balance over a period by its movements",
     "statement": "make the report of a period: tables in files, and a page to read and sign",
     "enqueue": "queue a command in the outbox",
-    "outbox": "show queued commands, or the story of one",
+    "outbox": "show queued commands, or the history of one",
     "backfill": "fetch a period from the exchange's histories",
     "reconcile": "compare what is held with the exchange's own answers",
     "verify": "prove that the log is whole",
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] | Non
         code = _call(given, os.environ if environment is None else environment, out, err)
         out.flush()
     except BrokenPipeError:
-        return _nobody_reads(out, err)
+        return _unread(out, err)
     except KeyboardInterrupt:
         return INTERRUPTED
     except BaseExceptionGroup as group:
@@ -89,7 +89,7 @@ def _parser(chosen: str) -> ArgumentParser:
     """Return the parser; only the chosen command's own arguments are known to it."""
     parser = ArgumentParser(
         prog="recorder",
-        description="Records everything a VALR account's WebSocket says, and sends what is queued.",
+        description="Records all activity of VALR accounts, and sends queued commands.",
         epilog=exit_codes(),
         formatter_class=RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -113,7 +113,7 @@ def _parser(chosen: str) -> ArgumentParser:
 
 
 def exit_codes() -> str:
-    """Return the lines that tell the exit codes."""
+    """Return the lines that report the exit codes."""
     return "exit codes:\n" + "\n".join(f"  {code:<4} {text}" for code, text in MEANINGS.items())
 
 
@@ -128,9 +128,9 @@ def _tolerate(*streams: TextIO) -> None:
             reconfigure(errors="backslashreplace")
 
 
-def _nobody_reads(*streams: TextIO) -> int:
+def _unread(*streams: TextIO) -> int:
     """End quietly, and keep the interpreter from complaining when it flushes at its exit."""
     with open(os.devnull, "w", encoding="ascii") as nowhere:  # noqa: PTH123 - not a path
         for stream in streams:
             os.dup2(nowhere.fileno(), stream.fileno())
-    return NOBODY_READS
+    return UNREAD

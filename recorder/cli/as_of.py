@@ -11,13 +11,13 @@ from sqlalchemy import Connection
 
 from recorder.cli.call import Call
 from recorder.cli.exits import OK, WRONG
-from recorder.cli.flags import position_or_moment
+from recorder.cli.flags import position_or_time
 from recorder.cli.output import quoted
 from recorder.database.engine import in_unit
 from recorder.display import short_time
 from recorder.errors import ConfigurationError
-from recorder.queries.account_status import as_of, read_standing
-from recorder.queries.as_of import BLIND, HEALED, Moment, find_moment
+from recorder.queries.account_status import as_of, read_account_status
+from recorder.queries.as_of import HEALED, UNOBSERVED, AsOf, find_as_of
 
 KNOWN = "known"
 TRUE = "true"
@@ -33,7 +33,7 @@ class Past:
     """
 
     account: str
-    moment: Moment
+    point: AsOf
     reading: str
     folded: int
 
@@ -42,11 +42,11 @@ class Past:
         """What every row of a JSON answer bears."""
         is_true = self.reading == TRUE
         return {
-            "as_of_position": self.folded if is_true else self.moment.position,
-            "as_of": self.moment.at if is_true else self.moment.received_at,
+            "as_of_position": self.folded if is_true else self.point.position,
+            "as_of": self.point.at if is_true else self.point.received_at,
             "reading": self.reading,
             "live": False,
-            "observed": self.moment.observed,
+            "observed": self.point.observed,
         }
 
 
@@ -54,7 +54,7 @@ def add_past(parser: ArgumentParser, *, readings: tuple[str, ...] = (KNOWN, TRUE
     """Add ``--at``, and ``--as`` where there is more than one reading."""
     parser.add_argument(
         "--at",
-        type=position_or_moment,
+        type=position_or_time,
         metavar="WHEN",
         help="as it was then: at a position, or at a time with a zone, as 2026-01-31T12:00:00Z",
     )
@@ -69,35 +69,36 @@ def add_past(parser: ArgumentParser, *, readings: tuple[str, ...] = (KNOWN, TRUE
 
 
 def is_past(call: Call) -> bool:
-    """Tell whether a moment was asked for. Raises ConfigurationError for a reading of none."""
+    """Return whether a moment was asked for. Raises ConfigurationError for a reading of none."""
     if call.arguments.at is None and call.arguments.reading is not None:
-        raise ConfigurationError("--as goes with --at: say of which moment")
+        raise ConfigurationError("--as goes with --at: name a position or time with --at")
     return call.arguments.at is not None
 
 
 def find_past(call: Call, connection: Connection, account: str, projection: str) -> Past:
     """Return the moment that was asked for.
 
-    Raises ConfigurationError where it can't be told, or where the tables aren't folded so far yet.
+    Raises ConfigurationError where it can't be reported, or where the tables aren't folded so far
+    yet.
     """
-    now, standing = call.now(), read_standing(connection, account)
+    now, status = call.now(), read_account_status(connection, account)
     reading = call.arguments.reading or KNOWN
-    moment = find_moment(
+    point = find_as_of(
         connection,
         account,
         call.arguments.at,
         now=now,
-        is_running=standing.is_running(now),
+        is_running=status.is_running(now),
         may_precede=reading == TRUE,
     )
-    folded, _ = as_of(standing, projection)
-    if folded < moment.position:
+    folded, _ = as_of(status, projection)
+    if folded < point.position:
         raise ConfigurationError(
             f"the {projection.replace('_', ' ')} of account {quoted(account)} are folded up to"
-            f" position {folded} only, not yet up to {moment.position}: ask again when the recorder"
+            f" position {folded} only, not yet up to {point.position}: ask again when the recorder"
             " has caught up"
         )
-    return Past(account, moment, reading, folded)
+    return Past(account, point, reading, folded)
 
 
 def run_past(
@@ -108,7 +109,8 @@ def run_past(
 ) -> int:
     """Show what stood at the moment asked for, of each account.
 
-    Exit code 2 if that can't be told of one of them, which doesn't keep back what can of others.
+    Exit code 2 if one of the accounts can't be answered; the others are answered all the same.
+    others.
     """
     untold: list[str] = []
 
@@ -129,36 +131,36 @@ def run_past(
     return WRONG if untold else OK
 
 
-def tell_moment(call: Call, past: Past) -> None:
+def print_as_of(call: Call, past: Past) -> None:
     """Print the heading of a table: whose, which moment, and in which reading."""
     if call.output.as_json:
         return
-    moment = past.moment
+    point = past.point
     if past.reading == TRUE:
         until = f"known up to position {past.folded:,}"
-        words = f"as true at {short_time(moment.at)} UTC, {until}"
+        words = f"as true at {short_time(point.at)} UTC, {until}"
     else:
-        came = short_time(moment.received_at)
-        words = f"as known at position {moment.position:,}, received {came} UTC"
+        result = short_time(point.received_at)
+        words = f"as known at position {point.position:,}, received {result} UTC"
     call.output.line(f"account {quoted(past.account)} {words}")
 
 
-def tell_doubts(call: Call, past: Past, *, is_backfilled: bool) -> None:
-    """Say on the error stream what a gap makes of the answer.
+def print_warnings(call: Call, past: Past, *, is_backfilled: bool) -> None:
+    """Report on the error stream what a gap makes of the answer.
 
-    ``is_backfilled`` tells whether back-fill adds to these rows what was missed.
+    ``is_backfilled`` reports whether back-fill adds to these rows what was missed.
     """
-    moment, output = past.moment, call.output
-    if past.reading == TRUE and moment.position == 0:
+    point, output = past.point, call.output
+    if past.reading == TRUE and point.position == 0:
         output.warn("that moment lies before the log's first event: what isn't listed isn't known")
-    elif moment.observed == BLIND:
+    elif point.observed == UNOBSERVED:
         output.warn(
             "that moment lies in a gap: these are the last known values, the true may differ"
         )
-    elif moment.observed == HEALED and past.reading == KNOWN:
+    elif point.observed == HEALED and past.reading == KNOWN:
         output.warn("that moment lies in a gap that was healed since: this is what was known then")
-    elif moment.observed == HEALED and not is_backfilled:
+    elif point.observed == HEALED and not is_backfilled:
         output.warn(
             "that moment lies in a gap: back-fill has the movements since, not the values at each"
-            " moment; these are the last that were stated before"
+            " moment; these are the last that were reported before"
         )

@@ -19,7 +19,7 @@ from recorder.database.engine import Database, in_unit
 from recorder.errors import ConfigurationError
 from recorder.gaps.sql.backfill import Asked, ask, asked_for
 from recorder.projections.rules.backfills import COMPLETE
-from recorder.queries.account_status import read_standing
+from recorder.queries.account_status import read_account_status
 
 #: Between two looks how far it is.
 LOOK_S = 0.25
@@ -37,21 +37,21 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--wait",
         action="store_true",
-        help="wait until it is fetched and folded, and say how it went",
+        help="wait until it is fetched and folded, and report the result",
     )
     add_settings(parser, DATABASE)
     add_output(parser)
 
 
 def run(call: Call) -> int:
-    """Ask for the period; the request is durable then. Exit code 2 if nobody is there to fetch."""
+    """Request the period; the request is durable then. Exit code 2 if no recorder runs to fetch."""
     asked, account = call.arguments, call.one_account()
     until = asked.until or call.now()
     if asked.since >= until:
         raise ConfigurationError("the period is empty: --from has to be before --to, or now")
     with call.database() as database:
-        standing = in_unit(database.reader, read_standing, account)
-        if not standing.is_running(call.now()):
+        status = in_unit(database.reader, read_account_status, account)
+        if not status.is_running(call.now()):
             raise ConfigurationError(
                 f"no recorder is running for account {quoted(account)}: start one with"
                 " `recorder run`, then ask again (nothing was asked for)"
@@ -60,12 +60,12 @@ def run(call: Call) -> int:
             database.writer, ask, account, asked.since, until, "recorder backfill"
         )
         if not asked.wait:
-            told = {"account": account, "backfill_id": backfill_id, "state": "requested"}
-            say = f"asked for as {backfill_id}; the table backfills tells what becomes of it"
-            call.output.say(told, say)
+            reported = {"account": account, "backfill_id": backfill_id, "state": "requested"}
+            sentence = f"requested as {backfill_id}; the table backfills shows its progress"
+            call.output.fact(reported, sentence)
             return OK
         done = _wait(call, database, account, backfill_id)
-    call.output.say(_facts(account, done), _sentence(done))
+    call.output.fact(_facts(account, done), _sentence(done))
     return OK if done.state == COMPLETE else WRONG
 
 
@@ -85,7 +85,7 @@ def _wait(call: Call, database: Database, account: str, backfill_id: str) -> Ask
 def _look(connection: Connection, call: Call, account: str, backfill_id: str) -> tuple[Asked, bool]:
     done = asked_for(connection, account, backfill_id)
     assert done is not None, "no row of backfills is ever deleted"
-    return done, read_standing(connection, account).is_running(call.now())
+    return done, read_account_status(connection, account).is_running(call.now())
 
 
 def _facts(account: str, done: Asked) -> dict[str, object]:
@@ -105,5 +105,5 @@ def _facts(account: str, done: Asked) -> dict[str, object]:
 def _sentence(done: Asked) -> str:
     read = f"{done.pages} pages with {done.rows} rows were read"
     if done.state == COMPLETE:
-        return f"{read} and folded: nothing is missing that the exchange's histories tell"
+        return f"{read} and folded: nothing is missing that the exchange's histories report"
     return f"{read}, but not all: {done.reason}"

@@ -1,4 +1,4 @@
-"""``recorder balances``: what the account holds, as far as anybody knows."""
+"""``recorder balances``: what the account holds, as far as any reader knows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from recorder.cli.as_of import TRUE, Past, add_past, is_past, run_past, tell_doubts, tell_moment
+from recorder.cli.as_of import TRUE, Past, add_past, is_past, print_as_of, print_warnings, run_past
 from recorder.cli.call import Call
 from recorder.cli.exits import OK
 from recorder.cli.flags import DATABASE, add_output, add_settings
@@ -16,7 +16,7 @@ from recorder.cli.output import Column, count_of, quoted
 from recorder.database.engine import in_unit
 from recorder.database.schema import balances
 from recorder.display import short_time
-from recorder.queries.account_status import Standing, as_of, doubts, read_standing
+from recorder.queries.account_status import AccountStatus, as_of, read_account_status, warnings
 from recorder.queries.as_of import balances_known_at, balances_true_at
 
 COLUMNS = (
@@ -44,15 +44,15 @@ def run(call: Call) -> int:
     if is_past(call):
         return run_past(call, "balances", _read_at, _print_at)
 
-    def look(connection: Connection) -> list[tuple[Standing, list[Mapping[str, Any]]]]:
+    def look(connection: Connection) -> list[tuple[AccountStatus, list[Mapping[str, Any]]]]:
         return [
-            (read_standing(connection, account), read_balances(connection, account))
+            (read_account_status(connection, account), read_balances(connection, account))
             for account in call.accounts(connection)
         ]
 
     with call.database() as database:
-        for standing, rows in in_unit(database.reader, look):
-            _print(call, standing, rows)
+        for status, rows in in_unit(database.reader, look):
+            _print(call, status, rows)
     return OK
 
 
@@ -62,22 +62,22 @@ def read_balances(connection: Connection, account: str) -> list[Mapping[str, Any
     return [dict(row) for row in connection.execute(wanted).mappings()]
 
 
-def _print(call: Call, standing: Standing, rows: list[Mapping[str, Any]]) -> None:
+def _print(call: Call, status: AccountStatus, rows: list[Mapping[str, Any]]) -> None:
     output, now = call.output, call.now()
-    position, moved_at = as_of(standing, "balances")
+    position, moved_at = as_of(status, "balances")
     held = rows if call.arguments.all else [row for row in rows if not is_zero(row)]
-    told = doubts(standing, now, "balances")
+    reported = warnings(status, now, "balances")
     if not output.as_json:
         when = f", folded {short_time(moved_at)} UTC" if moved_at else ""
-        output.line(f"account {quoted(standing.account)} as of position {position:,}{when}")
-    extra = {"as_of_position": position, "as_of": moved_at, "live": not told}
+        output.line(f"account {quoted(status.account)} as of position {position:,}{when}")
+    extra = {"as_of_position": position, "as_of": moved_at, "live": not reported}
     output.rows(
         COLUMNS,
         [{**row, **extra} for row in held],
-        empty=f"no balances of account {quoted(standing.account)}:"
-        + (" all it held is zero now (--all shows it)" if rows else " none was ever stated"),
+        empty=f"no balances of account {quoted(status.account)}:"
+        + (" all it held is zero now (--all shows it)" if rows else " none was ever reported"),
     )
-    for doubt in told:
+    for doubt in reported:
         output.warn(doubt)
     if not output.as_json and len(rows) > len(held) > 0:
         hidden = count_of(len(rows) - len(held), "currency", "currencies")
@@ -86,22 +86,22 @@ def _print(call: Call, standing: Standing, rows: list[Mapping[str, Any]]) -> Non
 
 def _read_at(connection: Connection, past: Past) -> list[Mapping[str, Any]]:
     if past.reading == TRUE:
-        return balances_true_at(connection, past.account, past.moment.at)
-    return balances_known_at(connection, past.account, past.moment.position)
+        return balances_true_at(connection, past.account, past.point.at)
+    return balances_known_at(connection, past.account, past.point.position)
 
 
 def _print_at(call: Call, past: Past, rows: list[Mapping[str, Any]]) -> None:
     held = rows if call.arguments.all else [row for row in rows if not is_zero(row)]
-    tell_moment(call, past)
+    print_as_of(call, past)
     call.output.rows(
         COLUMNS,
         [{**row, **past.columns} for row in held],
         empty=f"no balances of account {quoted(past.account)} then:"
-        + (" all it held was zero (--all shows it)" if rows else " none had been stated yet"),
+        + (" all it held was zero (--all shows it)" if rows else " none had been reported yet"),
     )
-    tell_doubts(call, past, is_backfilled=False)
+    print_warnings(call, past, is_backfilled=False)
 
 
 def is_zero(row: Mapping[str, Any]) -> bool:
-    """Tell whether every stated amount is zero, and the total is stated. Unknown isn't zero."""
+    """Return whether every reported amount is zero, and the total is known. Unknown isn't zero."""
     return row["total"] is not None and not any(row[part] for part in _PARTS)

@@ -17,17 +17,17 @@ from recorder.cli.flags import DATABASE, add_output, add_settings, moment, whole
 from recorder.cli.output import Column, Output, count_of, quoted
 from recorder.database.engine import in_unit
 from recorder.display import plain, short_time
-from recorder.gaps.sql.gaps import read_blinds, read_known, tail
+from recorder.gaps.sql.gaps import read_known, read_unobserved, tail
 from recorder.log.rules.coverage import Totals, seconds_between, timeline, totals
 from recorder.projections.rules.books import Basis, Explained
-from recorder.queries.account_status import as_of, doubts, read_standing
+from recorder.queries.account_status import as_of, read_account_status, warnings
 from recorder.queries.books import (
     SOURCES,
     Period,
     explain,
     first_snapshot,
     folded_up_to,
-    moment_of,
+    time_of_position,
     unread,
 )
 from recorder.reconciliation.sql.fill_checks import Unmatched, unchecked_fills, unmatched_fills
@@ -51,31 +51,31 @@ UNMATCHED = (
 
 
 @frozen
-class Sight:
+class ObservedTime:
     """How much of a period was seen; ``unrecorded_s`` of it lies before the first start.
 
     All null where the clock was set back so that the period has no length.
     """
 
-    blind_s: Decimal | None
+    unobserved_s: Decimal | None
     healed_s: Decimal | None
     unrecorded_s: Decimal | None
 
 
 @frozen
 class Answer:
-    """What is said about one account."""
+    """What is reported about one account."""
 
     account: str
     period: Period
     from_at: datetime | None
     until_at: datetime | None
-    sight: Sight
+    observation: ObservedTime
     currencies: Sequence[Explained]
     unmatched: Sequence[Unmatched]
     unchecked: int
     unread: int
-    doubts: Sequence[str]
+    warnings: Sequence[str]
 
     @property
     def adds_up(self) -> bool:
@@ -100,7 +100,7 @@ def configure(parser: ArgumentParser) -> None:
         "--from-position",
         type=whole(0),
         metavar="N",
-        help="what was told behind event N, instead of what happened in a time",
+        help="what was reported behind event N, instead of what happened in a time",
     )
     parser.add_argument(
         "--to-position", type=whole(0), metavar="N", help="and up to event N; default: the last"
@@ -135,7 +135,7 @@ def run(call: Call) -> int:
             call.output.json_line(facts(answer))
         else:
             _print_page(call.output, answer)
-        for doubt in answer.doubts:
+        for doubt in answer.warnings:
             call.output.warn(doubt)
     if any(isinstance(answer, str) for answer in answers):
         return WRONG
@@ -144,7 +144,7 @@ def run(call: Call) -> int:
 
 
 def facts(answer: Answer) -> dict[str, Any]:
-    """Return everything that is said about one account, for a program."""
+    """Return everything that is reported about one account, for a program."""
     period = answer.period
     ends = (period.begin, period.end) if period.is_by_position else (None, None)
     return {
@@ -155,27 +155,27 @@ def facts(answer: Answer) -> dict[str, Any]:
         "from_position": ends[0],
         "to_position": ends[1],
         "as_of_position": period.as_of,
-        **asdict(answer.sight),
+        **asdict(answer.observation),
         "unread": answer.unread,
         "adds_up": answer.adds_up,
         "currencies": [_currency_facts(each) for each in answer.currencies],
         "unmatched_fills": [asdict(each) for each in answer.unmatched],
         "unchecked_fills": answer.unchecked,
-        "doubts": answer.doubts,
+        "warnings": answer.warnings,
     }
 
 
-def _currency_facts(told: Explained) -> dict[str, Any]:
+def _currency_facts(reported: Explained) -> dict[str, Any]:
     return {
-        "currency": told.currency,
-        "opening": asdict(told.opening),
-        "lines": [asdict(line) for line in told.lines],
-        "moved": told.moved,
-        "residual": told.residual,
-        "closing": asdict(told.closing),
-        "unstated": told.unstated,
-        "in_flight": told.in_flight,
-        "adds_up": told.adds_up,
+        "currency": reported.currency,
+        "opening": asdict(reported.opening),
+        "lines": [asdict(line) for line in reported.lines],
+        "moved": reported.moved,
+        "residual": reported.residual,
+        "closing": asdict(reported.closing),
+        "without_amount": reported.without_amount,
+        "in_flight": reported.in_flight,
+        "adds_up": reported.adds_up,
     }
 
 
@@ -187,30 +187,30 @@ def _answer(
     if not folded:
         return f"nothing of account {quoted(account)} is folded yet: start `recorder run`"
     period = _period(connection, account, asked, now, by_position, folded)
-    is_told = not isinstance(period.end, int) or period.end <= folded
-    if not is_told or period.begin >= period.end:  # type: ignore[operator]
+    is_reported = not isinstance(period.end, int) or period.end <= folded
+    if not is_reported or period.begin >= period.end:  # type: ignore[operator]
         return (
             f"there is nothing between {_end(period.begin)} and {_end(period.end)} for account"
             f" {quoted(account)}: name a beginning before the end, and no position behind"
             f" {folded:,}, up to which balances and ledger are folded"
         )
-    from_at, until_at = (_moment(connection, account, e) for e in (period.begin, period.end))
-    told = explain(connection, account, period, currency=asked.currency)
-    if asked.currency is not None and not told:
-        return f"nobody has named a currency {quoted(asked.currency)} to account {quoted(account)}"
-    standing = read_standing(connection, account)
-    is_running = standing.is_running(now)
+    from_at, until_at = (_time(connection, account, e) for e in (period.begin, period.end))
+    reported = explain(connection, account, period, currency=asked.currency)
+    if asked.currency is not None and not reported:
+        return f"account {quoted(account)} has no currency {quoted(asked.currency)}"
+    status = read_account_status(connection, account)
+    is_running = status.is_running(now)
     return Answer(
         account,
         period,
         from_at,
         until_at,
-        _sight(connection, account, from_at, until_at, now, is_running=is_running),
-        told,
+        _observation(connection, account, from_at, until_at, now, is_running=is_running),
+        reported,
         unmatched_fills(connection, account, period),
         unchecked_fills(connection, account, period),
         unread(connection, account, period),
-        doubts(standing, now, min(SOURCES, key=lambda name: as_of(standing, name)[0])),
+        warnings(status, now, min(SOURCES, key=lambda name: as_of(status, name)[0])),
     )
 
 
@@ -235,13 +235,15 @@ def _end(end: int | datetime) -> str:
     return f"position {end:,}" if isinstance(end, int) else f"{short_time(end)} UTC"
 
 
-def _moment(connection: Connection, account: str, end: int | datetime) -> datetime | None:
+def _time(connection: Connection, account: str, end: int | datetime) -> datetime | None:
     if isinstance(end, datetime):
         return end
-    return moment_of(connection, account, end) if end else read_known(connection, account).since
+    return (
+        time_of_position(connection, account, end) if end else read_known(connection, account).since
+    )
 
 
-def _sight(
+def _observation(
     connection: Connection,
     account: str,
     from_at: datetime | None,
@@ -249,17 +251,17 @@ def _sight(
     now: datetime,
     *,
     is_running: bool,
-) -> Sight:
+) -> ObservedTime:
     known = read_known(connection, account)
     if from_at is None or until_at is None or from_at > until_at or known.since is None:
-        return Sight(None, None, None)
+        return ObservedTime(None, None, None)
     end = min(until_at, now)
     begin = min(max(from_at, known.since), end)
-    blinds = read_blinds(connection, account, begin, end)
-    blinds += tail(known, end, is_running=is_running)
-    sums: Totals = totals(timeline(blinds, begin, end))
+    unobserved_intervals = read_unobserved(connection, account, begin, end)
+    unobserved_intervals += tail(known, end, is_running=is_running)
+    sums: Totals = totals(timeline(unobserved_intervals, begin, end))
     unrecorded = seconds_between(from_at, begin) if begin > from_at else Decimal(0)
-    return Sight(sums.blind_s, sums.healed_s, unrecorded)
+    return ObservedTime(sums.unobserved_s, sums.healed_s, unrecorded)
 
 
 # For a person
@@ -270,7 +272,7 @@ def _print_page(output: Output, answer: Answer) -> None:
     output.line(f"account     {plain(answer.account)}")
     output.line(f"period      behind {_end(period.begin)}, up to {_end(period.end)}")
     output.line(f"as of       position {period.as_of:,}, up to which all is folded")
-    output.line(f"seen        {_seen(answer.sight)}")
+    output.line(f"seen        {_seen(answer.observation)}")
     if answer.unread:
         failed = count_of(answer.unread, "event", "events")
         output.line(f"unread      {failed} could not be folded (fold_failures): not in these books")
@@ -283,7 +285,7 @@ def _print_page(output: Output, answer: Answer) -> None:
         if row["note"]:
             output.line(f"- {plain(row['currency'] or NO_CURRENCY)}, {row['line']}: {row['note']}")
     if answer.unmatched:
-        output.line("Fills that trades and ledger don't tell alike:")
+        output.line("Orders whose fills differ between trades and ledger:")
         output.rows(UNMATCHED, [asdict(each) for each in answer.unmatched], empty="")
     if answer.unchecked:
         fills = count_of(answer.unchecked, "fill names", "fills name")
@@ -291,77 +293,88 @@ def _print_page(output: Output, answer: Answer) -> None:
     output.line(_verdict(answer))
 
 
-def _rows(told: Explained) -> list[dict[str, Any]]:
+def _rows(reported: Explained) -> list[dict[str, Any]]:
     """Return the lines of one currency; none if nothing is and was held, and nothing moved."""
-    if not told.lines and told.opening.total == told.closing.total == 0:
+    if not reported.lines and reported.opening.total == reported.closing.total == 0:
         return []
-    rows = [_end_row(told, "opening")]
+    rows = [_end_row(reported, "opening")]
     rows += [
         {
-            "currency": told.currency,
+            "currency": reported.currency,
             "line": line.kind,
             "amount": line.amount,
             "movements": line.movements,
             "backfilled": line.backfilled,
-            "note": _line_note(line.unstated, line.told_later, line.assumed_fees),
+            "note": _line_note(line.without_amount, line.reported_later, line.assumed_fees),
         }
-        for line in told.lines
+        for line in reported.lines
     ]
-    residual = {"amount": told.residual, "note": _residual_note(told)}
-    rows.append({"currency": told.currency, "line": "residual", **residual})
-    return [*rows, _end_row(told, "closing")]
+    residual = {"amount": reported.residual, "note": _residual_note(reported)}
+    rows.append({"currency": reported.currency, "line": "residual", **residual})
+    return [*rows, _end_row(reported, "closing")]
 
 
-def _end_row(told: Explained, which: str) -> dict[str, Any]:
-    end = told.opening if which == "opening" else told.closing
+def _end_row(reported: Explained, which: str) -> dict[str, Any]:
+    end = reported.opening if which == "opening" else reported.closing
     notes = {
-        Basis.STATED: "" if end.total is not None else "stated without a total",
-        Basis.ABSENT: "zero by inference: a complete snapshot left it out",
+        Basis.REPORTED: "" if end.total is not None else "reported without a total",
+        Basis.INFERRED_ZERO: "zero by inference: a complete snapshot left it out",
         Basis.NOT_NAMED: "zero by inference: no snapshot named it",
         Basis.UNKNOWN: "not known",
     }
     return {
-        "currency": told.currency,
+        "currency": reported.currency,
         "line": which,
         "amount": end.total,
         "note": notes[end.basis],
     }
 
 
-def _line_note(unstated: int, told_later: int, assumed: Decimal) -> str:
+def _line_note(without_amount: int, reported_later: int, assumed: Decimal) -> str:
     notes = []
-    if unstated:
-        notes.append(f"{unstated:,} without an amount, not in the sum")
-    if told_later:
-        notes.append(f"{told_later:,} told after the period")
+    if without_amount:
+        notes.append(f"{without_amount:,} without an amount, not in the sum")
+    if reported_later:
+        notes.append(f"{reported_later:,} reported after the period")
     if assumed:
         notes.append(f"{assumed:f} fees of unproved basis")
     return "; ".join(notes)
 
 
-def _residual_note(told: Explained) -> str:
-    if told.residual is None:
+def _residual_note(reported: Explained) -> str:
+    if reported.residual is None:
         return "not known, as an end isn't"
-    if told.in_flight:
+    if reported.in_flight:
         return "unexplained, but gone with the frames next to the period's ends: in flight"
-    return "unexplained" if told.residual else ""
+    return "unexplained" if reported.residual else ""
 
 
-def _seen(sight: Sight) -> str:
-    if sight.blind_s is None or sight.healed_s is None or sight.unrecorded_s is None:
+def _seen(observation: ObservedTime) -> str:
+    if (
+        observation.unobserved_s is None
+        or observation.healed_s is None
+        or observation.unrecorded_s is None
+    ):
         return "not measurable: a clock was set back in between"
-    parts = [f"{sight.blind_s:f} s blind", f"{sight.healed_s:f} s blind but healed since"]
-    if sight.unrecorded_s:
-        parts.append(f"{sight.unrecorded_s:f} s before the first start")
+    parts = [
+        f"{observation.unobserved_s:f} s not observed",
+        f"{observation.healed_s:f} s not observed but healed since",
+    ]
+    if observation.unrecorded_s:
+        parts.append(f"{observation.unrecorded_s:f} s before the first start")
     return ", ".join(parts)
 
 
 def _verdict(answer: Answer) -> str:
-    blind = answer.sight.blind_s
+    unobserved = answer.observation.unobserved_s
     if answer.adds_up:
-        unseen = f"; of what cancelled out in {blind:f} s blind nothing is known" if blind else ""
+        unseen = (
+            f"; of what cancelled out in {unobserved:f} s not observed nothing is known"
+            if unobserved
+            else ""
+        )
         return f"the books add up{unseen}"
     open_ = [each for each in answer.currencies if not each.adds_up]
     names = ", ".join(plain(each.currency or NO_CURRENCY) for each in open_)
-    where = f", {blind:f} s of the period blind" if blind else ""
+    where = f", {unobserved:f} s of the period not observed" if unobserved else ""
     return f"unexplained: {names}{where}"

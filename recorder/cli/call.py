@@ -1,4 +1,4 @@
-"""One call of a command: what was asked, in which surroundings, and where the answer goes."""
+"""One call of a command: its arguments, its environment, and where the answer goes."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Call:
             if database.dialect == "sqlite" and not path.exists():
                 raise ConfigurationError(
                     f"there is no database {database.url_shown} yet: `recorder run` makes it when"
-                    " it starts; if it stands elsewhere, say where with --database-url"
+                    " it starts; if it stands elsewhere, report where with --database-url"
                 )
             if check_schema:
                 in_unit(database.reader, require_schema)
@@ -76,8 +76,8 @@ class Call:
     def accounts(self, connection: Connection, *, queued: bool = False) -> list[str]:
         """Return the accounts to answer for: the one that was named, else all the database knows.
 
-        None known: those of the settings, so that an answer can say that nothing is known of them.
-        With ``queued``, also those that are nothing but a name in the outbox.
+        None known: those of the settings, so that an answer can report that nothing is known of
+        them. With ``queued``, also those that are nothing but a name in the outbox.
         """
         from recorder.queries.account_status import known_accounts, queued_accounts
 
@@ -99,7 +99,7 @@ class Call:
         known, wanted = known_accounts(connection), self.accounts(connection)
         unknown = [quoted(name) for name in wanted if name not in known]
         if unknown:
-            named = f"say one with --account: {', '.join(map(quoted, known))}"
+            named = f"report one with --account: {', '.join(map(quoted, known))}"
             raise ConfigurationError(
                 f"the database knows no account {', '.join(unknown)}:"
                 f" {named if known else 'start `recorder run`, which makes it'}"
@@ -114,7 +114,7 @@ class Call:
             return named
         if len(configured) > 1:
             names = ", ".join(configured)
-            raise ConfigurationError(f"say which account with --account: one of {names}")
+            raise ConfigurationError(f"name the account with --account: one of {names}")
         return configured[0]
 
 

@@ -23,9 +23,9 @@ from recorder.log.rules.checkpoint import Checkpoint, checkpoint_line
 from recorder.log.rules.event import EMPTY_HEAD, Head
 from recorder.log.sql.checkpoint_keys import is_readable_by_others, make_keys, public_file_of
 from recorder.log.sql.read import head
-from recorder.log.tasks.checkpoints import LogPlace, Place
+from recorder.log.tasks.checkpoints import LogSink, Place
 from recorder.runtime import Runtime
-from recorder.wiring import checkpoint_places, signing_key
+from recorder.wiring import checkpoint_sinks, signing_key
 
 SETTINGS = ("checkpoint_file", "checkpoint_hook", "checkpoint_key_file")
 
@@ -51,14 +51,14 @@ def run(call: Call) -> int:
         call.output.warn(f"{settings.checkpoint_key_file} can be read by others: chmod 600 it")
     # What this prints takes the place of the recorder's log.
     runtime = Runtime(environment=call.environment)
-    places = [each for each in checkpoint_places(settings, runtime) if each != LogPlace()]
+    places = [each for each in checkpoint_sinks(settings, runtime) if each != LogSink()]
     with call.database() as database:
         heads = in_unit(database.reader, _heads, call)
     codes = [OK if heads else WRONG]
     for account, found in heads.items():
         line = checkpoint_line(Checkpoint(account, found, call.clock.wall_us()), key)
-        said = f"account {quoted(account)}: position {found.position} {found.digest.hex()}"
-        call.output.say(json.loads(line), said)
+        sentence = f"account {quoted(account)}: position {found.position} {found.digest.hex()}"
+        call.output.fact(json.loads(line), sentence)
         codes += [_take(call, place, line) for place in places]
     if not heads:
         call.output.warn("there is no head to take out: no account has an event yet")
@@ -83,10 +83,10 @@ def _take(call: Call, place: Place, line: str) -> int:
 def _keygen(call: Call) -> int:
     name = call.settings().checkpoint_key_file
     if not name:
-        raise ConfigurationError("say where the key is to be: --checkpoint-key-file FILE")
+        raise ConfigurationError("report where the key is to be: --checkpoint-key-file FILE")
     file = Path(name)
     public = make_keys(file).public.hex()
-    call.output.say(
+    call.output.fact(
         {"key_file": name, "public_file": str(public_file_of(file)), "public_key": public},
         f"{file} holds the key, for its owner alone; {public_file_of(file)} its public half:\n"
         f"{public}\nKeep the public half where whoever owns this machine can't change it.",

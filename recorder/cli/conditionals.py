@@ -16,7 +16,7 @@ from recorder.cli.flags import DATABASE, add_output, add_settings
 from recorder.cli.output import Column, count_of, quoted
 from recorder.database.engine import in_unit
 from recorder.database.schema import conditional_order_history, conditional_orders
-from recorder.queries.account_status import Standing, doubts, read_standing
+from recorder.queries.account_status import AccountStatus, read_account_status, warnings
 from recorder.queries.as_of_futures import CONDITIONALS
 
 _TERMS = (
@@ -65,16 +65,16 @@ def run(call: Call) -> int:
         return run_at(call, CONDITIONALS, COLUMNS, "no waiting conditional order is known of then")
     asked = call.arguments
 
-    def look(connection: Connection) -> list[tuple[Standing, Rows]]:
+    def look(connection: Connection) -> list[tuple[AccountStatus, Rows]]:
         return [
-            (read_standing(connection, account), _read(connection, account, asked))
+            (read_account_status(connection, account), _read(connection, account, asked))
             for account in call.accounts(connection)
         ]
 
     with call.database() as database:
         found = in_unit(database.reader, look)
-    for standing, rows in found:
-        _print(call, standing, rows)
+    for status, rows in found:
+        _print(call, status, rows)
     is_known = asked.history is None or any(rows for _, rows in found)
     return OK if is_known else WRONG
 
@@ -93,8 +93,8 @@ def _wanted(account: str, asked: Any) -> Select[*tuple[Any, ...]]:
     return wanted if asked.all else wanted.where(row.is_open == true())
 
 
-def _print(call: Call, standing: Standing, rows: Rows) -> None:
-    output, history, name = call.output, call.arguments.history, quoted(standing.account)
+def _print(call: Call, status: AccountStatus, rows: Rows) -> None:
+    output, history, name = call.output, call.arguments.history, quoted(status.account)
     if not output.as_json:
         output.line(f"account {name}")
     if history is None:
@@ -103,7 +103,7 @@ def _print(call: Call, standing: Standing, rows: Rows) -> None:
     else:
         empty = f"account {name} knows no conditional order {quoted(history)}"
         output.rows(HISTORY, rows, empty=empty)
-    for doubt in doubts(standing, call.now(), PROJECTION):
+    for doubt in warnings(status, call.now(), PROJECTION):
         output.warn(doubt)
     unsure = [] if history else [row for row in rows if row["basis"] == "unconfirmed"]
     if unsure:

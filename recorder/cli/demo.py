@@ -41,7 +41,7 @@ from recorder.runtime import Runtime
 from recorder.simulator import Simulator, SimulatorConfig, serve
 
 ACCOUNT = "demo"
-#: How long it goes on where nobody can press Ctrl-C, in seconds.
+#: Duration in seconds where no terminal can send Ctrl-C.
 SECONDS = 30
 #: Between two looks at the tables, in seconds: on a screen, and in lines.
 LOOK_S = 0.25
@@ -77,10 +77,10 @@ def configure(parser: ArgumentParser) -> None:
 
 
 def run(call: Call) -> int:
-    """Show it until Ctrl-C or until the time is over, then say what is left and how to ask it."""
+    """Show it until Ctrl-C or the end of its time, then print what is left and queries for it."""
     url = call.arguments.demo_database_url or f"sqlite:///{_new_file()}"
     is_terminal = call.output.out.isatty()
-    # A line in between would tear the screen; what ends the recorder is told at the end anyway.
+    # A line in between would tear the screen; what ends the recorder is reported at the end anyway.
     level = logging.CRITICAL if is_terminal else logging.WARNING
     log_to(call.output.err, as_json=False, level=level)
     seconds = call.arguments.seconds or (None if is_terminal else SECONDS)
@@ -90,7 +90,7 @@ def run(call: Call) -> int:
         if (error := only(RecorderError, group)) is None:
             raise
         raise error from group
-    return _say_goodbye(call.output, url)
+    return _print_summary(call.output, url)
 
 
 def _new_file() -> Path:
@@ -150,13 +150,13 @@ async def _watch_signals(signals: AsyncIterator[int], everything: trio.CancelSco
 
 @define(eq=False)
 class _Show:
-    """The trader, the screen, and an accident; the last line of the screen says who did what."""
+    """The trader, the screen, and one accident; the screen's last line shows the last action."""
 
     call: Call
     simulator: Simulator
     database: Database
     is_terminal: bool
-    said: str = "the first order follows"
+    sentence: str = "the first order follows"
 
     async def trade(self) -> None:
         """Queue an order now and then."""
@@ -167,13 +167,17 @@ class _Show:
                 in_unit, self.database.writer, queue_next, ACCOUNT, step
             )
             step += 1
-            self.said = f"INSERT INTO outbox: {queued}   (Ctrl-C ends)" if queued else self.said
+            self.sentence = (
+                f"INSERT INTO outbox: {queued}   (Ctrl-C ends)" if queued else self.sentence
+            )
 
     async def cut_once(self) -> None:
-        """Cut the line as a network does, without a word."""
+        """Drop the connection as a network does, without a close frame."""
         await trio.sleep(CUT_S)
         await self.simulator.drop("cut")
-        self.said = "the line was cut: what may have been missed is a row of the table gaps"
+        self.sentence = (
+            "the connection was dropped: what may have been missed is a row of the table gaps"
+        )
 
     async def look(self) -> None:
         """Read the tables and show them, again and again."""
@@ -187,7 +191,7 @@ class _Show:
                     self.call.output.line(one_line(view, trio.current_time() - began))
                     self.call.output.out.flush()
                 else:
-                    live.update(screen(view, self.call.now(), self.said), refresh=True)
+                    live.update(screen(view, self.call.now(), self.sentence), refresh=True)
                 await trio.sleep(LINE_S if live is None else LOOK_S)
 
     def _live(self) -> AbstractContextManager[Live | None]:
@@ -196,8 +200,8 @@ class _Show:
         return Live(console=self.call.output.console, screen=True, auto_refresh=False)
 
 
-def _say_goodbye(output: Output, url: str) -> int:
-    """Prove the log, and say where everything is now."""
+def _print_summary(output: Output, url: str) -> int:
+    """Prove the log, and report where everything is now."""
     with open_database(url) as database:
         proof = in_unit(
             database.reader, partial(verify_account, account=ACCOUNT, on_progress=lambda _: None)
@@ -213,7 +217,7 @@ def _say_goodbye(output: Output, url: str) -> int:
     for query in QUERIES:
         asked = f"sqlite3 {shlex.quote(path)} {shlex.quote(query)}" if is_sqlite else f"{query};"
         output.line(f"  {asked}")
-    # Of a URL that somebody gave us, which may hold a password, nothing is repeated.
+    # A URL from the command line may hold a password: nothing of it is repeated.
     flag = shlex.quote(url) if is_sqlite else "URL"
     for command in ("status", "balances", "outbox", "verify"):
         output.line(f"  {_command()} {command} --database-url {flag}")

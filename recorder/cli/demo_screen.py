@@ -17,7 +17,7 @@ from sqlalchemy import Connection, func, select
 
 from recorder.database.schema import balances, events, open_orders, outbox
 from recorder.display import plain, short_time, shown
-from recorder.queries.account_status import Standing, doubts, read_standing
+from recorder.queries.account_status import AccountStatus, read_account_status, warnings
 
 #: Rows read for a panel; how many of them are shown, the height of the screen decides.
 EVENTS = 40
@@ -28,9 +28,9 @@ EXCERPT = 200
 
 @frozen
 class View:
-    """What the tables say, all of one moment."""
+    """What the tables report, all of one moment."""
 
-    standing: Standing
+    status: AccountStatus
     balances: Sequence[Mapping[str, Any]]
     orders: Sequence[Mapping[str, Any]]
     events: Sequence[Mapping[str, Any]]
@@ -49,7 +49,7 @@ def read_view(connection: Connection, account: str) -> View:
     counted = select(outbox.c.status, func.count()).where(outbox.c.account == account)
     statuses = connection.execute(counted.group_by(outbox.c.status)).all()
     return View(
-        standing=read_standing(connection, account),
+        status=read_account_status(connection, account),
         balances=rows(balances, balances.c.currency),
         orders=rows(open_orders, open_orders.c.created_at),
         events=rows(events, events.c.position.desc(), EVENTS)[::-1],
@@ -62,21 +62,21 @@ def one_line(view: View, elapsed_s: float) -> str:
     """Return the view as one line, for where there is no terminal."""
     statuses = ", ".join(f"{number} {status}" for status, number in view.statuses.items())
     return (
-        f"{elapsed_s:4.0f} s  position {view.standing.position:>5}"
+        f"{elapsed_s:4.0f} s  position {view.status.position:>5}"
         f"  balances {len(view.balances)}  open orders {len(view.orders)}"
         f"  outbox: {statuses or 'empty'}"
     )
 
 
-def screen(view: View, now: datetime, said: str) -> Layout:
-    """Return the view as one screen; ``said`` is its last line."""
+def screen(view: View, now: datetime, sentence: str) -> Layout:
+    """Return the view as one screen; ``sentence`` is its last line."""
     layout = Layout()
     layout.split_column(
         Layout(_headline(view, now), size=1),
         Layout(name="state", ratio=3, minimum_size=7),
         Layout(_panel("log: SELECT * FROM events", _events(view)), ratio=5, minimum_size=6),
         Layout(_panel("outbox: SELECT * FROM outbox", _commands(view)), ratio=3, minimum_size=5),
-        Layout(Text(plain(said), no_wrap=True, overflow="ellipsis", style="dim"), size=1),
+        Layout(Text(plain(sentence), no_wrap=True, overflow="ellipsis", style="dim"), size=1),
     )
     layout["state"].split_row(
         Layout(_panel("SELECT * FROM balances", _balances(view))),
@@ -86,10 +86,10 @@ def screen(view: View, now: datetime, said: str) -> Layout:
 
 
 def _headline(view: View, now: datetime) -> Text:
-    told = doubts(view.standing, now)
-    state = told[0] if told else "recording"
-    line = f" recorder demo   position {view.standing.position}   {state}"
-    style = "bold white on red" if told else "bold white on dark_green"
+    reported = warnings(view.status, now)
+    state = reported[0] if reported else "recording"
+    line = f" recorder demo   position {view.status.position}   {state}"
+    style = "bold white on red" if reported else "bold white on dark_green"
     return Text(line, style=style, no_wrap=True, overflow="ellipsis")
 
 

@@ -16,8 +16,8 @@ from recorder.database.engine import Database, in_unit
 from recorder.errors import ConfigurationError, RecorderError, Refused
 from recorder.exchange.commands import COMMANDS
 from recorder.log.sql.read import may_read
-from recorder.outbox.sql.queue import PRIORITY_MAX, enqueue, thrown_switch
-from recorder.queries.account_status import doubts, read_standing
+from recorder.outbox.sql.queue import PRIORITY_MAX, changed_switch, enqueue
+from recorder.queries.account_status import read_account_status, warnings
 
 #: No command of VALR's comes near it; a wrong file piped in does.
 PAYLOAD_BYTES_MAX = 1024 * 1024
@@ -48,7 +48,7 @@ def configure(parser: ArgumentParser) -> None:
         "--in-order",
         action="store_true",
         default=None,
-        help="send it after every earlier command of its pair has a settled fate",
+        help="send it after every earlier command of its pair has a settled outcome",
     )
     add_settings(parser, DATABASE)
     add_output(parser)
@@ -59,7 +59,8 @@ def run(call: Call) -> int:
     asked, account = call.arguments, call.one_account()
     payload = _payload(asked.payload)
     with call.database(check_schema=False) as database:
-        # Whoever may only queue sees nothing else; the INSERT itself says if it is another schema.
+        # A role that may only queue sees nothing else; the INSERT itself reports if it is another
+        # schema.
         if in_unit(database.reader, may_read, "alembic_version"):
             in_unit(database.reader, require_schema)
         try:
@@ -77,23 +78,23 @@ def run(call: Call) -> int:
             )
         except Refused as error:
             raise Refused(error.rule, f"not queued: {error}") from error
-        call.output.say(
+        call.output.fact(
             {"account": account, "outbox_id": outbox_id, "status": "queued"},
             f"queued as {outbox_id} for account {quoted(account)};"
-            f" `recorder outbox show {outbox_id}` tells what becomes of it",
+            f" `recorder outbox show {outbox_id}` shows its history",
         )
         now = call.now()
         for reason in _remarks(database, account, now):
             call.output.warn(reason)
         if asked.expires_at is not None and asked.expires_at <= now:
-            call.output.warn("its --expires-at is over, so it will never be sent: queue it anew")
+            call.output.warn("its --expires-at is over, so it will never be sent: queue it again")
     return OK
 
 
 def _remarks(database: Database, account: str, now: datetime) -> list[str]:
-    """Return what is to be said of a command that is queued, whatever becomes of this look.
+    """Return the remarks about a queued command, whatever becomes of this look.
 
-    An exit code other than `OK` would tell a script to queue it once more.
+    An exit code other than `OK` would report a script to queue it once more.
     """
     try:
         if in_unit(database.reader, may_read, "leases"):
@@ -119,13 +120,13 @@ def _held_up_by(connection: Connection, account: str, now: datetime) -> list[str
     """Return why the command may not go out soon."""
     reasons = [
         f"it waits in the queue: {doubt}"
-        for doubt in doubts(read_standing(connection, account), now)
+        for doubt in warnings(read_account_status(connection, account), now)
     ]
     return reasons + _switched_off(connection, account)
 
 
 def _switched_off(connection: Connection, account: str) -> list[str]:
-    switch = thrown_switch(connection, account)
+    switch = changed_switch(connection, account)
     # No row yet is no switch that is off: the first start sets it to on.
     if switch is None or switch == "on":
         return []

@@ -26,7 +26,7 @@ from recorder.errors import ConfigurationError
 from recorder.log.rules.event import Event, Origin
 from recorder.log.sql.read import Page, head, read_page
 
-#: Events shown where nobody says which.
+#: Events shown by default.
 RECENT = 20
 #: How long `--follow` waits before it looks again, in seconds: a look is one search by key.
 POLL_S = 0.2
@@ -65,7 +65,7 @@ class _Wanted:
 
 
 def run(call: Call) -> int:
-    """Print events until there are no more, or until nobody wants more."""
+    """Print events until there are no more, or until the limit."""
     asked = call.arguments
     with call.database() as database:
         account = in_unit(database.reader, _account, call)

@@ -1,4 +1,4 @@
-"""What the exit code of a command says.
+"""What the exit code of a command reports.
 
 Programs that call us decide by these numbers, so they never change their meaning.
 """
@@ -20,7 +20,7 @@ WRONG = 2
 STORAGE = 3
 OWNED = 4
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
-NOBODY_READS = 141  # 128 + SIGPIPE
+UNREAD = 141  # 128 + SIGPIPE
 
 MEANINGS = {
     OK: "done, and all is well",
@@ -29,7 +29,7 @@ MEANINGS = {
     STORAGE: "the database failed, or can't be reached",
     OWNED: "another process owns the account",
     INTERRUPTED: "ended by Ctrl-C",
-    NOBODY_READS: "whoever read the output went away before its end",
+    UNREAD: "the reader of the output ended before the output did",
 }
 
 _CODES: tuple[tuple[type[RecorderError], int], ...] = (

@@ -11,7 +11,7 @@ from typing import IO
 
 from recorder.cli.call import Call
 from recorder.cli.exits import OK
-from recorder.cli.flags import DATABASE, add_settings, position_or_moment
+from recorder.cli.flags import DATABASE, add_settings, position_or_time
 from recorder.cli.output import count_of
 from recorder.cli.progress import shown_progress
 from recorder.database.engine import in_unit
@@ -49,14 +49,14 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--from",
         dest="since",
-        type=position_or_moment,
+        type=position_or_time,
         metavar="WHEN",
         help="from this position or time on (2026-01-31T12:00:00Z)",
     )
     parser.add_argument(
         "--to",
         dest="until",
-        type=position_or_moment,
+        type=position_or_time,
         metavar="WHEN",
         help="up to and including this position, or before this time",
     )
@@ -72,12 +72,12 @@ def configure(parser: ArgumentParser) -> None:
         action="store_const",
         const="json",
         dest="form",
-        help="say as JSON what was written [default where the output is no terminal]",
+        help="report as JSON what was written [default where the output is no terminal]",
     )
 
 
 def run(call: Call) -> int:
-    """Export, and say what was written."""
+    """Export, and print what was written."""
     asked = call.arguments
     with call.database() as database, _shown(call) as progress:
         accounts = in_unit(database.reader, call.recorded_accounts)
@@ -89,7 +89,7 @@ def run(call: Call) -> int:
         manifest = export(
             database, order, target, progress, now=call.now(), overwrite=asked.overwrite
         )
-    _say(call, target, manifest)
+    _report(call, target, manifest)
     return OK
 
 
@@ -97,7 +97,9 @@ def _order(call: Call, accounts: list[str]) -> Order:
     asked = call.arguments
     tables = asked.tables or [LOG]
     if _is_empty(asked.since, asked.until):
-        raise ConfigurationError("there is nothing between --from and --to: say an earlier --from")
+        raise ConfigurationError(
+            "there is nothing between --from and --to: report an earlier --from"
+        )
     return Order(
         accounts=accounts,
         tables=TABLES if _ALL in tables else tuple(dict.fromkeys(tables)),
@@ -109,7 +111,7 @@ def _order(call: Call, accounts: list[str]) -> Order:
 
 
 def _is_empty(since: int | datetime | None, until: int | datetime | None) -> bool:
-    """Tell whether nothing can be between. A position and a time are not to be compared."""
+    """Return whether nothing can be between. A position and a time are not to be compared."""
     if isinstance(since, datetime) and isinstance(until, datetime):
         return since >= until
     return isinstance(since, int) and isinstance(until, int) and since > until
@@ -118,7 +120,7 @@ def _is_empty(since: int | datetime | None, until: int | datetime | None) -> boo
 def _stdout(call: Call, order: Order) -> IO[bytes]:
     if len(order.tables) != 1 or order.packed or order.form is Format.PARQUET:
         raise ConfigurationError(
-            "standard output takes one table, as jsonl or csv and not compressed; say a folder"
+            "standard output takes one table, as jsonl or csv and not compressed; report a folder"
         )
     to: IO[bytes] = call.output.out.buffer
     return to
@@ -136,7 +138,7 @@ def _shown(call: Call) -> Iterator[Progress]:
         yield progress
 
 
-def _say(call: Call, target: Path, manifest: Manifest) -> None:
+def _report(call: Call, target: Path, manifest: Manifest) -> None:
     row = {
         "export": str(target),
         "format": manifest.format,
@@ -157,4 +159,4 @@ def _say(call: Call, target: Path, manifest: Manifest) -> None:
         f"\naccount {account!r}: head {stretch.head.position} {stretch.head.digest}"
         for account, stretch in manifest.log.items()
     )
-    call.output.say(row, f"{target}: {rows} in {files}{heads}")
+    call.output.fact(row, f"{target}: {rows} in {files}{heads}")

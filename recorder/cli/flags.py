@@ -31,7 +31,7 @@ def add_settings(parser: ArgumentParser, names: Collection[str] | None = None) -
                 setting.flag,
                 dest=setting.name,
                 metavar=setting.name.rpartition("_")[2].upper(),
-                # `--trading` alone says what `--trading 1` does.
+                # `--trading` alone means `--trading 1`.
                 nargs="?" if setting.default in ("0", "1") else None,
                 const="1" if setting.default in ("0", "1") else None,
                 help=_help(setting),
@@ -74,7 +74,7 @@ def whole(minimum: int, maximum: int = WHOLE_MAX) -> type[int]:
         what = f"a whole number of at least {minimum}{most}"
         if is_number and not text.startswith("-") and not most:
             what += " and at most 18 digits"
-        raise ArgumentTypeError(f"say {what}, not {text[:40]!r}")
+        raise ArgumentTypeError(f"use {what}, not {text[:40]!r}")
 
     return parse  # type: ignore[return-value]
 
@@ -84,20 +84,20 @@ def moment(text: str) -> datetime:
     try:
         parsed = datetime.fromisoformat(text)
     except ValueError as error:
-        raise ArgumentTypeError(f"say {A_TIME}, not {text[:40]!r}") from error
+        raise ArgumentTypeError(f"use {A_TIME}, not {text[:40]!r}") from error
     if _is_date(text):
-        raise ArgumentTypeError(f"{text!r} is a day and no moment of it: say {A_TIME}")
+        raise ArgumentTypeError(f"{text!r} is a day, not a time of it: use {A_TIME}")
     if parsed.tzinfo is None:
         raise ArgumentTypeError(f"{text!r} names no zone: add Z for UTC, or +02:00")
     try:
         return parsed.astimezone(UTC)
     except OverflowError as error:
         raise ArgumentTypeError(
-            f"{text!r} lies outside the years 1 to 9999 in UTC: say a time within"
+            f"{text!r} lies outside the years 1 to 9999 in UTC: report a time within"
         ) from error
 
 
-def position_or_moment(text: str) -> int | datetime:
+def position_or_time(text: str) -> int | datetime:
     """Parse a position of the log, or an ISO 8601 time that names its zone."""
     if text.isascii() and text.isdigit():
         return whole(1)(text)
@@ -105,7 +105,7 @@ def position_or_moment(text: str) -> int | datetime:
         raise ArgumentTypeError(f"{text[:40]!r} names a leap second, which no clock here counts")
     if not text[:4].isdigit():
         raise ArgumentTypeError(
-            f"say a position of the log (1 and up), or {A_TIME}, not {text[:40]!r}"
+            f"report a position of the log (1 and up), or {A_TIME}, not {text[:40]!r}"
         )
     return moment(text)
 

@@ -20,28 +20,29 @@ from recorder.display import plain, short_time
 from recorder.gaps.sql.gaps import (
     Known,
     count_gaps,
-    read_blinds,
     read_gaps,
     read_known,
+    read_unobserved,
     tail,
 )
 from recorder.log.rules.coverage import Cause, Totals, share_text, timeline, totals
-from recorder.queries.account_status import doubts, read_standing
+from recorder.queries.account_status import read_account_status, warnings
 
-#: What no recorder of this protocol can know, however well it is connected; docs/gaps.md says more.
-BLIND_SPOTS = (
-    "two fills (NEW_ACCOUNT_TRADE) without an id can't be told from one that was sent twice",
-    "a ledger record (NEW_ACCOUNT_HISTORY_RECORD) without an id can't be told from one that was"
+#: What no recorder of this protocol can know, however well it is connected; docs/gaps.md reports
+#: more.
+UNKNOWABLE = (
+    "two fills (NEW_ACCOUNT_TRADE) without an id can't be reported from one that was sent twice",
+    "a ledger record (NEW_ACCOUNT_HISTORY_RECORD) without an id can't be reported from one that was"
     " sent twice",
     "frames have no numbers: one that the exchange never sent leaves no trace",
     "frames of types that no table knows are in the log alone",
 )
-#: Rows of the table unless --limit says otherwise; a program gets all.
+#: Rows of the table unless --limit reports otherwise; a program gets all.
 TABLE_ROWS = 1_000
 
 CAUSES = (
     Column("cause"),
-    Column("blind_s", "blind (s)", right=True),
+    Column("unobserved_s", "not observed (s)", right=True),
     Column("healed_s", "healed (s)", right=True),
     Column("gaps", right=True),
     Column("unhealed", right=True),
@@ -63,7 +64,7 @@ GAPS = (
 
 @frozen
 class Answer:
-    """What is said about one account: the period, its sums, its gaps, and how sure the end is."""
+    """The answer for one account: the period, its sums, its gaps, and whether the end is known."""
 
     account: str
     known: Known
@@ -73,11 +74,11 @@ class Answer:
     counts: Sequence[tuple[str, str, int]]
     gaps: Sequence[Mapping[str, Any]]
     is_running: bool
-    doubts: Sequence[str]
+    warnings: Sequence[str]
 
     @property
     def unhealed(self) -> int:
-        """How many gaps of the period nobody has healed, those without length among them."""
+        """How many gaps of the period are not healed, those without length included."""
         return sum(number for _, state, number in self.counts if state != "healed")
 
 
@@ -113,31 +114,31 @@ def run(call: Call) -> int:
             call.output.json_line(facts(answer))
         else:
             _print_page(call.output, answer)
-        for doubt in answer.doubts if answer else ():
+        for doubt in answer.warnings if answer else ():
             call.output.warn(doubt)
     return OK if all(answer is not None for _, answer in answers) else WRONG
 
 
 def facts(answer: Answer) -> dict[str, Any]:
-    """Return everything that is said about one account, for a program."""
+    """Return everything that is reported about one account, for a program."""
     sums = answer.sums
     return {
         "account": answer.account,
         "from": answer.from_at,
         "until": answer.until_at,
         "first_start": answer.known.since,
-        "last_good_moment": answer.known.heard_at,
+        "last_good_time": answer.known.last_frame_at,
         "recorder": "running" if answer.is_running else "not running",
         "seconds": sums.period_s,
         "observed_s": sums.observed_s,
-        "blind_s": sums.blind_s,
+        "unobserved_s": sums.unobserved_s,
         "healed_s": sums.healed_s,
-        "complete": not sums.blind_s and not answer.unhealed,
+        "complete": not sums.unobserved_s and not answer.unhealed,
         "unhealed": answer.unhealed,
         "causes": _cause_rows(answer),
         "gaps": answer.gaps,
-        "doubts": answer.doubts,
-        "blind_spots": BLIND_SPOTS,
+        "warnings": answer.warnings,
+        "unknowable": UNKNOWABLE,
     }
 
 
@@ -151,10 +152,10 @@ def _answer(call: Call, connection: Connection, account: str) -> Answer | None:
     until_at = min(asked.until_at or now, now)
     if from_at >= until_at:
         return None
-    standing = read_standing(connection, account)
-    is_running = standing.is_running(now)
-    blinds = [
-        *read_blinds(connection, account, from_at, until_at),
+    status = read_account_status(connection, account)
+    is_running = status.is_running(now)
+    unobserved_intervals = [
+        *read_unobserved(connection, account, from_at, until_at),
         *tail(known, until_at, is_running=is_running),
     ]
     limit = asked.limit or (None if call.output.as_json else TABLE_ROWS)
@@ -163,35 +164,35 @@ def _answer(call: Call, connection: Connection, account: str) -> Answer | None:
         known,
         from_at,
         until_at,
-        totals(timeline(blinds, from_at, until_at)),
+        totals(timeline(unobserved_intervals, from_at, until_at)),
         count_gaps(connection, account, from_at, until_at),
         read_gaps(connection, account, from_at, until_at, limit=limit),
         is_running,
-        [*doubts(standing, now, "connections"), *_clock_doubts(known, now)],
+        [*warnings(status, now, "connections"), *_clock_warnings(known, now)],
     )
 
 
-def _clock_doubts(known: Known, now: datetime) -> list[str]:
-    if known.heard_at is None or known.heard_at <= now:
+def _clock_warnings(known: Known, now: datetime) -> list[str]:
+    if known.last_frame_at is None or known.last_frame_at <= now:
         return []
     return [
-        f"this machine's clock stands before the last frame ({short_time(known.heard_at)} UTC):"
-        " how long nothing was heard since can't be told"
+        f"this machine's clock is before the last frame ({short_time(known.last_frame_at)} UTC):"
+        " how long nothing was received since can't be reported"
     ]
 
 
 def _cause_rows(answer: Answer) -> list[dict[str, Any]]:
     """Return one row per cause: its seconds, how many gaps, and how many of them not healed."""
-    seconds = {cause: (blind, healed) for cause, blind, healed in answer.sums.causes}
+    seconds = {cause: (unobserved, healed) for cause, unobserved, healed in answer.sums.causes}
     named = {*seconds, *(cause for cause, _, _ in answer.counts)}
     order = {cause.value: rank for rank, cause in enumerate(Cause)}
     rows = []
     for cause in sorted(named, key=lambda each: order[each]):
-        blind_s, healed_s = seconds.get(cause, (Decimal(0), Decimal(0)))
+        unobserved_s, healed_s = seconds.get(cause, (Decimal(0), Decimal(0)))
         states = [(state, number) for each, state, number in answer.counts if each == cause]
         row = {
             "cause": cause,
-            "blind_s": blind_s,
+            "unobserved_s": unobserved_s,
             "healed_s": healed_s,
             "gaps": sum(number for _, number in states),
             "unhealed": sum(number for state, number in states if state != "healed"),
@@ -202,20 +203,24 @@ def _cause_rows(answer: Answer) -> list[dict[str, Any]]:
 
 def _print_page(output: Output, answer: Answer) -> None:
     sums = answer.sums
-    output.line(f"account     {plain(answer.account)}")
-    output.line(f"period      {short_time(answer.from_at)} to {short_time(answer.until_at)} UTC")
-    parts = (("observed", sums.observed_s), ("blind", sums.blind_s), ("healed", sums.healed_s))
+    output.line(f"account       {plain(answer.account)}")
+    output.line(f"period        {short_time(answer.from_at)} to {short_time(answer.until_at)} UTC")
+    parts = (
+        ("observed", sums.observed_s),
+        ("not observed", sums.unobserved_s),
+        ("healed", sums.healed_s),
+    )
     for name, seconds in parts:
-        output.line(f"{name:<10}  {seconds:f} s  ({share_text(seconds, sums.period_s)})")
-    output.line(f"unhealed    {_unhealed_line(answer)}")
-    output.line(f"recorder    {_recorder_line(answer)}")
+        output.line(f"{name:<12}  {seconds:f} s  ({share_text(seconds, sums.period_s)})")
+    output.line(f"unhealed      {_unhealed_line(answer)}")
+    output.line(f"recorder      {_recorder_line(answer)}")
     output.line("")
-    output.rows(CAUSES, _cause_rows(answer), empty="no gap, and nothing blind")
+    output.rows(CAUSES, _cause_rows(answer), empty="no gap, and nothing not observed")
     output.line("")
     output.rows(GAPS, answer.gaps, empty="no gap touches the period")
     output.line("")
     output.line("What can't be known at all (docs/gaps.md):")
-    for spot in BLIND_SPOTS:
+    for spot in UNKNOWABLE:
         output.line(f"- {spot}")
 
 
@@ -226,11 +231,15 @@ def _unhealed_line(answer: Answer) -> str:
 
 
 def _recorder_line(answer: Answer) -> str:
-    heard = answer.known.heard_at
+    received_facts = answer.known.last_frame_at
     running = "running" if answer.is_running else "not running"
-    if heard is None:
-        return f"{running}; the exchange was never heard"
-    if heard > answer.until_at:
-        return f"{running}; last heard {short_time(heard)} UTC, behind the period"
-    then = "blind since, until it is heard again" if answer.is_running else "blind since"
-    return f"{running}; last heard {short_time(heard)} UTC, {then}"
+    if received_facts is None:
+        return f"{running}; the exchange was never received"
+    if received_facts > answer.until_at:
+        return f"{running}; last received {short_time(received_facts)} UTC, behind the period"
+    then = (
+        "not observed since, until it is received again"
+        if answer.is_running
+        else "not observed since"
+    )
+    return f"{running}; last received {short_time(received_facts)} UTC, {then}"

@@ -1,4 +1,4 @@
-"""What a person should hear of a group of errors."""
+"""What a person should receive of a group of errors."""
 
 from __future__ import annotations
 

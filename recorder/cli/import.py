@@ -35,7 +35,7 @@ def run(call: Call) -> int:
         with shown_progress(call.output.err, f"importing {folder}", total) as on_progress:
             heads = load(database, folder, manifest, on_progress)
     for account, head in sorted(heads.items()):
-        call.output.say(
+        call.output.fact(
             {
                 "account": account,
                 "result": "imported",

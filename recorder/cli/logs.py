@@ -1,6 +1,6 @@
-"""What the recorder says while it runs: one line of the error stream for each thing said.
+"""What the recorder reports while it runs: one line of the error stream for each thing reported.
 
-A line is one line even where it quotes the exchange, so nobody can forge a second one.
+A line is one line even where it quotes the exchange, so that no text can forge a second one.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ class JsonLines(logging.Formatter):
     """One JSON object a line: at, level, logger, message, and exception where there was one."""
 
     def format(self, record: logging.LogRecord) -> str:
-        said = {
+        sentence = {
             "at": _time(record),
             "level": record.levelname,
             "logger": record.name,
             "message": record.getMessage(),
         }
         if record.exc_info:
-            said["exception"] = self.formatException(record.exc_info)
-        return json.dumps(said)
+            sentence["exception"] = self.formatException(record.exc_info)
+        return json.dumps(sentence)
 
 
 def log_to(stream: TextIO, *, as_json: bool, level: int = logging.INFO) -> None:
-    """Send everything that is logged to ``stream``. Other packages are heard from WARNING on."""
+    """Send everything that is logged to ``stream``. Other packages are received from WARNING on."""
     lines = logging.StreamHandler(stream)
     lines.setFormatter(JsonLines() if as_json else PlainLines())
     logging.basicConfig(handlers=[lines], level=logging.WARNING, force=True)

@@ -27,7 +27,7 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--yes", action="store_true", help="with --to: yes, drop tables and what they hold"
     )
-    parser.add_argument("--show", action="store_true", help="only say which revision it is at")
+    parser.add_argument("--show", action="store_true", help="only report which revision it is at")
     add_settings(parser, ("database_url",))
     add_output(parser)
 
@@ -39,7 +39,7 @@ def run(call: Call) -> int:
         with call.database(check_schema=False) as database:
             found = in_unit(database.reader, look)
             shown = found or "no revision"
-            call.output.say(
+            call.output.fact(
                 {"revision": found, "expected": EXPECTED},
                 f"{database.url_shown} is at {shown}; this program expects {EXPECTED}",
             )
@@ -47,12 +47,12 @@ def run(call: Call) -> int:
     if asked.to not in (None, EXPECTED) and not asked.yes:
         raise ConfigurationError(
             f"going back to {asked.to!r} drops tables and what they hold, the log among them:"
-            " stop the recorder, make a copy, and say --yes"
+            " stop the recorder, make a copy, and report --yes"
         )
     with open_database(call.settings().database_url, application="recorder-migrate") as database:
         before, after = _change(database, asked.to, call.now())
         done = "is at" if before == after else f"went from {before or 'an empty database'} to"
-        call.output.say(
+        call.output.fact(
             {"from": before, "to": after}, f"{database.url_shown} {done} {after or 'base'}"
         )
     return OK

@@ -14,9 +14,9 @@ from recorder.cli.as_of import (
     Past,
     add_past,
     is_past,
+    print_as_of,
+    print_warnings,
     run_past,
-    tell_doubts,
-    tell_moment,
 )
 from recorder.cli.call import Call
 from recorder.cli.exits import OK, WRONG
@@ -26,12 +26,12 @@ from recorder.database.engine import in_unit
 from recorder.database.schema import open_orders, order_history, orders
 from recorder.display import shown
 from recorder.errors import ConfigurationError
-from recorder.queries.account_status import doubts, read_standing
+from recorder.queries.account_status import read_account_status, warnings
 from recorder.queries.as_of_orders import foreign_among, orders_known_at, orders_true_at
 
 #: Ended orders that are shown beside the live ones.
 RECENT = 20
-#: Rows of one table unless --limit says otherwise; a program gets all.
+#: Rows of one table unless --limit reports otherwise; a program gets all.
 TABLE_ROWS = 1_000
 #: Rows fetched at a time.
 PAGE_ROWS = 500
@@ -41,13 +41,13 @@ def _mark(value: Any) -> str:
     return "foreign" if value is True else "" if value is False else shown(value)
 
 
-#: Whether somebody else placed it; a program gets true or false.
+#: Whether another placed it; a program gets true or false.
 FOREIGN = Column("foreign", "whose", spare=True, show=_mark)
 ORDERS = (
     Column("order_id"),
     Column("state"),
     Column("side"),
-    # A price without its pair says nothing.
+    # A price is meaningless without its pair.
     Column("pair"),
     Column("price", right=True),
     Column("remaining_quantity", "remaining", right=True, spare=True),
@@ -102,7 +102,7 @@ def configure(parser: ArgumentParser) -> None:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--all", action="store_true", help="every order ever seen, the newest last")
     which.add_argument(
-        "--open", action="store_true", help="what the exchange's last full list of orders says"
+        "--open", action="store_true", help="what the exchange's last full list of orders reports"
     )
     which.add_argument("--history", metavar="ORDER_ID", help="every transition of one order")
     parser.add_argument(
@@ -114,7 +114,7 @@ def configure(parser: ArgumentParser) -> None:
 
 
 def run(call: Call) -> int:
-    """Print the orders asked for. An order that nobody has heard of is exit code 2."""
+    """Print the orders. An unknown order is exit code 2."""
     if is_past(call):
         return _run_at(call)
 
@@ -139,9 +139,9 @@ def _run_at(call: Call) -> int:
 
 def _read_at(connection: Connection, past: Past) -> list[Mapping[str, Any]]:
     if past.reading == TRUE:
-        rows = orders_true_at(connection, past.account, past.moment.at)
+        rows = orders_true_at(connection, past.account, past.point.at)
     else:
-        rows = orders_known_at(connection, past.account, past.moment.position)
+        rows = orders_known_at(connection, past.account, past.point.position)
     foreign = foreign_among(connection, past.account, [row["order_id"] for row in rows])
     return [{**row, "foreign": row["order_id"] in foreign} for row in rows]
 
@@ -149,17 +149,17 @@ def _read_at(connection: Connection, past: Past) -> list[Mapping[str, Any]]:
 def _print_at(call: Call, past: Past, rows: list[Mapping[str, Any]]) -> None:
     output = call.output
     limit = call.arguments.limit or (None if output.as_json else TABLE_ROWS)
-    tell_moment(call, past)
+    print_as_of(call, past)
     empty = f"no open order of account {quoted(past.account)} is known of then"
     output.rows(PAST, [{**row, **past.columns} for row in rows[:limit]], empty=empty)
     if limit is not None and len(rows) > limit:
         output.remark(f"{limit:,} of {len(rows):,} rows shown; --limit N shows more, --json all")
     if any(not row["certain"] for row in rows):
         output.warn(
-            "of rows that are not certain nobody told the state then, or how they ended:"
+            "rows that are not certain have an unknown state at that time or at their end:"
             " they may have ended before"
         )
-    tell_doubts(call, past, is_backfilled=False)
+    print_warnings(call, past, is_backfilled=False)
 
 
 def _print(call: Call, connection: Connection, account: str) -> bool:
@@ -173,7 +173,9 @@ def _print(call: Call, connection: Connection, account: str) -> bool:
     output.rows(question.columns, rows, empty=question.empty)
     if rows.count == limit and asked.limit is None:
         output.remark(f"{limit:,} rows shown at the most; --limit N shows more, --json all")
-    for doubt in doubts(read_standing(connection, account), call.now(), question.projection):
+    for doubt in warnings(
+        read_account_status(connection, account), call.now(), question.projection
+    ):
         output.warn(doubt)
     return rows.count > 0
 
@@ -241,7 +243,7 @@ def _live(account: str) -> Select[*tuple[Any, ...]]:
 class _Rows:
     """The rows of all statements, ``limit`` at the most, a page of them in memory at a time.
 
-    Where it ``marks`` them, each has ``foreign``: whether somebody else placed that order.
+    Where it ``marks`` them, each has ``foreign``: whether another placed that order.
     """
 
     connection: Connection

@@ -1,4 +1,4 @@
-"""``recorder outbox``: what is queued, and the story of one command: did my order go out?"""
+"""``recorder outbox``: what is queued, and the history of one command: did my order go out?"""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from recorder.log.sql.read import event_at
 from recorder.outbox.rules.states import Status
 from recorder.outbox.sql.requeue import requeue, resends
 
-#: Commands shown where nobody says how many.
+#: Commands shown by default.
 RECENT = 20
 
 ROWS = (
@@ -38,15 +38,15 @@ ROWS = (
 #: What each status means for the one who asks whether the order went out.
 MEANINGS = {
     Status.QUEUED: "it was not sent",
-    Status.SENDING: "it may have been sent: nobody knows yet",
+    Status.SENDING: "it may have been sent: this is not known yet",
     Status.SENT: "it was handed to the network; no answer yet",
     Status.ACKNOWLEDGED: "the exchange has it; whether it took effect is not known yet",
     Status.ACCEPTED: "it took effect",
-    Status.REJECTED: "the exchange said no",
-    Status.IN_DOUBT: "it may have taken effect: only evidence can tell; it is never sent again",
+    Status.REJECTED: "the exchange refused it",
+    Status.IN_DOUBT: "it may have taken effect: only evidence can report; it is never sent again",
     Status.NOT_PLACED: "repeated look-ups found nothing of it; a late frame would overturn that",
     Status.EXPIRED: "it was never sent: its time was over",
-    Status.WITHDRAWN: "it was never sent: somebody withdrew it",
+    Status.WITHDRAWN: "it was never sent: it was withdrawn",
     Status.REFUSED: "it was never sent: the recorder refused it",
 }
 
@@ -57,7 +57,7 @@ def configure(parser: ArgumentParser) -> None:
         "action",
         nargs="?",
         choices=["show", "requeue"],
-        help="show: tell the story of one command; requeue: queue the same as a new command",
+        help="show: report the history of one command; requeue: queue the same as a new command",
     )
     parser.add_argument("outbox_id", nargs="?", type=whole(1), metavar="ID", help="its outbox_id")
     parser.add_argument(
@@ -79,13 +79,13 @@ def configure(parser: ArgumentParser) -> None:
 
 
 def run(call: Call) -> int:
-    """Print the newest commands, or the story of one, or queue one again.
+    """Print the newest commands, or the history of one, or queue one again.
 
     One that isn't there, or can't be queued again, is exit code 2.
     """
     asked = call.arguments
     if asked.action and asked.outbox_id is None:
-        raise ConfigurationError(f"say which command: `recorder outbox {asked.action} ID`")
+        raise ConfigurationError(f"name the command: `recorder outbox {asked.action} ID`")
     if asked.again and asked.action != "requeue":
         raise ConfigurationError("--again is for `recorder outbox requeue ID`")
     with call.database() as database:
@@ -140,13 +140,13 @@ def _show(connection: Connection, call: Call) -> int:
             output.line(f"requeued as {', '.join(map(str, resent_as))}")
         output.line(f"{row['status']}: {meaning}")
         output.line("")
-    for item in story(connection, row):
-        output.say(item, _told(item))
+    for item in history_of(connection, row):
+        output.fact(item, _reported(item))
     return OK
 
 
 def _find(connection: Connection, call: Call) -> dict[str, Any] | None:
-    """Return the command that is asked about; None, and say so, if there is none."""
+    """Return the command that is asked about; None, and report so, if there is none."""
     outbox_id, accounts = call.arguments.outbox_id, call.accounts(connection, queued=True)
     which = (outbox.c.account.in_(accounts), outbox.c.outbox_id == outbox_id)
     found = connection.execute(select(outbox).where(*which)).mappings().first()
@@ -168,10 +168,10 @@ def _requeue(database: Database, call: Call) -> int:
         outbox_id = in_unit(database.writer, requeue, account, old, again=asked.again)
     except Refused as error:
         raise Refused(error.rule, f"not queued: {error}") from error
-    call.output.say(
+    call.output.fact(
         {"account": account, "outbox_id": outbox_id, "requeue_of": old, "status": "queued"},
         f"queued as {outbox_id} for account {quoted(account)}, the same as command {old};"
-        f" `recorder outbox show {outbox_id}` tells what becomes of it",
+        f" `recorder outbox show {outbox_id}` shows its history",
     )
     return OK
 
@@ -179,14 +179,14 @@ def _requeue(database: Database, call: Call) -> int:
 _NAMED = ("client_msg_id", "customer_order_id", "order_id", "modify_request_id")
 
 
-def story(connection: Connection, row: Mapping[str, Any]) -> list[dict[str, Any]]:
+def history_of(connection: Connection, row: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return transitions, look-ups and the events it points at, in the order of their times."""
     items = [{"kind": "transition", "at": it["changed_at"], **it} for it in _steps(connection, row)]
     # What brought a change about comes before it, also within the same microsecond.
-    return sorted(_events(connection, row) + _lookups(connection, row) + items, key=_moment)
+    return sorted(_events(connection, row) + _lookups(connection, row) + items, key=_time)
 
 
-def _moment(item: Mapping[str, Any]) -> datetime:
+def _time(item: Mapping[str, Any]) -> datetime:
     at: datetime = item["at"]
     return at
 
@@ -234,15 +234,15 @@ def _events(connection: Connection, row: Mapping[str, Any]) -> list[dict[str, An
     return found
 
 
-def _told(item: Mapping[str, Any]) -> str:
+def _reported(item: Mapping[str, Any]) -> str:
     when = short_time(item["at"])
     if item["kind"] == "event":
         what = f"{item['origin']} {plain(item['type'])}".strip()
         return f"{when}  event {item['position']}: {what}  {plain(item['payload'][:EXCERPT])}"
     if item["kind"] == "lookup":
         answer = f"event {item['position']}" if item["position"] else "no answer"
-        said = f"{item['finding']}: {plain(item['answer'])}"
-        return f"{when}  look-up {plain(item['request'])} ({answer}): {said}"
+        sentence = f"{item['finding']}: {plain(item['answer'])}"
+        return f"{when}  look-up {plain(item['request'])} ({answer}): {sentence}"
     change = f"{item['from_status'] or 'new'} → {item['to_status']}"
     reason = f": {plain(item['reason'])}" if item["reason"] else ""
     return f"{when}  {change}  by {plain(item['changed_by'])}{reason}"

@@ -44,7 +44,7 @@ class Output:
     as_json: bool
     out: TextIO
     err: TextIO
-    #: None lets the terminal say. A file or a pipe has no width, and is spared no column.
+    #: None lets the terminal report. A file or a pipe has no width, and is spared no column.
     width: int | None = None
     _console: Console | None = field(default=None, init=False)
 
@@ -61,7 +61,7 @@ class Output:
         return self._console
 
     def rows(self, columns: Sequence[Column], rows: Iterable[Row], *, empty: str) -> None:
-        """Print rows; where there are none, say what that means (not in the way of a program)."""
+        """Print rows; without any, print what that means (on the error stream for programs)."""
         if self.as_json:
             found = False
             for row in rows:
@@ -79,7 +79,7 @@ class Output:
         """Print one JSON object on a line of its own, in ASCII."""
         print(json.dumps(json_value(row), separators=(",", ":")), file=self.out)
 
-    def say(self, row: Row, sentence: str) -> None:
+    def fact(self, row: Row, sentence: str) -> None:
         """Print one fact: ``row`` for a program, ``sentence`` for a person."""
         if self.as_json:
             self.json_line(row)

@@ -17,7 +17,7 @@ from recorder.cli.output import Column, quoted
 from recorder.database.engine import in_unit
 from recorder.database.schema import position_history, positions
 from recorder.display import short_time
-from recorder.queries.account_status import Standing, as_of, doubts, read_standing
+from recorder.queries.account_status import AccountStatus, as_of, read_account_status, warnings
 from recorder.queries.as_of_futures import POSITIONS
 
 COLUMNS = (
@@ -67,16 +67,16 @@ def run(call: Call) -> int:
         return run_at(call, POSITIONS, COLUMNS, "no open position is known of then")
     asked = call.arguments
 
-    def look(connection: Connection) -> list[tuple[Standing, Rows]]:
+    def look(connection: Connection) -> list[tuple[AccountStatus, Rows]]:
         return [
-            (read_standing(connection, account), _read(connection, account, asked))
+            (read_account_status(connection, account), _read(connection, account, asked))
             for account in call.accounts(connection)
         ]
 
     with call.database() as database:
         found = in_unit(database.reader, look)
-    for standing, rows in found:
-        _print(call, standing, rows)
+    for status, rows in found:
+        _print(call, status, rows)
     is_known = asked.history is None or any(rows for _, rows in found)
     return OK if is_known else WRONG
 
@@ -95,26 +95,26 @@ def _wanted(account: str, asked: Any) -> Select[*tuple[Any, ...]]:
     return wanted if asked.all else wanted.where(row.is_open == true())
 
 
-def _print(call: Call, standing: Standing, rows: Rows) -> None:
+def _print(call: Call, status: AccountStatus, rows: Rows) -> None:
     output, history = call.output, call.arguments.history
-    position, moved_at = as_of(standing, PROJECTION)
-    told = doubts(standing, call.now(), PROJECTION)
+    position, moved_at = as_of(status, PROJECTION)
+    reported = warnings(status, call.now(), PROJECTION)
     if not output.as_json:
         when = f", folded {short_time(moved_at)} UTC" if moved_at else ""
-        output.line(f"account {quoted(standing.account)} as of position {position:,}{when}")
+        output.line(f"account {quoted(status.account)} as of position {position:,}{when}")
     if history is None:
-        extra = {"as_of_position": position, "as_of": moved_at, "live": not told}
-        empty = f"no open position of account {quoted(standing.account)} is known"
+        extra = {"as_of_position": position, "as_of": moved_at, "live": not reported}
+        empty = f"no open position of account {quoted(status.account)} is known"
         output.rows(COLUMNS, [{**row, **extra} for row in rows], empty=empty)
     else:
-        empty = f"account {quoted(standing.account)} knows no position {quoted(history)}"
+        empty = f"account {quoted(status.account)} knows no position {quoted(history)}"
         output.rows(HISTORY, rows, empty=empty)
-    for doubt in told:
+    for doubt in reported:
         output.warn(doubt)
     for row in rows if history is None else ():
         if row["basis"] == "unconfirmed":
             name = quoted(row["position_id"])
             output.warn(
                 f"position {name} may be gone: the exchange did not name it when it should have;"
-                " the next complete snapshot will tell"
+                " the next complete snapshot will report"
             )

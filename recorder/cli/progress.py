@@ -11,7 +11,7 @@ from recorder.display import plain
 
 @contextmanager
 def shown_progress(err: TextIO, label: str, total: int) -> Iterator[Callable[[int], object]]:
-    """Give a function that is to be told positions, of ``total`` at the end."""
+    """Give a function that is to be reported positions, of ``total`` at the end."""
     if not err.isatty():
         yield lambda position: None
         return

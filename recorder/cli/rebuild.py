@@ -73,7 +73,7 @@ def _chosen(call: Call) -> Sequence[Projection]:
     if asked.projections and not asked.all:
         return [by_name[name] for name in dict.fromkeys(asked.projections)]
     if not (asked.all or asked.check):
-        raise ConfigurationError("say which projections to rebuild, or --all")
+        raise ConfigurationError("name the projections to rebuild, or use --all")
     return PROJECTIONS
 
 
@@ -106,7 +106,7 @@ def _lease_now(call: Call, database: Database) -> datetime | None:
 
 
 def _is_over(lease: Lease, now: datetime) -> bool:
-    """Tell whether nobody holds the lease. Who lives on this machine does, whatever time it is."""
+    """Return whether the lease is free. A holder that runs on this machine always keeps it."""
     return has_run_out(lease, now) and not is_alive_here(lease.holder)
 
 
@@ -115,7 +115,7 @@ def _rebuild(call: Call, database: Database, account: str, projection: Projectio
     with shown_progress(call.output.err, f"{account}: {projection.name}", total) as on_progress:
         done = rebuild.rebuild(database, account, projection, on_progress, now=call.now())
     failed = f", {done.failures:,} of them could not be folded" if done.failures else ""
-    call.output.say(
+    call.output.fact(
         {
             "account": account,
             "projection": projection.name,
@@ -140,9 +140,9 @@ def _check(call: Call, database: Database, account: str, projection: Projection)
     sentence += (
         f"{count_of(len(found.differences), 'difference', 'differences')} found"
         if listed
-        else "as the log says"
+        else "as the log reports"
     )
-    output.say(
+    output.fact(
         {
             "account": account,
             "projection": projection.name,
@@ -162,5 +162,5 @@ def _check(call: Call, database: Database, account: str, projection: Projection)
 _HOW = {
     "missing": "the log makes this row, and the table lacks it",
     "extra": "the table has this row, and the log doesn't make it",
-    "different": "the table says something else than the log",
+    "different": "the table reports something else than the log",
 }

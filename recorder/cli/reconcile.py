@@ -20,7 +20,7 @@ from recorder.cli.output import Column, quoted
 from recorder.database.engine import Database, in_unit
 from recorder.errors import ConfigurationError
 from recorder.projections.rules.reconciliations import CLEAN, DIFFERING, RUNNING
-from recorder.queries.account_status import read_standing
+from recorder.queries.account_status import read_account_status
 from recorder.reconciliation.sql.reconciliation import (
     Made,
     differences_of,
@@ -45,7 +45,7 @@ DIFFERENCES = (
 PAST = (
     Column("reconciliation_id", "id", right=True),
     Column("started_at", "started (UTC)"),
-    Column("requested_by", "requested by"),
+    Column("requested_by", "asked by"),
     Column("state"),
     Column("differences", right=True),
     Column("balances", right=True, spare=True),
@@ -73,22 +73,22 @@ def configure(parser: ArgumentParser) -> None:
 
 
 def run(call: Call) -> int:
-    """Compare, and say what differs: exit code 0 for nothing, 1 for something, 2 if it couldn't."""
+    """Compare, and print the differences: exit code 0 for none, 1 for some, 2 if it failed."""
     account = call.one_account()
     with call.database() as database:
         if call.arguments.past is not None:
             in_unit(database.reader, call.recorded_accounts)
             return _show_past(call, database, account, call.arguments.past)
-        standing = in_unit(database.reader, read_standing, account)
-        if not standing.is_running(call.now()):
+        status = in_unit(database.reader, read_account_status, account)
+        if not status.is_running(call.now()):
             raise ConfigurationError(
                 f"no recorder is running for account {quoted(account)}: start one with"
                 " `recorder run`, then ask again (nothing was asked for)"
             )
         request_id = in_unit(database.writer, request, account, "recorder reconcile")
         if call.arguments.no_wait:
-            told = {"account": account, "request_id": request_id, "state": "requested"}
-            call.output.say(told, f"asked for as {request_id}")
+            reported = {"account": account, "request_id": request_id, "state": "requested"}
+            call.output.fact(reported, f"requested as {request_id}")
             return OK
         made = _wait(call, database, account, request_id)
         found = in_unit(database.reader, differences_of, account, made.reconciliation_id)
@@ -101,7 +101,7 @@ def _wait(call: Call, database: Database, account: str, request_id: str) -> Made
 
     def look(connection: Connection) -> tuple[Made | None, bool]:
         made = reconciliation_of(connection, account, request_id)
-        return made, read_standing(connection, account).is_running(call.now())
+        return made, read_account_status(connection, account).is_running(call.now())
 
     while True:
         made, is_running = in_unit(database.reader, look)

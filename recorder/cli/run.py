@@ -50,7 +50,7 @@ def leave(err: TextIO, error: RecorderError | None) -> None:
 
 
 def tune_interpreter() -> None:
-    """Make of this process one that answers within milliseconds, for as long as it lives."""
+    """Tune this process to answer within milliseconds for its whole lifetime."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     # A hundred thousand objects of imported modules never die; looking through them all at every
     # full collection would stop the process for 50 ms.

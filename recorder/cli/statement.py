@@ -10,14 +10,14 @@ from pathlib import Path
 from recorder.cli.call import Call
 from recorder.cli.exits import DAMAGED, OK
 from recorder.cli.flags import DATABASE, add_settings, moment
-from recorder.cli.gaps import BLIND_SPOTS
+from recorder.cli.gaps import UNKNOWABLE
 from recorder.cli.output import count_of, quoted
 from recorder.cli.verify import CHECKPOINT_SETTINGS, known_checkpoints, walk_log
 from recorder.database.engine import Database, in_unit
 from recorder.errors import ConfigurationError
 from recorder.export.formats import Format
 from recorder.log.sql.verify import Damage, first_strays
-from recorder.queries.account_status import known_accounts, read_standing
+from recorder.queries.account_status import known_accounts, read_account_status
 from recorder.statement.rules.report import Proof
 from recorder.statement.writing import FORMATS, PAGE, Asked, write_statement
 
@@ -52,7 +52,7 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--no-verify",
         action="store_true",
-        help="don't read the whole log again to prove it; the statement says so, as a doubt",
+        help="don't read the whole log again to prove it; the statement reports so, as a doubt",
     )
     add_settings(parser, (*DATABASE, *CHECKPOINT_SETTINGS))
     parser.add_argument_group("output").add_argument(
@@ -60,34 +60,34 @@ def configure(parser: ArgumentParser) -> None:
         action="store_const",
         const="json",
         dest="form",
-        help="say as JSON what was written [default where the output is no terminal]",
+        help="report as JSON what was written [default where the output is no terminal]",
     )
 
 
 def run(call: Call) -> int:
-    """Write the statement: exit code 0 if it is sound, 1 if it has doubts, 2 if none was made."""
+    """Write the statement: exit code 0 if it is sound, 1 if it has warnings, 2 if none was made."""
     target = Path(call.arguments.target)
     with call.database() as database:
         asked = _asked(call, database)
         prove = None if call.arguments.no_verify else _prover(call, database, asked.account)
-        report, doubts = write_statement(partial(in_unit, database.reader), asked, target, prove)
+        report, caveats = write_statement(partial(in_unit, database.reader), asked, target, prove)
     page = target / PAGE
     facts = {
         "statement": str(page),
         "account": report.account,
         "as_of_position": report.as_of,
-        "sound": not doubts,
-        "doubts": doubts,
+        "sound": not caveats,
+        "caveats": caveats,
         "rows": report.rows,
     }
-    many = count_of(len(doubts), "doubt", "doubts")
-    said = [f"{page}: {'sound' if not doubts else many}", *(f"- {each}" for each in doubts)]
-    call.output.say(facts, "\n".join(said))
-    return DAMAGED if doubts else OK
+    many = count_of(len(caveats), "doubt", "caveats")
+    sentence = [f"{page}: {'sound' if not caveats else many}", *(f"- {each}" for each in caveats)]
+    call.output.fact(facts, "\n".join(sentence))
+    return DAMAGED if caveats else OK
 
 
 def _asked(call: Call, database: Database) -> Asked:
-    """Return what is wanted. Raises ConfigurationError for what can't be stated."""
+    """Return what is wanted. Raises ConfigurationError for what can't be reported."""
     given, now = call.arguments, call.now()
     account = call.one_account()
     if account not in in_unit(database.reader, known_accounts):
@@ -95,10 +95,10 @@ def _asked(call: Call, database: Database) -> Asked:
             f"there is nothing to state: the database knows no account {quoted(account)}"
         )
     if given.from_at >= given.until_at:
-        raise ConfigurationError("the period ends before it begins: say an earlier --from")
+        raise ConfigurationError("the period ends before it begins: use an earlier --from")
     if given.until_at > now:
         raise ConfigurationError(
-            "the period isn't over: say a --to that has been, or make the statement later"
+            "the period isn't over: report a --to that has been, or make the statement later"
         )
     return Asked(
         account,
@@ -106,8 +106,8 @@ def _asked(call: Call, database: Database) -> Asked:
         given.until_at,
         now,
         Format(given.file_format),
-        is_running=in_unit(database.reader, read_standing, account).is_running(now),
-        blind_spots=BLIND_SPOTS,
+        is_running=in_unit(database.reader, read_account_status, account).is_running(now),
+        unknowable=UNKNOWABLE,
     )
 
 

@@ -1,6 +1,6 @@
 """``recorder verify``: prove that the log is whole, or name the first position where it isn't.
 
-A chain of digests can't show that its tail was cut off, or that all of it was chained anew. Two
+A chain of digests can't show that its tail was cut off, or that all of it was chained again. Two
 things can: checkpoints, which lie outside the database, and tables that stand further than the log.
 """
 
@@ -38,7 +38,7 @@ from recorder.log.sql.verify import Damage, Verified, first_strays, verify_accou
 from recorder.queries.account_status import known_accounts
 
 CHECKPOINT_SETTINGS = ("checkpoint_file", "checkpoint_key_file", "checkpoint_public_file")
-#: What ``--checkpoints`` says to compare with none.
+#: What ``--checkpoints`` reports to compare with none.
 NONE = "none"
 
 
@@ -184,7 +184,7 @@ def walk_log(
 
 
 def _print_damage(output: Output, account: str, found: Damage) -> int:
-    output.say(
+    output.fact(
         {
             "account": account,
             "result": "damaged",
@@ -201,7 +201,7 @@ def _print_damage(output: Output, account: str, found: Damage) -> int:
 def _print_bad(output: Output, bad: BadLine) -> int:
     """Print what is wrong with the checkpoints themselves."""
     more = f" (and {count_of(bad.more, 'line', 'lines')} like it)" if bad.more else ""
-    output.say(
+    output.fact(
         {
             "account": bad.why.account,
             "result": "damaged",
@@ -225,7 +225,7 @@ def _print_sound(
     if not not_compared and comparison is None:
         not_compared = NO_CHECKPOINT_OF_IT
     signatures = "checked" if checkpoints.are_signatures_checked else "unchecked"
-    output.say(
+    output.fact(
         {
             "account": account,
             "result": "sound",
@@ -247,12 +247,12 @@ def _print_sound(
 def _agreement(comparison: Comparison | None, known: Known) -> str:
     assert comparison is not None
     agreeing = count_of(comparison.agreeing, "checkpoint agrees", "checkpoints agree")
-    said = f"{agreeing}, the last at position {comparison.agreed}"
+    sentence = f"{agreeing}, the last at position {comparison.agreed}"
     if not known.checkpoints.are_signatures_checked:
-        said += "; signatures were not checked, for no public key is named"
+        sentence += "; signatures were not checked, for no public key is named"
     if torn := known.checkpoints.torn:
-        said += f"; {count_of(torn, 'line', 'lines')} cut short, as by a crash, left out"
-    return said
+        sentence += f"; {count_of(torn, 'line', 'lines')} cut short, as by a crash, left out"
+    return sentence
 
 
 def _last_position(connection: Connection, account: str) -> int:

@@ -17,7 +17,7 @@ from recorder.log.rules.checkpoint_comparison import Comparison
 from recorder.log.rules.event import EMPTY_HEAD, Event, Head
 from recorder.log.sql.checkpoint_file import KnownCheckpoints
 
-#: What is said where a log was proved by itself alone.
+#: What is reported where a log was proved by itself alone.
 NO_CHECKPOINT = "no checkpoint to compare with, so a cut tail would not show"
 NO_CHECKPOINT_OF_IT = "no checkpoint of this account to compare with"
 
@@ -77,7 +77,7 @@ class _Compared:
 
     @property
     def is_any(self) -> bool:
-        """Tell whether there are checkpoints of it."""
+        """Return whether there are checkpoints of it."""
         return self.comparison.count > 0
 
     def see(self, event: Event) -> None:
@@ -107,7 +107,7 @@ def _print_damaged(
     }
     of = "the export" if account is None else f"account {quoted(account)}"
     at = "" if position is None else f" at position {position}"
-    output.say(row, f"{of}: DAMAGED{at}: {what}")
+    output.fact(row, f"{of}: DAMAGED{at}: {what}")
     return DAMAGED
 
 
@@ -118,13 +118,13 @@ def _print_contradicted(output: Output, account: str, by: Damage) -> int:
 def _print_sound(
     output: Output, account: str, found: _Compared, not_compared: str, known: KnownCheckpoints
 ) -> None:
-    """Say that the log is sound, behind position ``after`` where it was not all there is."""
+    """Report that the log is sound, behind position ``after`` where it was not all there is."""
     after, head, comparison = found.after.position, found.head, found.comparison
     events, digest = head.position - after, head.digest.hex()
     behind = f" behind position {after}" if after else ""
     signatures = "checked" if known.are_signatures_checked else "unchecked"
-    told = f"checkpoints that agree: {comparison.agreeing}, signatures {signatures}"
-    output.say(
+    reported = f"checkpoints that agree: {comparison.agreeing}, signatures {signatures}"
+    output.fact(
         {
             "account": account,
             "result": "sound",
@@ -138,5 +138,5 @@ def _print_sound(
             **({"after": after} if after else {}),
         },
         f"account {quoted(account)}: sound{behind}, {count_of(events, 'event', 'events')};"
-        f" head {head.position} {digest}; {not_compared or told}",
+        f" head {head.position} {digest}; {not_compared or reported}",
     )

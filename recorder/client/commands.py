@@ -1,4 +1,5 @@
-"""Commands as values: a command that can be made can be queued, and says what VALR wants to hear.
+"""Commands as values: a command that can be made can be queued, in the form that VALR wants to
+receive.
 
 Each class has the fields of VALR's payload in Python's spelling (``customer_order_id`` for
 ``customerOrderId``). The rules are those that the recorder goes by before it sends
@@ -213,11 +214,11 @@ _WIRE_NAME = re.compile("|".join(sorted(_PYTHON_NAMES, key=len, reverse=True)))
 
 def _in_python(error: Refused) -> Refused:
     """Return the refusal with the fields spelt as the caller spells them."""
-    rule, said = _spelt(error.rule), str(error)
-    if said.startswith(f"{error.rule} "):
+    rule, message = _spelt(error.rule), str(error)
+    if message.startswith(f"{error.rule} "):
         # Behind the name may stand the caller's value, which is left alone.
-        return Refused(rule, rule + said[len(error.rule) :])
-    return Refused(rule, _spelt(said))
+        return Refused(rule, rule + message[len(error.rule) :])
+    return Refused(rule, _spelt(message))
 
 
 def _spelt(text: str) -> str:

@@ -1,7 +1,7 @@
 """Runs a statement on whatever connection the caller has, and touches nothing else of it.
 
 A driver that isn't imported can't have made the connection: classes are looked up among the modules
-that are loaded already, so that nobody pays for a driver of somebody else's. Statements run on
+that are loaded already, so that no program loads a driver it does not use. Statements run on
 cursors of our own, in the caller's transaction: results that the caller has yet to fetch, and the
 shape of its rows, stay as they are.
 """

@@ -1,7 +1,8 @@
 """Queues a command in the caller's transaction: the one INSERT, whatever the driver.
 
-Nothing here commits, rolls back or opens a transaction, apart from what the driver does by itself
-before a statement. What the caller then does with its transaction decides about the command too.
+Nothing here commits, rolls back or opens a transaction, different from what the driver does by
+itself before a statement. What the caller then does with its transaction decides about the command
+too.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def enqueue(
     Then AlreadyQueued is raised, or, with ``on_repeat="return"``, the row that stands is returned
     if it is the same command (compared are command and payload). The transaction stays usable.
 
-    With ``in_order`` it waits until every earlier command of its pair has a settled fate.
+    With ``in_order`` it waits until every earlier command of its pair has a settled outcome.
 
     Raises Refused for what can't be queued (nothing was inserted), TypeError for what is no
     connection, command or time at all, and whatever else the driver raises, unchanged.

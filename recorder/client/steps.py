@@ -82,8 +82,8 @@ class Asked:
         if self.created_by is not None:
             _check_text("created_by", self.created_by)
         _check_priority(self.priority)
-        _check_moment("not_before", self.not_before)
-        _check_moment("expires_at", self.expires_at)
+        _check_time("not_before", self.not_before)
+        _check_time("expires_at", self.expires_at)
         if not isinstance(self.in_order, bool):
             raise TypeError(f"in_order must be true or false, not {type(self.in_order).__name__}")
         if self.on_repeat not in ("raise", "return"):
@@ -104,27 +104,27 @@ def plan(dialect: str, asked: Asked) -> Generator[Statement, Rows, Queued]:
 def refusal(error: Exception) -> Refused | None:
     """Return the schema's refusal that a driver's error speaks, if it does."""
     lines = str(error).splitlines() or [""]
-    _, is_refusal, said = lines[0].partition(_REFUSAL)
-    return Refused("schema", said) if is_refusal else None
+    _, is_refusal, message = lines[0].partition(_REFUSAL)
+    return Refused("schema", message) if is_refusal else None
 
 
 # One row of the outbox. The names come from this module alone, values go in as parameters.
 
 
 def _insert(dialect: str, asked: Asked) -> Statement:
-    stated = {
+    reported = {
         "account": asked.account,
         "command": asked.command.command,
         "payload": asked.command.payload_text(),
         "client_msg_id": asked.client_msg_id,
         "priority": asked.priority or None,
-        "not_before": _moment(dialect, asked.not_before),
-        "expires_at": _moment(dialect, asked.expires_at),
+        "not_before": _time(dialect, asked.not_before),
+        "expires_at": _time(dialect, asked.expires_at),
         "in_order": asked.in_order or None,
         "created_by": asked.created_by,
     }
-    # What isn't stated has a default, and perhaps isn't the caller's to write.
-    values = {name: value for name, value in stated.items() if value is not None}
+    # What isn't reported has a default, and perhaps isn't the caller's to write.
+    values = {name: value for name, value in reported.items() if value is not None}
     names, places = ", ".join(values), ", ".join(f":{name}" for name in values)
     conflict = _CONFLICT if asked.client_msg_id is not None else ""
     return (
@@ -149,17 +149,17 @@ _FIND: Final = {
 def _look(dialect: str, asked: Asked, client_msg_id: str) -> Generator[Statement, Rows, Queued]:
     key = {"account": asked.account, "client_msg_id": client_msg_id}
     found = yield _FIND[dialect], key
-    said = f"a command with client_msg_id {client_msg_id!r} stands already"
+    message = f"a command with client_msg_id {client_msg_id!r} stands already"
     if not found:
-        raise AlreadyQueued(f"{said}, in a row that can't be seen", client_msg_id, None, None)
+        raise AlreadyQueued(f"{message}, in a row that can't be seen", client_msg_id, None, None)
     [(number, may_read)] = found
     outbox_id = _whole(number)
-    said += f" as outbox_id {outbox_id}"
+    message += f" as outbox_id {outbox_id}"
     if asked.on_repeat == "raise":
-        raise AlreadyQueued(said, client_msg_id, outbox_id, None)
+        raise AlreadyQueued(message, client_msg_id, outbox_id, None)
     if not may_read:
         raise AlreadyQueued(
-            f"{said}; whether it is this one can't be seen without SELECT (command, payload)"
+            f"{message}; whether it is this one can't be seen without SELECT (command, payload)"
             " ON outbox, which this role doesn't have",
             client_msg_id,
             outbox_id,
@@ -168,7 +168,7 @@ def _look(dialect: str, asked: Asked, client_msg_id: str) -> Generator[Statement
     [(command, payload)] = yield f"SELECT command, payload{_ROW}", key
     if not _is_same(asked.command, _text(command), _text(payload)):
         raise AlreadyQueued(
-            f"{said}, and is another command: an id belongs to one order only",
+            f"{message}, and is another command: an id belongs to one order only",
             client_msg_id,
             outbox_id,
             True,
@@ -178,11 +178,11 @@ def _look(dialect: str, asked: Asked, client_msg_id: str) -> Generator[Statement
 
 def _is_same(wanted: Command, command: str, payload: str) -> bool:
     """Compare values, not texts: white space and the order of members are no difference."""
-    said: object = json.loads(payload, parse_float=str, parse_int=str)
-    return command == wanted.command and said == json.loads(wanted.payload_text())
+    message: object = json.loads(payload, parse_float=str, parse_int=str)
+    return command == wanted.command and message == json.loads(wanted.payload_text())
 
 
-def _moment(dialect: str, moment: datetime | None) -> object:
+def _time(dialect: str, moment: datetime | None) -> object:
     """Return the time as the database takes it: SQLite holds UTC texts that sort."""
     if moment is None or dialect != "sqlite":
         return moment
@@ -217,7 +217,7 @@ def _check_priority(priority: object) -> None:
         raise Refused("priority", f"priority must lie between -{PRIORITY_MAX} and {PRIORITY_MAX}")
 
 
-def _check_moment(name: str, moment: object) -> None:
+def _check_time(name: str, moment: object) -> None:
     if moment is None:
         return
     if not isinstance(moment, datetime):

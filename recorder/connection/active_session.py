@@ -8,7 +8,7 @@ import trio
 from attrs import define, field, frozen
 
 from recorder.exchange.session import Session
-from recorder.exchange.session_actions import Say
+from recorder.exchange.session_actions import SendText
 from recorder.outbox.tasks.send_queue import Dispatch
 from recorder.timestamps import from_us
 
@@ -19,16 +19,16 @@ class Credentials:
 
     headers: Sequence[tuple[str, str]]
     #: The AUTHENTICATE frame, where the handshake's headers don't do it.
-    authenticate: Say | None
+    authenticate: SendText | None
 
 
 @frozen
 class UnconfirmedSpan:
     """Nobody read for a while: what is read now may have waited on a line that has ended since.
 
-    The last frame before that is the last moment known to be good, until a PING said behind it
+    The last frame before that is the last moment known to be good, until a PING reported behind it
     (the one of this number) is answered: then nothing that was on the way is missing. A further
-    pause before that casts a doubt of its own if a PING was said in between: a log that is slow
+    pause before that casts a doubt of its own if a PING was reported in between: a log that is slow
     again and again leaves no more uncertain than what came since the last PING that was answered.
     """
 
@@ -44,7 +44,7 @@ class ActiveSession:
     connection_id: str
     session: Session
     #: What waits for the sending side: PINGs, and commands on their way out.
-    outbound: trio.MemorySendChannel[Say | Dispatch] = field(init=False)
+    outbound: trio.MemorySendChannel[SendText | Dispatch] = field(init=False)
     opened_ns: int = 0
     frames: int = 0
     #: For how long in all it was not read because the log was full.
@@ -61,13 +61,13 @@ class ActiveSession:
     unconfirmed: list[UnconfirmedSpan] = field(factory=list)
 
     def end_facts(self) -> Mapping[str, object]:
-        """Return what a note on its end says of what was end_facts."""
-        told: dict[str, object] = {
+        """Return what a note on its end reports of what was end_facts."""
+        reported: dict[str, object] = {
             "frames": self.frames,
             "not_read_s": round(self.not_read_s, 6),
-            "last_frame_at": _moment(self.last_frame_us),
+            "last_frame_at": _time(self.last_frame_us),
         }
-        return told | {"certain_at": self.certain_at} if self.unconfirmed else told
+        return reported | {"certain_at": self.certain_at} if self.unconfirmed else reported
 
     def authenticated_s(self, now_ns: int) -> float | None:
         """For how long it has been authenticated; None if it never was."""
@@ -75,11 +75,11 @@ class ActiveSession:
         return None if began_ns is None else (now_ns - began_ns) / 1e9
 
     def mark_unconfirmed(self) -> None:
-        """Say that nobody read for a while, before what is read next is counted."""
-        said, _ = self.session.pings
-        if not self.unconfirmed or self.unconfirmed[-1].proof <= said:
+        """Report that nobody read for a while, before what is read next is counted."""
+        sent, _ = self.session.pings
+        if not self.unconfirmed or self.unconfirmed[-1].proof <= sent:
             self.unconfirmed.append(
-                UnconfirmedSpan(self.last_frame_us, self.last_frame_ns, said + 1)
+                UnconfirmedSpan(self.last_frame_us, self.last_frame_ns, sent + 1)
             )
 
     def confirm(self) -> None:
@@ -96,12 +96,12 @@ class ActiveSession:
     @property
     def certain_at(self) -> str | None:
         """The same on the wall's."""
-        return _moment(self._certain.last_frame_us)
+        return _time(self._certain.last_frame_us)
 
     @property
     def _certain(self) -> UnconfirmedSpan | ActiveSession:
         return self.unconfirmed[0] if self.unconfirmed else self
 
 
-def _moment(wall_us: int | None) -> str | None:
+def _time(wall_us: int | None) -> str | None:
     return None if wall_us is None else from_us(wall_us).isoformat()

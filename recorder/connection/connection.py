@@ -36,11 +36,10 @@ from recorder.connection.open_orders_fallback import OpenOrdersFallback
 from recorder.connection.socket import OpenStream, run_on_socket, session_lost
 from recorder.connection.wire import Message, Wire
 from recorder.errors import SessionLost
-from recorder.exchange.close_reasons import masked
 from recorder.exchange.frames import frame_type
 from recorder.exchange.pacing import ConnectPacing
 from recorder.exchange.session import Session, SessionSettings
-from recorder.exchange.session_actions import Action, Fact, Lost, Say
+from recorder.exchange.session_actions import Action, Fact, Lost, SendText, masked
 from recorder.log.rules.event import Draft, Note, Origin, noted, storable_payload
 from recorder.log.tasks.inbox import Inbox, Submission
 from recorder.outbox.sql.dispatch import ClaimedCommand
@@ -60,7 +59,7 @@ PAUSE_NOTED_S = 1.0
 _RECEIVED = Origin.RECEIVED.value
 #: TCP holds what arrives while we do not read, but VALR may stop writing: after a pause of this
 #: length a new snapshot is needed.
-PAUSE_BLIND_S = 10.0
+PAUSE_UNOBSERVED_S = 10.0
 
 #: VALR publishes no limit for a wrong clock; one that is wrong by this much is surely refused.
 SKEW_REFUSED_S = 30.0
@@ -91,7 +90,7 @@ class ConnectionHolder:
     observation: ObservationTracker
     open_orders_fallback: OpenOrdersFallback
     pacing: ConnectPacing = field(factory=ConnectPacing)
-    _refusal_said: str | None = None
+    _refusal_reported: str | None = None
     _active: ActiveSession | None = None
 
     async def run(self) -> None:
@@ -133,7 +132,7 @@ class ConnectionHolder:
         except SessionLost as error:
             lost = error
             skew_s = await self._skew_s() if error.refused else None
-            self._say(active, lost, skew_s)
+            self._report(active, lost, skew_s)
             self._note_end(active, lost, skew_s)
         except BaseException:
             self._note_end(active, lost, None)
@@ -142,11 +141,13 @@ class ConnectionHolder:
             self._active = None
         return active, lost
 
-    async def _converse(self, active: ActiveSession, authenticate: Say | None, wire: Wire) -> None:
+    async def _converse(
+        self, active: ActiveSession, authenticate: SendText | None, wire: Wire
+    ) -> None:
         active.opened_ns = self.clock.monotonic_ns()
         active.is_open = True
         self._note(active, Note.CONNECTION_OPENED, {"url": self.url})
-        active.outbound, waiting = trio.open_memory_channel[Say | Dispatch](WAITING_MAX)
+        active.outbound, waiting = trio.open_memory_channel[SendText | Dispatch](WAITING_MAX)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._send, active, wire, waiting)
@@ -159,30 +160,30 @@ class ConnectionHolder:
             self.send_queue.close()
 
     async def _receive(self, active: ActiveSession, wire: Wire) -> None:
-        came: deque[Message] = deque()
+        result: deque[Message] = deque()
         try:
             while True:
-                came += await wire.messages()
-                await self._take_in(active, came)
+                result += await wire.messages()
+                await self._take_in(active, result)
         except ConnectionClosed as error:
             raise self._closed(active, error) from error
         finally:
             # What was read before the end belongs into the log.
-            if rest := [*came, *wire.leave()]:
+            if rest := [*result, *wire.leave()]:
                 read_at = self._look_at_time(active)
                 for message in rest:
                     self._put(active, message, *read_at)
 
-    async def _take_in(self, active: ActiveSession, came: deque[Message]) -> None:
+    async def _take_in(self, active: ActiveSession, result: deque[Message]) -> None:
         """Put what came into the inbox, piece by piece, and show it to the session."""
         inbox, session = self.inbox, active.session
         wall_us, now_ns = self._look_at_time(active)
         now_s = now_ns / 1e9
-        while came:
+        while result:
             if inbox.is_full:
                 await self._pause(active)
                 now_s = self._now_s()
-            kind, payload = self._put(active, came.popleft(), wall_us, now_ns)
+            kind, payload = self._put(active, result.popleft(), wall_us, now_ns)
             actions = session.on_frame(now_s, kind, payload)
             if kind == "PONG":
                 active.confirm()
@@ -214,7 +215,7 @@ class ConnectionHolder:
         return kind, payload
 
     async def _pause(self, active: ActiveSession) -> None:
-        """Stop reading until the log has room; say how long that was."""
+        """Stop reading until the log has room; report how long that was."""
         began_ns = self.clock.monotonic_ns()
         active.session.pause(began_ns / 1e9)
         await self.inbox.wait_room()
@@ -233,10 +234,15 @@ class ConnectionHolder:
     def _note_pause(self, active: ActiveSession, paused_s: float, why: str) -> None:
         log.warning("%s: did not read for %.1f s: %s", self.account.name, paused_s, why)
         active.mark_unconfirmed()
-        is_blind, last_at = paused_s >= PAUSE_BLIND_S, active.certain_at
-        facts = {"seconds": paused_s, "blind": is_blind, "last_frame_at": last_at, "why": why}
+        is_unobserved, last_at = paused_s >= PAUSE_UNOBSERVED_S, active.certain_at
+        facts = {
+            "seconds": paused_s,
+            "unobserved": is_unobserved,
+            "last_frame_at": last_at,
+            "why": why,
+        }
         self._note(active, Note.READING_PAUSED, facts)
-        if is_blind:
+        if is_unobserved:
             self.observation.lose(active.certain_ns)
             active.session.renew(f"it was not read for {paused_s:.1f} s")
             self._set_alarm(active)
@@ -283,7 +289,7 @@ class ConnectionHolder:
         facts: dict[str, object] = {
             "ahead_s": round(ahead_s, 6),
             "last_frame_at": active.certain_at if active else None,
-            "blind_s": round(self.observation.blind_s, 6),
+            "unobserved_s": round(self.observation.unobserved_s, 6),
         }
         self._note(active, Note.CLOCK_JUMPED, facts)
         if active is not None:
@@ -309,14 +315,14 @@ class ConnectionHolder:
         """Do what the session decided. Never waits."""
         for action in actions:
             match action:
-                case Say():
+                case SendText():
                     try:
                         active.outbound.send_nowait(action)
                     except trio.WouldBlock:
                         raise SessionLost("the exchange reads nothing any more") from None
                 case Fact(note, facts):
                     if note == Note.SNAPSHOT_COMPLETE and facts["complete"]:
-                        facts = {**facts, "blind_s": round(self.observation.regain(), 6)}
+                        facts = {**facts, "unobserved_s": round(self.observation.regain(), 6)}
                     self._note(active, Note(note), facts)
                     if note == Note.CONNECTION_AUTHENTICATED:
                         self._authenticated(active)
@@ -326,7 +332,7 @@ class ConnectionHolder:
 
     def _authenticated(self, active: ActiveSession) -> None:
         active.authenticated_ns = self.clock.monotonic_ns()
-        self._refusal_said = None
+        self._refusal_reported = None
         log.info("%s: connected and authenticated", self.account.name)
         self.send_queue.open(active.outbound.clone())
 
@@ -334,7 +340,7 @@ class ConnectionHolder:
         self,
         active: ActiveSession,
         wire: Wire,
-        waiting: trio.MemoryReceiveChannel[Say | Dispatch],
+        waiting: trio.MemoryReceiveChannel[SendText | Dispatch],
     ) -> None:
         with waiting:
             async for item in waiting:
@@ -390,14 +396,14 @@ class ConnectionHolder:
         is_in = active.authenticated_ns is not None
         return session_lost(error, self.max_frame_bytes, authenticated=is_in, hidden=self.hidden())
 
-    def _say(self, active: ActiveSession, lost: SessionLost, skew_s: float | None) -> None:
+    def _report(self, active: ActiveSession, lost: SessionLost, skew_s: float | None) -> None:
         if not lost.refused:
             what = "connection lost" if active.is_open else "not connected"
             log.warning("%s: %s: %s", self.account.name, what, lost.reason)
             return
         text = f"the exchange refused the credentials: {lost.reason}{skew_text(skew_s)}"
-        if (said := _PASSING.sub("#", text)) != self._refusal_said:
-            self._refusal_said = said
+        if (answer := _PASSING.sub("#", text)) != self._refusal_reported:
+            self._refusal_reported = answer
             log.error("%s: %s. Trying again at long intervals.", self.account.name, text)
 
     def _note_end(self, active: ActiveSession, lost: SessionLost, skew_s: float | None) -> None:

@@ -1,4 +1,4 @@
-"""Asks the exchange what time it is, when it refused us: to tell a wrong clock from a wrong key."""
+"""Ask the exchange for its time after a refusal: to distinguish a wrong clock from a wrong key."""
 
 from __future__ import annotations
 

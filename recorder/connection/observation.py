@@ -1,8 +1,9 @@
-"""What one account's recorder knows about its own blindness: since when, and by which clock.
+"""What one account's recorder knows about its own missing observation: since when, and by which
+clock.
 
-It is blind from its start, and again from each loss, until a snapshot is complete. How long that
-lasts is measured on the monotonic clock, because the one on the wall may be set meanwhile; a look
-at both, every second and at each frame, finds out when it was, or when the machine slept.
+It is not observed from its start, and again from each loss, until a snapshot is complete. How long
+that lasts is measured on the monotonic clock, because the one on the wall may be set meanwhile; a
+look at both, every second and at each frame, finds out when it was, or when the machine slept.
 """
 
 from __future__ import annotations
@@ -20,44 +21,44 @@ STILL_S = 2.0
 
 @define(eq=False)
 class ObservationTracker:
-    """Since when an account is blind, and how the clocks stood at the last look."""
+    """Since when an account is not observed, and how the clocks stood at the last look."""
 
     clock: Clock
     #: The monotonic moment from which nothing is certain; None while it is observed.
-    _blind_since_ns: int | None = None
+    _unobserved_since_ns: int | None = None
     _looked: Reading = field(default=Reading(0, 0), init=False)
     _stirred_ns: int = field(default=0, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._looked = Reading(self.clock.wall_us(), self.clock.monotonic_ns())
-        self._blind_since_ns = self._stirred_ns = self._looked.monotonic_ns
+        self._unobserved_since_ns = self._stirred_ns = self._looked.monotonic_ns
 
     def lose(self, last_frame_ns: int | None) -> None:
-        """Say that nothing is certain behind the last frame; a second loss changes nothing."""
-        if self._blind_since_ns is None:
-            self._blind_since_ns = last_frame_ns or self.clock.monotonic_ns()
+        """Report that nothing is certain behind the last frame; a second loss changes nothing."""
+        if self._unobserved_since_ns is None:
+            self._unobserved_since_ns = last_frame_ns or self.clock.monotonic_ns()
 
     def regain(self) -> float:
-        """Say that a snapshot is complete; return for how many seconds it was blind."""
-        blind_s = self.blind_s
-        self._blind_since_ns = None
-        return blind_s
+        """Report that a snapshot is complete; return for how many seconds it was not observed."""
+        unobserved_s = self.unobserved_s
+        self._unobserved_since_ns = None
+        return unobserved_s
 
     @property
-    def blind_s(self) -> float:
-        """For how many seconds it has been blind; 0 while it is not."""
-        if self._blind_since_ns is None:
+    def unobserved_s(self) -> float:
+        """For how many seconds it has been not observed; 0 while it is not."""
+        if self._unobserved_since_ns is None:
             return 0.0
-        return (self.clock.monotonic_ns() - self._blind_since_ns) / 1e9
+        return (self.clock.monotonic_ns() - self._unobserved_since_ns) / 1e9
 
     def stir(self, now_ns: int) -> float:
-        """Say that the process runs; return for how many seconds it stood still, mostly 0."""
+        """Report that the process runs; return for how many seconds it stood still, mostly 0."""
         still_s = (now_ns - self._stirred_ns) / 1e9
         self._stirred_ns = now_ns
         return still_s if still_s >= STILL_S else 0.0
 
     def seems_jumped(self, wall_us: int, monotonic_ns: int) -> bool:
-        """Tell from times just taken whether a closer look is due. For every frame."""
+        """Report from times just taken whether a closer look is due. For every frame."""
         went_ns = (wall_us - self._looked.wall_us) * 1_000
         passed_ns = monotonic_ns - self._looked.monotonic_ns
         return abs(went_ns - passed_ns) >= JUMP_US_MIN * 1_000

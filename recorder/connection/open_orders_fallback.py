@@ -1,12 +1,13 @@
-"""Asks over REST for the list of open orders, where a connection is told none.
+"""Asks over REST for the list of open orders, where a connection is reported none.
 
 Whether VALR sends OPEN_ORDERS_UPDATE to an account that has no order open, nobody has published.
-Without it no snapshot would ever be complete, and an account that rests would count as blind until
-its next order. So once all balances were named and the list still hasn't come, REST is asked. That
-there are no open orders, said there while no frame says otherwise, stands for the list that didn't
-come: the answer goes into the log, and behind it the note that folds take for an empty list.
+Without it no snapshot would ever be complete, and an account that rests would count as not observed
+until its next order. So once all balances were named and the list still hasn't come, REST is asked.
+That there are no open orders, reported there while no frame reports otherwise, stands for the list
+that didn't come: the answer goes into the log, and behind it the note that folds take for an empty
+list.
 
-Where REST names orders, the exchange owes us a frame: nothing is concluded, and it is asked again.
+Where REST names orders, the exchange owes us a frame: nothing is inferred, and it is asked again.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ import trio
 from attrs import define
 
 from recorder.clock import Clock
-from recorder.exchange.histories import Fetched
+from recorder.exchange.lists import Fetched
 from recorder.exchange.rest import OrdersFound
-from recorder.exchange.rest_requests import open_orders_request
+from recorder.exchange.rest_requests import Kind, list_request
 from recorder.exchange.session import Session
 from recorder.exchange.session_actions import Action
 from recorder.log.tasks.inbox import Inbox
@@ -40,7 +41,7 @@ READ_HERE_BYTES_MAX = 200_000
 
 @define(eq=False)
 class OpenOrdersFallback:
-    """What one account's connections ask where they are not told their open orders."""
+    """What one account's connections ask where they are not reported their open orders."""
 
     account: str
     inbox: Inbox
@@ -50,7 +51,7 @@ class OpenOrdersFallback:
     aside: Aside = in_thread
 
     async def run_for(self, session: Session, act: Callable[[Sequence[Action]], None]) -> None:
-        """Return once the session has its list, whoever told it."""
+        """Return once the session has its list, whoever reported it."""
         wait_s = RETRY_FIRST_S
         while not session.is_listed:
             await trio.sleep(LOOK_S)
@@ -65,21 +66,21 @@ class OpenOrdersFallback:
         """Ask once; return whether the answer stands for the list."""
         try:
             async with self.open_client() as client:
-                answer = await client.get(open_orders_request())
+                answer = await client.get(list_request(Kind.OPEN_ORDERS))
         except RestUnavailable as error:
             log.warning("%s: no list of open orders came, and REST: %s", self.account, error)
             return False
         is_long = len(answer.body) > READ_HERE_BYTES_MAX
-        said = await self.aside(answer.read) if is_long else answer.read()
+        outcome = await self.aside(answer.read) if is_long else answer.read()
         # No frame may come in between: from here to the note nothing waits.
         if not session.lacks_list:
             return False
-        orders = said.orders if isinstance(said, OrdersFound) else None
+        orders = outcome.orders if isinstance(outcome, OrdersFound) else None
         kind = "" if orders is None else Fetched.OPEN_ORDERS.value
         self.inbox.put(answer.draft(self.account, kind))
         if orders is None or orders:
-            told = "names some" if orders else f"answered with HTTP {answer.status}"
-            log.warning("%s: no list of open orders came, and REST %s", self.account, told)
+            reported = "names some" if orders else f"answered with HTTP {answer.status}"
+            log.warning("%s: no list of open orders came, and REST %s", self.account, reported)
             return False
         act(session.on_no_open_orders(self.clock.monotonic_ns() / 1e9))
         return True

@@ -25,7 +25,7 @@ from wsproto.utilities import ProtocolError
 
 from recorder.connection.wire import Wire
 from recorder.errors import SessionLost
-from recorder.exchange.close_reasons import close_reason, handshake_refusal
+from recorder.exchange.session_actions import close_reason, handshake_refusal
 
 E = TypeVar("E", bound=BaseException)
 
@@ -36,7 +36,7 @@ OpenStream = Callable[[str], Awaitable[trio.abc.Stream]]
 OPEN_TIMEOUT_S = 10.0
 #: A polite close waits this long for the other side's.
 CLOSE_TIMEOUT_S = 1.0
-#: As much of the answer to the upgrade as is kept to tell why it was refused.
+#: As much of the answer to the upgrade as is kept to report why it was refused.
 OPENING_BYTES_MAX = 4_096
 
 #: As much of what no message could be made of is kept.
@@ -45,10 +45,10 @@ UNREAD_BYTES_MAX = 16_384
 _CODES_OF_OURS = frozenset({1002, 1007})
 
 _STREAM_ERRORS = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
-#: trio-websocket answers an upgrade it can't make sense of with what no client may say, so h11's
+#: trio-websocket answers an upgrade it can't make sense of with what no client may report, so h11's
 #: complaint of that arrives here; wsproto takes headers for ASCII.
 _PROTOCOL_ERRORS = (ProtocolError, h11.ProtocolError, UnicodeError)
-#: How an answer over HTTP begins, once its status is told in full.
+#: How an answer over HTTP begins, once its status is reported in full.
 _has_status = re.compile(rb"HTTP/[0-9.]+ +([0-9]{3})(?=[ \r\n])").match
 
 
@@ -75,10 +75,10 @@ async def open_network_stream(url: str) -> trio.abc.Stream:
 
 @define(eq=False)
 class WatchedStream(trio.abc.Stream):
-    """A stream that tells when it ended, and keeps what came last.
+    """A stream that reports when it ended, and keeps what came last.
 
-    Of the answer to the upgrade it keeps the first bytes, until told otherwise. ``hidden`` are
-    texts of ours that nobody may repeat who says what came.
+    Of the answer to the upgrade it keeps the first bytes, until reported otherwise. ``hidden`` are
+    texts of ours that nobody may repeat who reports what came.
     """
 
     _inner: trio.abc.Stream
@@ -132,8 +132,8 @@ async def run_on_socket(
     """Connect, upgrade, and run ``body(socket)``; close the socket however it ends.
 
     Raises SessionLost for everything that the network or the exchange does; what ``body`` raises
-    by itself passes in a group. Cancelled, it says goodbye for `CLOSE_TIMEOUT_S` at most. No reason
-    repeats what is ``hidden``.
+    by itself passes in a group. Cancelled, it reports goodbye for `CLOSE_TIMEOUT_S` at most. No
+    reason repeats what is ``hidden``.
     """
     lost: SessionLost | None = None
     stream = await _open(url, open_stream, hidden)
@@ -142,7 +142,7 @@ async def run_on_socket(
             talk = trio.CancelScope()
             outside.start_soon(_end_with_us, talk)
             async with trio.open_nursery() as reading:
-                # Whoever cancels us ends the talk; the reader lives on to hear the goodbye.
+                # Whoever cancels us ends the talk; the reader lives on to receive the goodbye.
                 reading.cancel_scope.shield = True
                 with talk:
                     wire = await _upgrade(reading, stream, url, headers, max_message_bytes)
@@ -241,7 +241,7 @@ async def _upgrade(
 async def _fail_when_ended(stream: WatchedStream, wire: Wire) -> None:
     await stream.ended.wait()
     if wire.is_open:
-        # The line ended right behind the upgrade: what it said until then is there to be read.
+        # The line ended right behind the upgrade: what it reported until then is there to be read.
         return
     if stream.opening:
         raise _not_upgraded(stream)
@@ -264,11 +264,11 @@ def _refusal(stream: WatchedStream) -> SessionLost | None:
     behind its head never ends: trio-websocket would drop the status of them all.
     """
     opening = bytes(stream.opening or b"")
-    stated = _has_status(opening)
-    if stated is None or stated[1] == b"101":
+    reported = _has_status(opening)
+    if reported is None or reported[1] == b"101":
         return None
     body = opening.partition(b"\r\n\r\n")[2]
-    return handshake_refusal(int(stated[1]), (), body, hidden=stream.hidden).error()
+    return handshake_refusal(int(reported[1]), (), body, hidden=stream.hidden).error()
 
 
 async def _close(wire: Wire) -> None:

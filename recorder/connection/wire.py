@@ -3,7 +3,7 @@
 trio-websocket passes message by message through a channel between two tasks: a turn of the event
 loop for each, and with it the interpreter's lock, which every other thread then reaches for. A
 burst of a thousand small frames cost more for that than for everything else done with them. So the
-channel is put aside: its reader's messages are kept here, in order, until whoever reads next takes
+channel is put aside: its reader's messages are kept here, in order, until the next reader takes
 them all. The reader waits where more is held than `HELD_MAX` or `HELD_BYTES_MAX`, so a reader of
 ours that stops still stops the socket, and TCP holds the rest.
 
@@ -37,7 +37,7 @@ class Arrivals(trio.abc.SendChannel[Message]):
     _held: list[Message] = field(factory=list)
     _weight: int = 0
     _is_closed: bool = False
-    #: Nobody takes any more: what comes now is dropped.
+    #: No reader is left: what arrives now is dropped.
     _is_left: bool = False
     _arrival: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot)
     _room: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot)
@@ -53,7 +53,7 @@ class Arrivals(trio.abc.SendChannel[Message]):
             await self._room.park()
 
     async def aclose(self) -> None:
-        """Say that nothing more comes; what is held can still be taken."""
+        """Report that nothing more comes; what is held can still be taken."""
         self._is_closed = True
         self._arrival.unpark_all()
         await trio.lowlevel.checkpoint()

@@ -172,7 +172,7 @@ balance_history = table(f"""
 index(balance_history, "updated_at (currency, updated_at, position)")
 index(
     balance_history,
-    "undated (currency, received_at, position) WHERE basis = 'absent' OR updated_at IS NULL",
+    "undated (currency, received_at, position) WHERE basis = 'inferred_zero' OR updated_at IS NULL",
 )
 
 # Orders

@@ -21,8 +21,7 @@ from sqlalchemy import URL, Connection, Engine, NullPool, QueuePool, create_engi
 from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
 
 from recorder.errors import ConfigurationError
-from recorder.exchange.amounts import canonical_amount
-from recorder.exchange.sums import EXACT
+from recorder.exchange.amounts import EXACT, canonical_amount
 
 #: The first with `->>`; json_valid, STRICT and RETURNING are older.
 OLDEST = (3, 38, 0)

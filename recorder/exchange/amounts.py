@@ -7,7 +7,8 @@ One value has one text: plain notation, no exponent, no trailing zeros, no minus
 from __future__ import annotations
 
 import re
-from decimal import Decimal, InvalidOperation
+from collections.abc import Iterable
+from decimal import Context, Decimal, InvalidOperation
 
 #: More digits than any asset has; PostgreSQL's NUMERIC takes 131,072 before and 16,383 after the
 #: point, and a text like "1E+999999" must not become a million characters in a table.
@@ -73,3 +74,16 @@ def _without_thousands_commas(text: str) -> str:
 
 def _shown(value: object) -> str:
     return repr(value if len(str(value)) <= 40 else str(value)[:40] + "…")
+
+
+#: Room for sums and products of any amounts (up to 400 digits each) without rounding; the usual
+#: context of Python rounds what has more than 28 digits.
+EXACT = Context(prec=1_000)
+
+
+def add_up(amounts: Iterable[Decimal]) -> Decimal:
+    """Return the exact sum; zero of none."""
+    total = Decimal(0)
+    for amount in amounts:
+        total = EXACT.add(total, amount)
+    return total

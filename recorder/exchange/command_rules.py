@@ -1,4 +1,4 @@
-"""What a queued row may say: every member that we know is checked, and refused by name.
+"""What a queued row may report: every member that we know is checked, and refused by name.
 
 The database checks a row when it is queued; here it is checked again, more closely, before
 anything is sent. Members that are not known pass, because VALR adds some without notice.
@@ -75,7 +75,7 @@ class Command:
 def parse_command(command: str, payload_text: str) -> Command:
     """Return what the payload asks for. Raises Refused, naming the field and what it must be."""
     if command not in COMMANDS:
-        raise Refused("command", f"{shown(command)} is no command; say {', '.join(COMMANDS)}")
+        raise Refused("command", f"{shown(command)} is no command; report {', '.join(COMMANDS)}")
     payload = _parse_object(payload_text)
     if command != PLACE_BATCH_ORDERS:
         return Command(command, (_parse_leg(command, payload, ""),))
@@ -158,7 +158,7 @@ def _parse_request(request: object, path: str) -> Leg:
 
 
 def _parse_leg(command: str, payload: Mapping[str, object], path: str) -> Leg:
-    for name, check in _FIELDS[command].items():
+    for name, check in CHECKS[command].items():
         value = payload.get(name)
         if value is None:
             if name in _REQUIRED[command]:
@@ -171,8 +171,8 @@ def _parse_leg(command: str, payload: Mapping[str, object], path: str) -> Leg:
         given = sum(payload.get(name) is not None for name in names)
         if not at_least <= given <= at_most:
             amount = {(1, 1): "exactly one", (0, 1): "at most one"}.get((at_least, at_most))
-            said = f"{amount or 'at least one'} of {', '.join(names)} must be given"
-            raise Refused(path + names[0], f"{path}: {said}" if path else said)
+            message = f"{amount or 'at least one'} of {', '.join(names)} must be given"
+            raise Refused(path + names[0], f"{path}: {message}" if path else message)
     return Leg(
         command,
         str(payload["pair"]),
@@ -230,7 +230,7 @@ _NEW_ORDER: Final[Mapping[str, Check]] = {
 }
 _OLD_ORDER: Final[Mapping[str, Check]] = {**_ANY_ORDER, "orderId": _matching(_ORDER_ID)}
 
-_FIELDS: Final[Mapping[str, Mapping[str, Check]]] = {
+CHECKS: Final[Mapping[str, Mapping[str, Check]]] = {
     PLACE_LIMIT_ORDER: {
         **_NEW_ORDER,
         "quantity": _amount,
@@ -277,7 +277,7 @@ def _kind(value: object) -> str:
 
 
 def shown(value: object) -> str:
-    """Return somebody's value for a message, in printable ASCII and not at length."""
+    """Return a caller's value for a message, in printable ASCII and shortened."""
     if not isinstance(value, str):
         return _kind(value)
     return ascii(value) if len(value) <= 40 else ascii(value[:40]) + "…"

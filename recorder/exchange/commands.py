@@ -1,6 +1,6 @@
 """Commands on their way out: the frame that a queued row becomes.
 
-Nothing is written anew: the frame holds each of the payload's values in the very text that the
+Nothing is written again: the frame holds each of the payload's values in the very text that the
 caller queued, so no amount changes its digits. The one thing added is a ``customerOrderId`` for
 every order that has none. It finds the order again after a lost connection; being unique among
 open orders only, it would not make a second sending safe.

@@ -1,9 +1,9 @@
-"""Reads the members of a decoded frame, tolerantly in shape and exactly in value.
+"""Read the members of a decoded frame, tolerantly in shape and exactly in value.
 
-`Fields` wraps one JSON object and knows where in the frame it stands, so that whatever can't be
-read is named. Each member may have had several names over the years; the first one present is
-taken. Null, and for ids and reasons the empty string, count as absent. A number arrives as an int
-or as `Number` (the digits as they were on the wire), never as a float.
+`Fields` wraps one JSON object and knows its path in the frame, so that errors name the member. A
+member may have several names; the first one present counts. Null, and for ids and reasons the empty
+string, count as absent. A number arrives as an int or as `Number` (its digits on the wire), never
+as a float.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from attrs import frozen
 from recorder.exchange.amounts import AmountError, parse_amount
 from recorder.exchange.frames import DEEP
 
-#: A text member longer than this is nobody's id, pair, or reason.
+#: No id, pair or reason is longer.
 TEXT_CHARS_MAX = 10_000
 
 
 class FieldError(ValueError):
-    """A member is missing or can't be read; the text names it."""
+    """A member is missing or unreadable; the text names it."""
 
 
 @frozen
@@ -39,19 +39,19 @@ class Number:
 
 _DECODER = msgspec.json.Decoder(float_hook=Number)
 
-#: The one whole number whose digits an int doesn't keep, where it may stand in a JSON text.
+#: The one whole number whose digits an int does not keep, where JSON text allows it.
 _has_minus_zero = re.compile(r"-0(?=[\s,\]}])").search
 
-#: A time as the exchange writes nearly all of them; `datetime` reads it as it is.
+#: The usual form of a time on the wire; `datetime` reads it directly.
 _is_usual_time = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{3})?Z"
 ).fullmatch
 
 
 def decode_object(text: str) -> Mapping[str, object]:
-    """Return the JSON object that ``text`` is. Raises FieldError."""
+    """Return the JSON object in ``text``. Raises FieldError."""
     decoded = _decode(text)
-    # Whoever folds the log again stands elsewhere on the stack and must come to the same result.
+    # A fixed limit, because a rebuild runs at another depth of the stack and must agree.
     if text.count("[") + text.count("{") > DEEP and _nests_deeply(decoded):
         raise FieldError("the JSON is nested too deeply")
     return decoded
@@ -78,16 +78,29 @@ def _decode(text: str) -> Mapping[str, object]:
 
 
 def _decode_slowly(text: str) -> Mapping[str, object]:
-    """Read what the fast decoder refuses although it is JSON, or say what is wrong with it."""
+    """Read an object that the fast decoder refuses although it is JSON. Raises FieldError."""
+    decoded = decode_json(text)
+    if not isinstance(decoded, dict):
+        raise FieldError("no JSON object")
+    return decoded
+
+
+def decode_json(text: str) -> object:
+    """Return any JSON value, with every number by its digits. Raises FieldError."""
     try:
-        decoded = json.loads(text, parse_int=Number, parse_float=Number, parse_constant=_refuse)
+        return json.loads(text, parse_int=Number, parse_float=Number, parse_constant=_refuse)
     except RecursionError:
         raise FieldError("the JSON is nested too deeply") from None
     except ValueError as error:
         raise FieldError(f"no valid JSON: {error}") from None
-    if not isinstance(decoded, dict):
-        raise FieldError("no JSON object")
-    return decoded
+
+
+def decode_rows(text: str) -> list[object]:
+    """Return the elements of a JSON array, whatever they are. Raises FieldError."""
+    rows = decode_json(text)
+    if not isinstance(rows, list):
+        raise FieldError("no JSON array")
+    return rows
 
 
 def encode_value(value: object) -> str:
@@ -114,9 +127,9 @@ def _refuse(name: str) -> NoReturn:
 
 
 class Fields(msgspec.Struct, frozen=True):
-    """The members of one JSON object. ``path`` says where it stands, such as ``data.currency``.
+    """The members of one JSON object. ``path`` is its place in the frame, such as ``data.``.
 
-    Every message needs a few of them, and a Struct is made in a sixth of an attrs class's time.
+    A msgspec Struct, because it is made in a sixth of the time of an attrs class.
     """
 
     members: Mapping[str, object]
@@ -156,7 +169,7 @@ class Fields(msgspec.Struct, frozen=True):
         return value or None
 
     def required_text(self, name: str, *others: str) -> str:
-        """Return a text that must be there."""
+        """Return a text that is required."""
         value = self.text(name, *others)
         if value is None:
             raise self._wrong("a text", None, name, *others)
@@ -168,7 +181,7 @@ class Fields(msgspec.Struct, frozen=True):
         return None if value in ("None", "null") else value
 
     def words(self, name: str, *others: str) -> str | None:
-        """Return a text for a person, whatever it holds: no database refuses what comes back."""
+        """Return a text for display, without characters that a database refuses."""
         value = self.find(name, *others)
         return plain_words(value) or None if isinstance(value, str) else None
 
@@ -187,7 +200,7 @@ class Fields(msgspec.Struct, frozen=True):
             raise FieldError(f"{self.path}{name}: {error}") from None
 
     def required_amount(self, name: str, *others: str) -> Decimal:
-        """Return an amount that must be there."""
+        """Return an amount that is required."""
         value = self.amount(name, *others)
         if value is None:
             raise self._wrong("an amount", None, name, *others)
@@ -203,7 +216,7 @@ class Fields(msgspec.Struct, frozen=True):
         return int(value)
 
     def flag(self, *names: str) -> bool | None:
-        """Return true or false, also where it is told in a text; None where it is absent."""
+        """Return true or false, also from a text; None where it is absent."""
         value = self.find(*names)
         if isinstance(value, str) and value.lower() in ("true", "false"):
             return value.lower() == "true"
@@ -212,7 +225,7 @@ class Fields(msgspec.Struct, frozen=True):
         return value
 
     def required_flag(self, *names: str) -> bool:
-        """Return true or false, one of which must be there."""
+        """Return true or false; one of them is required."""
         value = self.flag(*names)
         if value is None:
             raise self._wrong("true or false", None, *names)
@@ -240,8 +253,8 @@ class Fields(msgspec.Struct, frozen=True):
     def time(self, name: str, *others: str) -> datetime | None:
         """Return an aware UTC time; None where it is absent.
 
-        A text without a zone is taken as UTC; what is finer than a microsecond is cut off. A leap
-        second, which no clock here counts, is taken for the second behind it, as POSIX does.
+        A text without a zone is UTC; digits below a microsecond are cut off. A leap second counts
+        as the second after it, as in POSIX.
         """
         value = self.members.get(name) or self.find(name, *others)
         usual = isinstance(value, str) and _is_usual_time(value)
@@ -255,8 +268,8 @@ class Fields(msgspec.Struct, frozen=True):
         except (ValueError, OverflowError):
             raise self._wrong("an ISO-8601 time", text, name, *others) from None
 
-    def _wrong(self, wanted: str, value: object, *names: str) -> FieldError:
-        found = "missing" if self.find(*names) is None else f"not {wanted}"
+    def _wrong(self, expected: str, value: object, *names: str) -> FieldError:
+        found = "missing" if self.find(*names) is None else f"not {expected}"
         shown = f" but {value!r}"[:80] if isinstance(value, (str, bool)) else ""
         return FieldError(f"{self.path}{names[0]} is {found}{shown}")
 
@@ -268,7 +281,7 @@ def _digits(value: object) -> str | None:
 
 
 def _read_time(text: str) -> datetime:
-    """Return the time of a text in whatever form. Raises ValueError or OverflowError."""
+    """Return the time of a text in any ISO form. Raises ValueError or OverflowError."""
     is_leap = text[16:19] == ":60"
     if is_leap:
         text = f"{text[:16]}:59{text[19:]}"
@@ -276,7 +289,7 @@ def _read_time(text: str) -> datetime:
     if not is_leap:
         return moment
     if (moment.hour, moment.minute) != (23, 59):
-        raise ValueError("a leap second is the last of a day")
+        raise ValueError("a leap second is the last second of a day")
     return moment + timedelta(seconds=1)
 
 
@@ -293,7 +306,7 @@ def _cut_to_microseconds(text: str) -> str:
 
 
 def plain_words(text: str) -> str:
-    """Return a text without what no database can hold, and no longer than anybody reads."""
+    """Return a text without characters that a database refuses, and of limited length."""
     return text[:TEXT_CHARS_MAX].replace("\x00", "\ufffd").encode(errors="replace").decode()
 
 

@@ -1,4 +1,4 @@
-"""What a frame says it is, found without reading the rest of it."""
+"""The type of a frame, found without reading the rest of it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import NoReturn
 
 import msgspec
 
-#: Longer than any type the exchange has; what is longer is somebody's garbage.
+#: Longer than any type of the exchange.
 TYPE_CHARS_MAX = 200
 #: A decoder that calls itself gives up on deeper nesting, sooner or later: how deep depends on who
 #: calls it, and on the version of Python. Up to here none does. Frames have five levels.
 DEEP = 250
-#: Nesting and length beyond which nobody looks for a type: bounds for somebody's garbage.
+#: Limits of nesting and length for texts that are searched for a type.
 DEEPEST = 10_000
 DEEP_CHARS_MAX = 1_000_000
 
@@ -55,7 +55,7 @@ def _read_slowly(text: str) -> object:
 
 
 def is_deep(text: str) -> bool:
-    """Tell whether the text nests deeper than any frame of the exchange."""
+    """Return whether the text nests deeper than any frame of the exchange."""
     depth = 0
     for token in _brackets_and_strings(text):
         depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0], 0)

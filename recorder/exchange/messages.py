@@ -1,11 +1,9 @@
-"""What the account channel says, as values.
+"""Messages of the account channel, as values: one class for each kind of frame.
 
-One class per kind of frame; amounts are exact, times aware, codes of currencies are their short
-names, sides are lower-case, status words stay as they came. A member that the exchange leaves out,
-or sends as null, is None: nothing is made up. `recorder.exchange.parsing` makes them from text.
-
-Published examples of nearly all of them are among the tests' frames; where the sources disagree
-about a shape, both are read.
+Amounts are exact, times are aware, codes of currencies are their short names, sides are lower-case,
+status words stay as on the wire. A member that the exchange leaves out, or sends as null, is None.
+`recorder.exchange.parsing` makes them from text. Published examples of nearly all of them are in
+tests/frames; where sources disagree about a shape, both are read.
 """
 
 from __future__ import annotations
@@ -13,19 +11,22 @@ from __future__ import annotations
 from datetime import datetime
 from decimal import Decimal
 
-from attrs import frozen
+from attrs import field, frozen
+
+from recorder.exchange import declared as wire
+from recorder.exchange.fields import Fields
 
 
 @frozen
 class Message:
-    """What a frame says. ``type`` is the frame's own."""
+    """The content of a frame or fetched list. ``type`` is the frame's own."""
 
     type: str
 
 
 @frozen
 class Unrecognised(Message):
-    """A frame that can't be read, or of a type that nobody has told of; ``reason`` says which."""
+    """A frame that cannot be read, or is of an unknown type; ``reason`` states which."""
 
     reason: str
 
@@ -35,12 +36,12 @@ class Unrecognised(Message):
 
 @frozen
 class Authenticated(Message):
-    """The exchange has accepted who we are."""
+    """The exchange has accepted our credentials."""
 
 
 @frozen
 class Control(Message):
-    """SUBSCRIBED, UNSUBSCRIBED, PONG, UNSUPPORTED, ERROR and the like, with what they explain."""
+    """SUBSCRIBED, UNSUBSCRIBED, PONG, UNSUPPORTED, ERROR and the like, with their text."""
 
     message: str | None
 
@@ -49,7 +50,7 @@ class Control(Message):
 class CancelOnDisconnectUpdate(Message):
     """Whether the exchange cancels all orders when the connection ends."""
 
-    cancel_on_disconnect: bool | None
+    cancel_on_disconnect: bool | None = wire.flag("cancelOnDisconnect")
 
 
 # State
@@ -59,38 +60,38 @@ class CancelOnDisconnectUpdate(Message):
 class BalanceUpdate(Message):
     """The whole balance of one currency; absolute, not a change."""
 
-    currency: str
-    available: Decimal | None
-    reserved: Decimal | None
-    total: Decimal | None
-    lend_reserved: Decimal | None
-    borrow_reserved: Decimal | None
-    borrowed_amount: Decimal | None
-    total_in_reference: Decimal | None
-    total_in_reference_weighted: Decimal | None
-    reference_currency: str | None
-    updated_at: datetime | None
+    currency: str = wire.required_currency("currency")
+    available: Decimal | None = wire.amount("available")
+    reserved: Decimal | None = wire.amount("reserved")
+    total: Decimal | None = wire.amount("total")
+    lend_reserved: Decimal | None = wire.amount("lendReserved")
+    borrow_reserved: Decimal | None = wire.amount("borrowCollateralReserved", "borrowReserved")
+    borrowed_amount: Decimal | None = wire.amount("borrowedAmount")
+    total_in_reference: Decimal | None = wire.amount("totalInReference")
+    total_in_reference_weighted: Decimal | None = wire.amount("totalInReferenceWeighted")
+    reference_currency: str | None = wire.currency("referenceCurrency")
+    updated_at: datetime | None = wire.time("updatedAt")
 
 
 @frozen
 class OpenOrder:
     """One order of a list. ``remaining_quantity`` is what the wire calls ``quantity``."""
 
-    order_id: str
-    customer_order_id: str | None
-    pair: str | None
-    side: str | None
-    order_type: str | None
-    status: str | None
-    price: Decimal | None
-    stop_price: Decimal | None
-    original_quantity: Decimal | None
-    remaining_quantity: Decimal | None
-    filled_percentage: Decimal | None
-    time_in_force: str | None
-    allow_margin: bool | None
-    created_at: datetime | None
-    updated_at: datetime | None
+    order_id: str = wire.required_text("orderId")
+    customer_order_id: str | None = wire.text("customerOrderId")
+    pair: str | None = wire.pair("currencyPair", "pair")
+    side: str | None = wire.side("side", "orderSide")
+    order_type: str | None = wire.text("type", "orderType")
+    status: str | None = wire.text("status", "orderStatusType")
+    price: Decimal | None = wire.amount("price", "originalPrice")
+    stop_price: Decimal | None = wire.amount("stopPrice")
+    original_quantity: Decimal | None = wire.amount("originalQuantity")
+    remaining_quantity: Decimal | None = wire.amount("quantity", "remainingQuantity")
+    filled_percentage: Decimal | None = wire.amount("filledPercentage")
+    time_in_force: str | None = wire.text("timeInForce")
+    allow_margin: bool | None = wire.flag("allowMargin")
+    created_at: datetime | None = wire.time("createdAt")
+    updated_at: datetime | None = wire.time("updatedAt")
 
 
 @frozen
@@ -108,80 +109,80 @@ class OpenOrdersUpdate(Message):
 class OrderProcessed(Message):
     """Whether the engine took an order."""
 
-    order_id: str
-    customer_order_id: str | None
-    success: bool
-    failure_reason: str | None
+    order_id: str = wire.required_text("orderId")
+    customer_order_id: str | None = wire.text("customerOrderId")
+    success: bool = wire.required_flag("success")
+    failure_reason: str | None = wire.reason("failureReason", "failedReason")
 
 
 @frozen
 class OrderStatusUpdate(Message):
     """An order's new status. ``executed_…`` are of this event, not of the order so far."""
 
-    order_id: str
-    customer_order_id: str | None
-    status: str
-    pair: str | None
-    side: str | None
-    order_type: str | None
-    price: Decimal | None
-    stop_price: Decimal | None
-    original_quantity: Decimal | None
-    remaining_quantity: Decimal | None
-    executed_price: Decimal | None
-    executed_quantity: Decimal | None
-    executed_fee: Decimal | None
-    time_in_force: str | None
-    allow_margin: bool | None
-    failed_reason: str | None
-    created_at: datetime | None
-    updated_at: datetime | None
+    order_id: str = wire.required_text("orderId")
+    customer_order_id: str | None = wire.text("customerOrderId")
+    status: str = wire.required_text("orderStatusType", "orderStatus", "status")
+    pair: str | None = wire.pair("currencyPair", "pair")
+    side: str | None = wire.side("orderSide", "side")
+    order_type: str | None = wire.text("orderType", "type")
+    price: Decimal | None = wire.amount("originalPrice", "price")
+    stop_price: Decimal | None = wire.amount("stopPrice")
+    original_quantity: Decimal | None = wire.amount("originalQuantity")
+    remaining_quantity: Decimal | None = wire.amount("remainingQuantity")
+    executed_price: Decimal | None = wire.amount("executedPrice")
+    executed_quantity: Decimal | None = wire.amount("executedQuantity")
+    executed_fee: Decimal | None = wire.amount("executedFee")
+    time_in_force: str | None = wire.text("timeInForce")
+    allow_margin: bool | None = wire.flag("allowMargin")
+    failed_reason: str | None = wire.reason("failedReason", "failureReason")
+    created_at: datetime | None = wire.time("orderCreatedAt", "createdAt")
+    updated_at: datetime | None = wire.time("orderUpdatedAt", "updatedAt")
 
 
 @frozen
 class FailedOrder(Message):
-    """An order that failed. Only a secondary source knows it."""
+    """An order failed. Only a secondary source documents it."""
 
-    order_id: str | None
-    customer_order_id: str | None
-    message: str | None
+    order_id: str | None = wire.text("orderId")
+    customer_order_id: str | None = wire.text("customerOrderId")
+    message: str | None = wire.reason("message")
 
 
 @frozen
 class FailedCancelOrder(Message):
-    """A cancellation that failed."""
+    """A cancellation failed."""
 
-    order_id: str | None
-    customer_order_id: str | None
-    message: str | None
+    order_id: str | None = wire.text("orderId")
+    customer_order_id: str | None = wire.text("customerOrderId")
+    message: str | None = wire.reason("message")
 
 
 @frozen
 class ModifyOrderOutcome(Message):
-    """What became of a modification; ``modify_request_id`` ties it to the answer."""
+    """The outcome of a modification; ``modify_request_id`` ties it to the answer."""
 
-    success: bool
-    order_id: str | None
-    customer_order_id: str | None
-    modify_request_id: str | None
-    reason: str | None
+    success: bool = wire.required_flag("success")
+    order_id: str | None = wire.text("orderId")
+    customer_order_id: str | None = wire.text("customerOrderId")
+    modify_request_id: str | None = wire.text("modifyRequestId")
+    reason: str | None = wire.reason("failureReason", "failedReason", "message")
 
 
 @frozen
 class InstantOrderCompleted(Message):
     """A simple buy or sell has ended. ``executed_at`` has no zone on the wire: taken as UTC."""
 
-    order_id: str
-    success: bool
-    paid_amount: Decimal | None
-    paid_currency: str | None
-    received_amount: Decimal | None
-    received_currency: str | None
-    fee_amount: Decimal | None
-    fee_currency: str | None
-    status: str | None
-    failed_reason: str | None
-    executed_at: datetime | None
+    order_id: str = wire.required_text("orderId")
+    success: bool = wire.required_flag("success")
+    paid_amount: Decimal | None = wire.amount("paidAmount")
+    paid_currency: str | None = wire.currency("paidCurrency")
+    received_amount: Decimal | None = wire.amount("receivedAmount")
+    received_currency: str | None = wire.currency("receivedCurrency")
+    fee_amount: Decimal | None = wire.amount("feeAmount")
+    fee_currency: str | None = wire.currency("feeCurrency")
+    status: str | None = wire.text("orderStatusType")
+    failed_reason: str | None = wire.reason("failedReason", "failureReason")
+    executed_at: datetime | None = wire.time("orderExecutedAt")
 
 
 # Money
@@ -191,77 +192,77 @@ class InstantOrderCompleted(Message):
 class NewAccountTrade(Message):
     """One fill. Older and secondary shapes have no ids and no fee."""
 
-    trade_id: str | None
-    order_id: str | None
-    customer_order_id: str | None
-    pair: str | None
-    side: str | None
-    price: Decimal
-    quantity: Decimal
-    fee: Decimal | None
-    fee_currency: str | None
-    traded_at: datetime | None
+    trade_id: str | None = wire.text("id")
+    order_id: str | None = wire.text("orderId")
+    customer_order_id: str | None = wire.text("customerOrderId")
+    pair: str | None = wire.pair("currencyPair")
+    side: str | None = wire.side("side")
+    price: Decimal = wire.required_amount("price")
+    quantity: Decimal = wire.required_amount("quantity")
+    fee: Decimal | None = wire.amount("fee")
+    fee_currency: str | None = wire.currency("feeCurrency")
+    traded_at: datetime | None = wire.time("tradedAt")
 
 
 @frozen
 class NewAccountHistoryRecord(Message):
     """One row of the transaction history. ``additional`` is its additionalInfo as JSON text."""
 
-    transaction_id: str | None
-    transaction_type: str
-    description: str | None
-    debit_currency: str | None
-    debit_value: Decimal | None
-    credit_currency: str | None
-    credit_value: Decimal | None
-    fee_currency: str | None
-    fee_value: Decimal | None
-    event_at: datetime | None
-    order_id: str | None
-    pair: str | None
-    cost_per_coin: Decimal | None
-    cost_per_coin_symbol: str | None
-    additional: str | None
+    transaction_id: str | None = wire.text("id")
+    transaction_type: str = wire.of_type(Fields.required_text, "type")
+    description: str | None = wire.of_type(Fields.text, "description")
+    debit_currency: str | None = wire.currency("debitCurrency")
+    debit_value: Decimal | None = wire.amount("debitValue")
+    credit_currency: str | None = wire.currency("creditCurrency")
+    credit_value: Decimal | None = wire.amount("creditValue")
+    fee_currency: str | None = wire.currency("feeCurrency")
+    fee_value: Decimal | None = wire.amount("feeValue")
+    event_at: datetime | None = wire.time("eventAt")
+    order_id: str | None = wire.of_additional(Fields.text, "orderId")
+    pair: str | None = wire.of_additional(Fields.pair, "currencyPairSymbol")
+    cost_per_coin: Decimal | None = wire.of_additional(Fields.amount, "costPerCoin")
+    cost_per_coin_symbol: str | None = wire.of_additional(Fields.text, "costPerCoinSymbol")
+    additional: str | None = wire.json_text("additionalInfo")
 
 
 @frozen
 class NewPendingReceive(Message):
     """A deposit on its way; sent again at each confirmation."""
 
-    currency: str | None
-    address: str | None
-    transaction_hash: str
-    network: str | None
-    amount: Decimal | None
-    confirmations: int | None
-    confirmed: bool | None
-    index_in_transaction: int | None
-    created_at: datetime | None
+    currency: str | None = wire.currency("currency", "currencyCode")
+    address: str | None = wire.text("receiveAddress", "address")
+    transaction_hash: str = wire.required_text("transactionHash")
+    network: str | None = wire.text("networkType")
+    amount: Decimal | None = wire.amount("amount")
+    confirmations: int | None = wire.whole("confirmations")
+    confirmed: bool | None = wire.flag("confirmed")
+    index_in_transaction: int | None = wire.whole("indexInTx")
+    created_at: datetime | None = wire.time("createdAt")
 
 
 @frozen
 class NewPendingSend(Message):
-    """A withdrawal on its way. Only a secondary source knows it."""
+    """A withdrawal on its way. Only a secondary source documents it."""
 
-    unique_id: str
-    currency: str | None
-    address: str | None
-    transaction_hash: str | None
-    amount: Decimal | None
-    fee: Decimal | None
-    confirmations: int | None
-    created_at: datetime | None
+    unique_id: str = wire.required_text("uniqueId")
+    currency: str | None = wire.currency("currency")
+    address: str | None = wire.text("sendAddress")
+    transaction_hash: str | None = wire.text("transactionHash")
+    amount: Decimal | None = wire.amount("amount")
+    fee: Decimal | None = wire.amount("feeAmount")
+    confirmations: int | None = wire.whole("confirmations")
+    created_at: datetime | None = wire.time("createdAt")
 
 
 @frozen
 class SendStatusUpdate(Message):
     """A withdrawal's new status."""
 
-    unique_id: str
-    status: str
-    transaction_hash: str | None
-    confirmations: int | None
-    failure_reason: str | None
+    unique_id: str = wire.required_text("uniqueId")
+    status: str = wire.required_text("status")
+    transaction_hash: str | None = wire.text("transactionHash")
+    confirmations: int | None = wire.whole("confirmations")
+    failure_reason: str | None = wire.reason("failureReason")
 
 
 # Futures and margin
@@ -269,99 +270,99 @@ class SendStatusUpdate(Message):
 
 @frozen
 class OpenPositionUpdate(Message):
-    """A position as it stands."""
+    """The present state of a position."""
 
-    position_id: str | None
-    pair: str
-    side: str | None
-    quantity: Decimal | None
-    realised_pnl: Decimal | None
-    unrealised_pnl: Decimal | None
-    average_entry_price: Decimal | None
-    session_average_entry_price: Decimal | None
-    total_session_entry_quantity: Decimal | None
-    total_session_value: Decimal | None
-    leverage_tier: int | None
-    created_at: datetime | None
-    updated_at: datetime | None
+    position_id: str | None = wire.text("positionId")
+    pair: str = wire.required_pair("pair", "currencyPair", "pairSymbol")
+    side: str | None = wire.side("side")
+    quantity: Decimal | None = wire.amount("quantity")
+    realised_pnl: Decimal | None = wire.amount("realisedPnl")
+    unrealised_pnl: Decimal | None = wire.amount("unrealisedPnl")
+    average_entry_price: Decimal | None = wire.amount("averageEntryPrice")
+    session_average_entry_price: Decimal | None = wire.amount("sessionAverageEntryPrice")
+    total_session_entry_quantity: Decimal | None = wire.amount("totalSessionEntryQuantity")
+    total_session_value: Decimal | None = wire.amount("totalSessionValue")
+    leverage_tier: int | None = wire.whole("leverageTier")
+    created_at: datetime | None = wire.time("createdAt")
+    updated_at: datetime | None = wire.time("updatedAt")
 
 
 @frozen
 class ReducePosition(Message):
     """A part of a position was closed; ``quantity`` is that part."""
 
-    position_id: str | None
-    pair: str
-    side: str | None
-    quantity: Decimal | None
-    average_entry_price: Decimal | None
-    close_price: Decimal | None
-    realised_pnl: Decimal | None
-    close_type: str | None
-    fees: Decimal | None
-    initial_margin_fraction_at_close: Decimal | None
-    created_at: datetime | None
+    position_id: str | None = wire.text("positionId")
+    pair: str = wire.required_pair("pair", "currencyPair", "pairSymbol")
+    side: str | None = wire.side("orderSide", "side")
+    quantity: Decimal | None = wire.amount("quantity")
+    average_entry_price: Decimal | None = wire.amount("averageEntryPrice")
+    close_price: Decimal | None = wire.amount("closePrice")
+    realised_pnl: Decimal | None = wire.amount("realisedPnl")
+    close_type: str | None = wire.text("closeType")
+    fees: Decimal | None = wire.amount("fees")
+    initial_margin_fraction_at_close: Decimal | None = wire.amount("initialMarginFractionAtClose")
+    created_at: datetime | None = wire.time("createdAt")
 
 
 @frozen
 class PositionClosed(Message):
-    """A position is no more."""
+    """A position is closed."""
 
-    position_id: str | None
-    pair: str
+    position_id: str | None = wire.text("positionId")
+    pair: str = wire.required_pair("pair", "currencyPair", "pairSymbol")
 
 
 @frozen
 class AddConditionalOrder(Message):
     """A take-profit or stop-loss order was placed."""
 
-    order_id: str
-    customer_order_id: str | None
-    pair: str | None
-    trigger_order_side: str | None
-    trigger_order_type: str | None
-    trigger_type: str | None
-    conditional_type: str | None
-    position_side: str | None
-    position_id: str | None
-    quantity: Decimal | None
-    take_profit_trigger_price: Decimal | None
-    take_profit_place_price: Decimal | None
-    stop_loss_trigger_price: Decimal | None
-    stop_loss_place_price: Decimal | None
-    allow_margin: bool | None
-    linked_order_id: str | None
-    created_at: datetime | None
-    updated_at: datetime | None
+    order_id: str = wire.required_text("orderId")
+    customer_order_id: str | None = wire.text("customerOrderId")
+    pair: str | None = wire.pair("currencyPair", "pair")
+    trigger_order_side: str | None = wire.side("triggerOrderSide")
+    trigger_order_type: str | None = wire.text("triggerOrderType")
+    trigger_type: str | None = wire.text("triggerType")
+    conditional_type: str | None = wire.text("conditionalType")
+    position_side: str | None = wire.side("positionSide")
+    position_id: str | None = wire.text("positionId")
+    quantity: Decimal | None = wire.amount("quantity")
+    take_profit_trigger_price: Decimal | None = wire.amount("takeProfitTriggerPrice")
+    take_profit_place_price: Decimal | None = wire.amount("takeProfitPlacePrice")
+    stop_loss_trigger_price: Decimal | None = wire.amount("stopLossTriggerPrice")
+    stop_loss_place_price: Decimal | None = wire.amount("stopLossPlacePrice")
+    allow_margin: bool | None = wire.flag("allowMargin")
+    linked_order_id: str | None = wire.text("linkedOrderId")
+    created_at: datetime | None = wire.time("createdAt")
+    updated_at: datetime | None = wire.time("updatedAt")
 
 
 @frozen
 class RemoveConditionalOrder(Message):
-    """A take-profit or stop-loss order is no more."""
+    """A take-profit or stop-loss order is gone."""
 
-    order_id: str
-    customer_order_id: str | None
-    pair: str | None
-    reason: str | None
+    order_id: str = wire.required_text("orderId")
+    customer_order_id: str | None = wire.text("customerOrderId")
+    pair: str | None = wire.pair("pair", "currencyPair")
+    reason: str | None = wire.reason("reason")
 
 
 @frozen
 class LeverageUpdated(Message):
     """The leverage of a pair was set. Its fractions are JSON numbers on the wire."""
 
-    pair: str
-    leverage_multiple: Decimal | None
-    initial_margin_fraction: Decimal | None
-    maintenance_margin_fraction: Decimal | None
-    auto_close_margin_fraction: Decimal | None
-    risk_limit: Decimal | None
-    risk_limit_currency: str | None
-    leverage_tier: int | None
+    pair: str = wire.required_pair("pair", "currencyPair", "pairSymbol")
+    leverage_multiple: Decimal | None = wire.amount("leverageMultiple")
+    initial_margin_fraction: Decimal | None = wire.amount("initialMarginFraction")
+    maintenance_margin_fraction: Decimal | None = wire.amount("maintenanceMarginFraction")
+    auto_close_margin_fraction: Decimal | None = wire.amount("autoCloseMarginFraction")
+    risk_limit: Decimal | None = wire.amount("riskLimit")
+    risk_limit_currency: str | None = wire.currency("riskLimitCurrency")
+    leverage_tier: int | None = wire.whole("leverageTier")
 
 
 @frozen
 class MarginInfo(Message):
-    """The account's margin figures, by their names on the wire; they vary, so they are kept all."""
+    """The account's margin figures, all of them, by their names on the wire."""
 
     figures: tuple[tuple[str, Decimal], ...]
     words: tuple[tuple[str, str], ...]
@@ -372,7 +373,7 @@ class MarginInfo(Message):
 
 @frozen
 class CommandError:
-    """Why a command was turned down at once. ``validation_errors`` is JSON text."""
+    """Why a command was refused at once. ``validation_errors`` is JSON text."""
 
     message: str
     validation_errors: str | None = None
@@ -380,18 +381,18 @@ class CommandError:
 
 @frozen
 class BatchOutcome:
-    """What became of one request of a batch, in its place."""
+    """The outcome of one request of a batch."""
 
-    accepted: bool
-    order_id: str | None
-    customer_order_id: str | None
-    request_type: str | None
-    error: CommandError | None
+    accepted: bool = wire.required_flag("accepted")
+    order_id: str | None = wire.text("orderId")
+    customer_order_id: str | None = wire.text("customerOrderId")
+    request_type: str | None = wire.text("requestType")
+    error: CommandError | None = field(default=None, kw_only=True)
 
 
 @frozen
 class CommandResponse(Message):
-    """An answer to a command: received, which is no more than that, or turned down (``error``).
+    """An answer to a command: received, or refused (``error``).
 
     The WebSocket's answer to a batch is not published; the REST answer's shape is expected.
     """

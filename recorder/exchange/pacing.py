@@ -1,4 +1,5 @@
-"""How long to wait before connecting again: a policy made of values, without clock or rng.
+"""How long to wait before connecting again: a policy made of values, without clock or random
+numbers.
 
 VALR answers more than 60 new connections a minute with 429, and a fixed back-off of 2 s has been
 seen to end in a storm of those. So whatever the reason for connecting again, a token bucket keeps
@@ -10,8 +11,8 @@ the average at one per 5 s. Within that, the wait follows from how the last sess
   become right by asking, but a wrong clock or an address not yet allowed does;
 - the exchange named a time: at least that.
 
-Nobody says whether VALR counts by key or by address, so the accounts of one process share what an
-address may.
+It is unknown whether VALR counts by key or by address, so the accounts of one process share what
+an address may.
 
 The caller gives the monotonic time and one random fraction in [0, 1) for each attempt.
 """
@@ -109,7 +110,7 @@ class ConnectPacing:
     ) -> ConnectPacing:
         """Return the pacing after a session that was authenticated so long, or never (None)."""
         stable = not refused and authenticated_s is not None and authenticated_s >= STABLE_S
-        # A line that breaks between two refusals says nothing about the key.
+        # A connection that breaks between two refusals proves nothing about the key.
         forgiven = 0 if authenticated_s is not None else self.refusals
         return evolve(
             self,

@@ -1,7 +1,8 @@
 """Which requests read a period's histories to their ends, one page after the other. Pure.
 
-A `Cursor` says where a list is read on; its text stands in the log with every page, so a fetching
-that was broken off goes on with the page that is missing. What VALR says of each list decides how:
+A `Cursor` reports where a list is read on; its text stands in the log with every page, so a
+fetching that was broken off goes on with the page that is missing. What VALR documents of each list
+decides how:
 
 - **Trades, transactions** never change, newest first: read backwards by ``beforeId``, the id of
   the oldest row so far.
@@ -19,8 +20,8 @@ No page is taken for the last because it is short: who knows how many rows the e
 most? A list ends where a page brings nothing more.
 
 The period is read with an overlap on both sides, because the times around a gap are those of our
-clock, and because joining needs rows that both sides have told. A transfer changes for as long as
-it is confirmed, so those are read from days before, or from the oldest that isn't through.
+clock, and because matching needs rows that both sides have reported. A transfer changes for as long
+as it is confirmed, so those are read from days before, or from the oldest that isn't through.
 """
 
 from __future__ import annotations
@@ -32,22 +33,12 @@ from enum import StrEnum
 
 from attrs import evolve, frozen
 
-from recorder.exchange.histories import HistoryPage, HistoryRow
+from recorder.exchange.lists import HistoryPage, HistoryRow, RestOrder
 from recorder.exchange.messages import NewAccountHistoryRecord, NewAccountTrade
-from recorder.exchange.rest import RestOrder
-from recorder.exchange.rest_requests import (
-    RestRequest,
-    balances_request,
-    deposit_history_request,
-    open_orders_request,
-    order_history_request,
-    trade_history_request,
-    transaction_history_request,
-    withdraw_history_request,
-)
+from recorder.exchange.rest_requests import Kind, RestRequest, history_request, list_request
 
 #: On both sides of a period: clocks differ by less (a request's signature would be refused), and
-#: what was told just before a loss is told by both sides.
+#: what was reported just before a loss is reported by both sides.
 OVERLAP = timedelta(seconds=60)
 #: A transfer made so long before the period may still have been confirmed in it.
 TRANSFERS_OVERLAP = timedelta(days=3)
@@ -72,16 +63,22 @@ class HistoryList(StrEnum):
     BALANCES = "balances"
 
 
+_KINDS: Mapping[HistoryList, Kind] = {
+    HistoryList.ORDERS: Kind.ORDER_HISTORY,
+    **{each: Kind[each.name] for each in HistoryList if each is not HistoryList.ORDERS},
+}
+
+
 class Unreadable(Exception):
-    """The list can't be read to a proven end; the text says why."""
+    """The list can't be read to a proven end; the text reports why."""
 
 
 @frozen
 class Cursor:
     """Where a list is read on.
 
-    ``end`` is None where the window is open. For orders, ``seen`` names what the last page told of
-    the moments that the next one tells of again, ``pages`` counts those of the present round,
+    ``end`` is None where the window is open. For orders, ``seen`` names what the last page reported
+    of the times that the next one covers again, ``pages`` counts those of the present round,
     ``newest`` is the last change that its first page knew, ``top`` the orders of that moment
     (``was_top`` those of the round before), and ``longest`` the length of the longest page: the
     exchange is known to give so many rows at once.
@@ -102,28 +99,16 @@ class Cursor:
 
     def request(self) -> RestRequest:
         """Return the request for the next page."""
-        match self.list:
-            case HistoryList.TRADES:
-                return trade_history_request(
-                    start=self.start, end=self.end, before_id=self.before_id, skip=self.skip
-                )
-            case HistoryList.TRANSACTIONS:
-                return transaction_history_request(
-                    start=self.start, end=self.end, before_id=self.before_id, skip=self.skip
-                )
-            case HistoryList.DEPOSITS:
-                return deposit_history_request(start=self.start, end=self.end, skip=self.skip)
-            case HistoryList.WITHDRAWALS:
-                return withdraw_history_request(start=self.start, end=self.end, skip=self.skip)
-            case HistoryList.ORDERS:
-                return order_history_request(start=self.start, end=self.end, skip=self.skip)
-            case HistoryList.OPEN_ORDERS:
-                return open_orders_request()
-        return balances_request()
+        kind = _KINDS[self.list]
+        if self.list in (HistoryList.OPEN_ORDERS, HistoryList.BALANCES):
+            return list_request(kind)
+        return history_request(
+            kind, start=self.start, end=self.end, before_id=self.before_id, skip=self.skip
+        )
 
     def text(self) -> str:
         """Return it as JSON text, for the log."""
-        told = {
+        reported = {
             "list": self.list.value,
             "start": self.start.isoformat(),
             "end": self.end and self.end.isoformat(),
@@ -137,26 +122,26 @@ class Cursor:
             "top": list(self.top),
             "was_top": list(self.was_top),
         }
-        return json.dumps({name: value for name, value in told.items() if value})
+        return json.dumps({name: value for name, value in reported.items() if value})
 
 
 def read_cursor(text: str) -> Cursor:
     """Return the cursor of a text. Raises ValueError or KeyError for one that is none."""
-    told = json.loads(text)
-    end, newest = told.get("end"), told.get("newest")
+    reported = json.loads(text)
+    end, newest = reported.get("end"), reported.get("newest")
     return Cursor(
-        HistoryList(told["list"]),
-        datetime.fromisoformat(told["start"]),
+        HistoryList(reported["list"]),
+        datetime.fromisoformat(reported["start"]),
         end and datetime.fromisoformat(end),
-        told.get("before_id", ""),
-        told.get("skip", 0),
-        tuple(told.get("seen", ())),
-        told.get("round", 1),
-        told.get("pages", 0),
+        reported.get("before_id", ""),
+        reported.get("skip", 0),
+        tuple(reported.get("seen", ())),
+        reported.get("round", 1),
+        reported.get("pages", 0),
         newest and datetime.fromisoformat(newest),
-        told.get("longest", 0),
-        tuple(told.get("top", ())),
-        tuple(told.get("was_top", ())),
+        reported.get("longest", 0),
+        tuple(reported.get("top", ())),
+        tuple(reported.get("was_top", ())),
     )
 
 
@@ -211,13 +196,15 @@ def _by_skip(cursor: Cursor, page: HistoryPage) -> Cursor | None:
 def _by_time(cursor: Cursor, page: HistoryPage) -> Cursor | None:
     orders = [row for _, row in page.rows if isinstance(row, RestOrder)]
     times = [order.updated_at for order in orders if order.updated_at is not None]
-    told = {_name_of(order): order.updated_at for order in orders}
-    is_old = bool(told) and told.keys() <= set(cursor.seen)
+    reported = {_name_of(order): order.updated_at for order in orders}
+    is_old = bool(reported) and reported.keys() <= set(cursor.seen)
     if not page.length or (is_old and page.length < cursor.longest):
         return _next_round(cursor)
     if not cursor.pages:
         newest = max(times, default=None)
-        top = tuple(sorted(name for name, at in told.items() if at is not None and at == newest))
+        top = tuple(
+            sorted(name for name, at in reported.items() if at is not None and at == newest)
+        )
         if top and top == cursor.was_top:
             return None
         cursor = evolve(cursor, newest=newest, top=top)
@@ -225,10 +212,10 @@ def _by_time(cursor: Cursor, page: HistoryPage) -> Cursor | None:
     cursor = evolve(cursor, pages=pages, longest=longest)
     end = min(times) + _TICK if times else None
     if end is None or (cursor.end is not None and end >= cursor.end):
-        # As many of one moment as a page holds, or nothing says when: only counting leads on.
-        seen = (*cursor.seen, *(name for name in told if name not in cursor.seen))
+        # As many of one moment as a page holds, or nothing reports when: only counting leads on.
+        seen = (*cursor.seen, *(name for name in reported if name not in cursor.seen))
         return evolve(cursor, skip=cursor.skip + page.length, seen=seen)
-    seen = tuple(name for name, at in told.items() if at is not None and at <= end)
+    seen = tuple(name for name, at in reported.items() if at is not None and at <= end)
     return evolve(cursor, end=end, skip=0, seen=seen)
 
 

@@ -1,18 +1,59 @@
-"""From a frame's text to a message: one reader per type, in one table.
+"""From a frame's text to a message: one table from a frame's type to its class or reader.
 
-Nothing raises: what can't be read becomes `Unrecognised`, with the member that was in the way, and
-stays in the log whatever it was. Members that nobody has told of are passed by.
+Nothing raises: what cannot be read becomes `Unrecognised`, naming the member in the way. Unknown
+members are ignored. To add a frame type, declare its class in `messages` and add a line to
+`_KINDS`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from recorder.exchange.fields import FieldError, Fields, decode_object
-from recorder.exchange.messages import Message, Unrecognised
-from recorder.exchange.readers import answers, control, futures, money, orders
+from attrs import evolve
 
-#: Of ``…_WS_RESPONSE``; the answer to a batch has no published name, so that less will do.
+from recorder.exchange.declared import read_as
+from recorder.exchange.fields import (
+    FieldError,
+    Fields,
+    Number,
+    decode_object,
+    encode_value,
+    plain_words,
+)
+from recorder.exchange.messages import (
+    AddConditionalOrder,
+    Authenticated,
+    BalanceUpdate,
+    BatchOutcome,
+    CancelOnDisconnectUpdate,
+    CommandError,
+    CommandResponse,
+    Control,
+    FailedCancelOrder,
+    FailedOrder,
+    InstantOrderCompleted,
+    LeverageUpdated,
+    MarginInfo,
+    Message,
+    ModifyOrderOutcome,
+    NewAccountHistoryRecord,
+    NewAccountTrade,
+    NewPendingReceive,
+    NewPendingSend,
+    OpenOrder,
+    OpenOrdersUpdate,
+    OpenPositionUpdate,
+    OrderProcessed,
+    OrderStatusUpdate,
+    PositionClosed,
+    RateLimitExceeded,
+    ReducePosition,
+    RemoveConditionalOrder,
+    SendStatusUpdate,
+    Unrecognised,
+)
+
+#: Of ``…_WS_RESPONSE``. The answer to a batch has no published name, so the shorter suffix counts.
 RESPONSE_SUFFIX = "_RESPONSE"
 INVALID_PREFIX = "INVALID_"
 
@@ -20,50 +61,160 @@ Reader = Callable[[str, Fields], Message]
 
 
 def parse_message(type_: str, text: str) -> Message:
-    """Return what the frame says; ``type_`` is what `frame_type` found in it. Never raises."""
+    """Return the message in a frame; ``type_`` is the result of `frame_type`. Never raises."""
+    kind = _KINDS.get(type_)
     reader = _READERS.get(type_)
     if reader is None and type_.startswith(INVALID_PREFIX):
-        reader = answers.invalid
+        reader = _invalid
     elif reader is None and type_.endswith(RESPONSE_SUFFIX):
-        reader = answers.response
-    if reader is None:
+        reader = _response
+    if kind is None and reader is None:
         return Unrecognised(type_, "no JSON object with a type" if not type_ else "unknown type")
     try:
-        return reader(type_, Fields(decode_object(text)))
+        frame = Fields(decode_object(text))
+        if reader is not None:
+            return reader(type_, frame)
+        assert kind is not None
+        return read_as(kind, frame.inner("data"), type_)
     except FieldError as error:
         return Unrecognised(type_, str(error))
     except RecursionError:
         return Unrecognised(type_, "the JSON is nested too deeply")
 
 
+#: Frames whose ``data`` holds exactly the declared fields of a class.
+_KINDS: Mapping[str, type[Message]] = {
+    "CANCEL_ON_DISCONNECT_UPDATE": CancelOnDisconnectUpdate,
+    "BALANCE_UPDATE": BalanceUpdate,
+    "ORDER_PROCESSED": OrderProcessed,
+    "ORDER_STATUS_UPDATE": OrderStatusUpdate,
+    "FAILED_ORDER": FailedOrder,
+    "FAILED_CANCEL_ORDER": FailedCancelOrder,
+    "MODIFY_ORDER_OUTCOME": ModifyOrderOutcome,
+    "INSTANT_ORDER_COMPLETED": InstantOrderCompleted,
+    "NEW_ACCOUNT_HISTORY_RECORD": NewAccountHistoryRecord,
+    "NEW_PENDING_RECEIVE": NewPendingReceive,
+    "NEW_PENDING_SEND": NewPendingSend,
+    "SEND_STATUS_UPDATE": SendStatusUpdate,
+    "OPEN_POSITION_UPDATE": OpenPositionUpdate,
+    "REDUCE_POSITION": ReducePosition,
+    "POSITION_CLOSED": PositionClosed,
+    "ADD_CONDITIONAL_ORDER": AddConditionalOrder,
+    "REMOVE_CONDITIONAL_ORDER": RemoveConditionalOrder,
+    "LEVERAGE_UPDATED": LeverageUpdated,
+}
+
+
+def _control(type_: str, frame: Fields) -> Message:
+    return Control(type_, frame.words("message"))
+
+
+def _trade(type_: str, frame: Fields) -> Message:
+    """Read NEW_ACCOUNT_TRADE; one shape names its pair outside ``data``."""
+    trade = read_as(NewAccountTrade, frame.inner("data"), type_)
+    return trade if trade.pair else evolve(trade, pair=frame.text("currencyPairSymbol"))
+
+
+def _open_orders(type_: str, frame: Fields) -> Message:
+    """Read OPEN_ORDERS_UPDATE: a bare list, or an object with the list and an account's id."""
+    data, account_id = frame.find("data"), None
+    if isinstance(data, dict):
+        holder = Fields(data, "data.")
+        data, account_id = holder.find("orders"), holder.text("accountId")
+    if not isinstance(data, list):
+        raise FieldError("data holds no list of orders")
+    orders = tuple(_open_order(element, place) for place, element in enumerate(data))
+    return OpenOrdersUpdate(type_, orders, account_id)
+
+
+def _open_order(element: object, place: int) -> OpenOrder:
+    if not isinstance(element, dict):
+        raise FieldError(f"data[{place}] is no JSON object")
+    return read_as(OpenOrder, Fields(element, f"data[{place}]."))
+
+
+def _margin(type_: str, frame: Fields) -> Message:
+    """Read MARGIN_INFO: every figure and every currency, by their names on the wire."""
+    data = frame.inner("data")
+    currencies, figures = [], []
+    for name, value in data.members.items():
+        if name.endswith("Currency"):
+            currencies += [(name, value)] if isinstance(value, str) else []
+        elif isinstance(value, (str, int, Number)) and not isinstance(value, bool):
+            figures.append((name, data.amount(name)))
+    known = tuple((name, amount) for name, amount in figures if amount is not None)
+    return MarginInfo(type_, known, tuple(currencies))
+
+
+def _data_of(frame: Fields) -> Fields:
+    data = frame.find("data")
+    return Fields(data if isinstance(data, dict) else {}, "data.")
+
+
+def _response(type_: str, frame: Fields) -> Message:
+    """Read any …_WS_RESPONSE: received, or refused at once."""
+    data = _data_of(frame)
+    return CommandResponse(
+        type_,
+        client_msg_id=frame.text("clientMsgId"),
+        order_id=data.text("orderId"),
+        customer_order_id=data.text("customerOrderId"),
+        modify_request_id=data.text("modifyRequestId"),
+        requested=data.flag("requested"),
+        error=_error(frame),
+        outcomes=_outcomes(frame, data),
+        batch_id=data.text("batchId"),
+    )
+
+
+def _invalid(type_: str, frame: Fields) -> Message:
+    """Read an INVALID_… answer: refused at validation, with whatever reason it gives."""
+    data = _data_of(frame) if isinstance(frame.find("data"), dict) else frame
+    ids = frame.text("clientMsgId") or data.text("clientMsgId")
+    words = data.words("message", "reason")
+    error = _error(frame) or _error(data) or CommandError(words or type_)
+    return CommandResponse(type_, ids, None, None, None, None, error, (), None)
+
+
+def _error(frame: Fields) -> CommandError | None:
+    error = frame.find("error")
+    if error is None:
+        return None
+    if not isinstance(error, dict):
+        return CommandError(plain_words(error if isinstance(error, str) else encode_value(error)))
+    inner = Fields(error, "error.")
+    details = inner.find("validationErrors")
+    return CommandError(
+        inner.words("message") or inner.text("code") or "the exchange gave no reason",
+        None if details is None else encode_value(details),
+    )
+
+
+def _outcomes(frame: Fields, data: Fields) -> tuple[BatchOutcome, ...]:
+    """Read the outcomes of a batch, at each place where they may be: no shape is published."""
+    bare = frame.find("data")
+    listed = bare if isinstance(bare, list) else data.find("outcomes")
+    if listed is None:
+        listed = frame.find("outcomes")
+    if listed is None:
+        return ()
+    if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
+        raise FieldError("data.outcomes is no list of objects")
+    outcomes = [Fields(each, f"data.outcomes[{place}].") for place, each in enumerate(listed)]
+    return tuple(read_as(BatchOutcome, each, error=_error(each)) for each in outcomes)
+
+
+def _rate_limit(type_: str, frame: Fields) -> Message:
+    return RateLimitExceeded(type_, frame.text("clientMsgId"), _data_of(frame).text("requestType"))
+
+
 _READERS: Mapping[str, Reader] = {
-    "AUTHENTICATED": control.authenticated,
-    "SUBSCRIBED": control.control,
-    "UNSUBSCRIBED": control.control,
-    "PONG": control.control,
-    "NO_SUBSCRIPTIONS": control.control,
-    "UNSUPPORTED": control.control,
-    "ERROR": control.control,
-    "CANCEL_ON_DISCONNECT_UPDATE": control.cancel_on_disconnect,
-    "BALANCE_UPDATE": money.balance,
-    "OPEN_ORDERS_UPDATE": orders.open_orders,
-    "ORDER_PROCESSED": orders.processed,
-    "ORDER_STATUS_UPDATE": orders.status,
-    "FAILED_ORDER": orders.failed_order,
-    "FAILED_CANCEL_ORDER": orders.failed_cancel,
-    "MODIFY_ORDER_OUTCOME": orders.modify_outcome,
-    "INSTANT_ORDER_COMPLETED": orders.instant_order,
-    "NEW_ACCOUNT_TRADE": money.trade,
-    "NEW_ACCOUNT_HISTORY_RECORD": money.history,
-    "NEW_PENDING_RECEIVE": money.receive,
-    "NEW_PENDING_SEND": money.send,
-    "SEND_STATUS_UPDATE": money.send_status,
-    "OPEN_POSITION_UPDATE": futures.position,
-    "REDUCE_POSITION": futures.reduce_position,
-    "POSITION_CLOSED": futures.position_closed,
-    "ADD_CONDITIONAL_ORDER": futures.add_conditional,
-    "REMOVE_CONDITIONAL_ORDER": futures.remove_conditional,
-    "LEVERAGE_UPDATED": futures.leverage,
-    "MARGIN_INFO": futures.margin,
-    "RATE_LIMIT_EXCEEDED": answers.rate_limit,
+    "AUTHENTICATED": lambda type_, _: Authenticated(type_),
+    **dict.fromkeys(
+        ("SUBSCRIBED", "UNSUBSCRIBED", "PONG", "NO_SUBSCRIPTIONS", "UNSUPPORTED", "ERROR"), _control
+    ),
+    "OPEN_ORDERS_UPDATE": _open_orders,
+    "NEW_ACCOUNT_TRADE": _trade,
+    "MARGIN_INFO": _margin,
+    "RATE_LIMIT_EXCEEDED": _rate_limit,
 }

@@ -4,8 +4,8 @@
        │                      │                               │                   │
        └──────────────────────┴───────────── Lost ────────────┴──────▶ dead ◀─────┘
 
-Whoever owns the socket reports what happens (``on_open``, ``on_frame``, ``on_time``) with the
-monotonic time in seconds, and does what the returned actions say, in their order. It calls
+The owner of the socket reports what happens (``on_open``, ``on_frame``, ``on_time``) with the
+monotonic time in seconds, and does what the returned actions report, in their order. It calls
 ``on_time`` again when ``next_deadline`` has come. A dead session answers everything with nothing.
 
 **Authenticated.** An open socket proves nothing: VALR upgrades connections that it closes a moment
@@ -13,7 +13,7 @@ later. Only AUTHENTICATED counts, and it has to come in time. Other frames befor
 
 **Alive.** Liveness is the age of the PONG, not traffic and not our own PING. A PING goes out every
 ``ping_interval_s`` whatever happens (VALR closes a socket that is quiet for about 30 s), and as
-soon as nothing was heard for ``quiet_s``. An unanswered PING ends the session after
+soon as nothing was received for ``quiet_s``. An unanswered PING ends the session after
 ``pong_timeout_s`` without any frame; as long as other frames flow it may take up to
 ``pong_busy_timeout_s``, because a PONG queues behind them. Time in which we did not read is not
 held against the exchange (``pause``, ``resume``, ``paused``), and neither is a timer that rings
@@ -22,21 +22,23 @@ late: then the frames that prove life may be waiting unread.
 **Snapshot.** VALR marks neither the end of the snapshot nor its size. It is taken for complete when
 the list of open orders has come, no currency or position was newly named for ``snapshot_quiet_s``,
 and after that a PONG has answered a PING of ours with still no new one: frames come in order, so
-what was queued before that PING was answered has been read. After ``snapshot_timeout_s`` it is said
-how things stand; what is missing then may still come, and completes the snapshot when it does: an
-account without orders may hear of its list only with the next one. An empty list that never comes
-is made up for by REST's word (``on_no_open_orders``). The note says what may be concluded:
+what was queued before that PING was answered has been read. After ``snapshot_timeout_s`` it is
+noted how things are; what is missing then may still come, and completes the snapshot when it
+does: an account without orders may receive of its list only with the next one. An empty list that
+never comes is replaced by REST's answer (``on_no_open_orders``). The note states what may be
+inferred:
 
 - ``balances``: a currency that was not named is not held. Never true before the list of open
   orders has come, and where none was named at all: an exchange that states no balance has not
-  stated that all are zero. Not true either where a frame could not be read: it may have named one.
-- ``open_orders``: the full list was stated.
+  reported that all are zero. Not true either where a frame could not be read: it may have named
+  one.
+- ``open_orders``: the full list was reported.
 - ``complete``: the list came and the naming had ended; a position that was not named is not held,
   unless ``positions`` is there and false, because a frame could not be read.
 
 **Renewed.** Where frames may have been dropped although the line holds (we slept, or did not read
-for long), only a new snapshot tells the state. ``renew`` says a PING; once its PONG is there, what
-the line held has been read, and the session ends itself.
+for long), only a new snapshot reports the state. ``renew`` reports a PING; once its PONG is there,
+what the line held has been read, and the session ends itself.
 """
 
 from __future__ import annotations
@@ -46,8 +48,14 @@ from enum import StrEnum
 
 from attrs import define, field, frozen
 
-from recorder.exchange.close_reasons import close_reason, handshake_refusal
-from recorder.exchange.session_actions import Action, Fact, Lost, Say
+from recorder.exchange.session_actions import (
+    Action,
+    Fact,
+    Lost,
+    SendText,
+    close_reason,
+    handshake_refusal,
+)
 from recorder.exchange.snapshot import Snapshot
 
 __all__ = [
@@ -55,7 +63,7 @@ __all__ = [
     "Action",
     "Fact",
     "Lost",
-    "Say",
+    "SendText",
     "Session",
     "SessionSettings",
     "State",
@@ -65,8 +73,8 @@ __all__ = [
 
 PING = '{"type":"PING"}'
 SUBSCRIBE = '{"type":"SUBSCRIBE","subscriptions":[{"event":"ORDER_STATUS_UPDATE"}]}'
-#: A timer this late says that the process stood still, not that the exchange did; the same time is
-#: then given to whoever reads the socket.
+#: A timer this late reports that the process stood still, not that the exchange did; the same time
+#: is then given to the reader of the socket.
 LATE_S = 1.0
 
 #: Seen in clients' code only; none is documented.
@@ -96,7 +104,7 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
 
 @frozen
 class SessionSettings:
-    """The session's patience, in seconds, and whether to subscribe to ORDER_STATUS_UPDATE."""
+    """The session's waiting time, in seconds, and whether to subscribe to ORDER_STATUS_UPDATE."""
 
     subscribe: bool = True
     auth_timeout_s: float = 10.0
@@ -125,22 +133,23 @@ class Session:
     _now_s: float = field(default=0.0, init=False)
     #: When what the present state waits for began: the opening, or AUTHENTICATED.
     _since_s: float = field(default=0.0, init=False)
-    _heard_s: float = field(default=0.0, init=False)
+    _received_s: float = field(default=0.0, init=False)
     _pause_began_s: float | None = field(default=None, init=False)
     _in_band: bool = field(default=False, init=False)
     _subscribe_open: bool = field(default=False, init=False)
 
-    # PONGs carry no number, but come one for each PING and in order: counting tells which is which.
+    # PONGs carry no number, but come one for each PING and in order: counting reports which is
+    # which.
     _pings: int = field(default=0, init=False)
     _pongs: int = field(default=0, init=False)
-    _ping_said_s: float = field(default=0.0, init=False)
+    _ping_sent_s: float = field(default=0.0, init=False)
     _unanswered_s: float | None = field(default=None, init=False)
 
     _snapshot: Snapshot = field(factory=Snapshot, init=False)
     _named_s: float = field(default=0.0, init=False)
-    #: It was said that the snapshot is late.
+    #: The note that the snapshot is late was given.
     _is_late: bool = field(default=False, init=False)
-    #: The number of the PING said since the last new currency, whose PONG proves the end.
+    #: The number of the PING reported since the last new currency, whose PONG proves the end.
     _proof: int | None = field(default=None, init=False)
     #: Why the session is to be renewed, and the PING whose PONG lets it end.
     _renewal: str | None = field(default=None, init=False)
@@ -158,16 +167,16 @@ class Session:
 
     @property
     def is_listed(self) -> bool:
-        """True once the open orders were told of."""
+        """True once the open orders were reported."""
         return self.state is State.LIVE or self._snapshot.is_listed
 
     @property
     def lacks_list(self) -> bool:
-        """True while all balances have been named, and of open orders nothing was told.
+        """True while all balances have been named, and no list of open orders arrived.
 
-        Of a list that can't be read nobody knows what it held: that one is not made up for.
+        The content of an unreadable list is unknown: no fallback replaces that one.
         """
-        is_silent = not (self._snapshot.is_listed or self._snapshot.is_list_heard)
+        is_silent = not (self._snapshot.is_listed or self._snapshot.is_list_received)
         return self.state is State.SNAPSHOT and self._has_ended and is_silent
 
     @property
@@ -176,13 +185,13 @@ class Session:
 
     @property
     def pings(self) -> tuple[int, int]:
-        """How many PINGs were said, and up to which one they are answered."""
+        """How many PINGs were reported, and up to which one they are answered."""
         return self._pings, self._pongs
 
-    def on_open(self, now_s: float, authenticate: Say | None = None) -> list[Action]:
+    def on_open(self, now_s: float, authenticate: SendText | None = None) -> list[Action]:
         """Begin. ``authenticate`` is the in-band AUTHENTICATE frame where headers don't do it."""
         self._enter(State.AUTHENTICATING)
-        self._now_s = self._since_s = self._heard_s = self._named_s = self._ping_said_s = now_s
+        self._now_s = self._since_s = self._received_s = self._named_s = self._ping_sent_s = now_s
         self._in_band = authenticate is not None
         return [authenticate] if authenticate is not None else []
 
@@ -190,13 +199,13 @@ class Session:
         """Take one frame; ``frame_type`` is "" and ``text`` may be "" where it is no JSON."""
         if self.state is State.LIVE and frame_type != "PONG":
             # The hot path: it only proves that the line is alive; what is due, the timer finds.
-            self._now_s = self._heard_s = now_s
+            self._now_s = self._received_s = now_s
             return _NOTHING
         if self.state is State.DEAD:
             return _NOTHING
         assert self.state is not State.OPENED, "a frame before on_open"
         self._advance(now_s)
-        self._heard_s = now_s
+        self._received_s = now_s
         actions = self._answer(frame_type, text)
         return [*actions, *self._due()]
 
@@ -208,12 +217,12 @@ class Session:
         return self._due()
 
     def on_no_open_orders(self, now_s: float) -> list[Action]:
-        """Take the list that has not come for an empty one: REST has said that it is."""
+        """Take the missing list of open orders for an empty one: REST has reported that it is."""
         if not self.lacks_list:
             return []
         self._advance(now_s)
         self._snapshot.is_listed = True
-        return [Fact("NO_OPEN_ORDERS", {"said": "REST"}), *self._due()]
+        return [Fact("NO_OPEN_ORDERS", {"answer": "REST"}), *self._due()]
 
     def end(self, lost: Lost) -> Lost:
         """Make the session dead for a reason found outside: a close, a cut, a stop.
@@ -226,12 +235,12 @@ class Session:
         return self.lost
 
     def pause(self, now_s: float) -> None:
-        """Say that we stop reading: until ``resume`` PINGs go out, but nobody is found late."""
+        """Stop reading: until ``resume`` PINGs go out, but no answer counts as late."""
         if self._pause_began_s is None:
             self._pause_began_s = now_s
 
     def resume(self, now_s: float) -> None:
-        """Say that we read again."""
+        """Report that we read again."""
         if self._pause_began_s is not None:
             self.paused(max(0.0, now_s - self._pause_began_s))
             self._pause_began_s = None
@@ -240,7 +249,7 @@ class Session:
     def paused(self, seconds: float) -> None:
         """Don't count these seconds, just gone by, for anything that the exchange owes us."""
         self._since_s += seconds
-        self._heard_s += seconds
+        self._received_s += seconds
         self._named_s += seconds
         if self._unanswered_s is not None:
             self._unanswered_s += seconds
@@ -248,7 +257,7 @@ class Session:
     def renew(self, reason: str) -> None:
         """End as soon as what the line holds has been read; a new snapshot is renewal enough.
 
-        The PING for it is due at once: ``next_deadline`` says so.
+        The PING for it is due at once: ``next_deadline`` reports so.
         """
         if (self.state is State.LIVE or self._is_late) and self._renewal is None:
             self._renewal = reason
@@ -274,13 +283,13 @@ class Session:
                 yield self._named_s + self.settings.snapshot_quiet_s
 
     def _ping_due_s(self) -> float:
-        by_interval = self._ping_said_s + self.settings.ping_interval_s
+        by_interval = self._ping_sent_s + self.settings.ping_interval_s
         if self._unanswered_s is not None or self._pause_began_s is not None:
             return by_interval
-        return min(by_interval, self._heard_s + self.settings.quiet_s)
+        return min(by_interval, self._received_s + self.settings.quiet_s)
 
     def _silent_s(self, unanswered_s: float) -> float:
-        return max(unanswered_s, self._heard_s) + self.settings.pong_timeout_s
+        return max(unanswered_s, self._received_s) + self.settings.pong_timeout_s
 
     def _advance(self, now_s: float) -> None:
         """Set the time, and forgive what we missed ourselves."""
@@ -291,12 +300,13 @@ class Session:
         self._now_s = now_s
 
     def _cap(self, now_s: float) -> None:
-        """Keep forgiveness within what has passed: a PING said in a long pause began later than it.
+        """Keep forgiveness within what has passed: a PING reported in a long pause began later than
+        it.
 
         Without this a pause of an hour would put the PING's deadline an hour ahead.
         """
         self._since_s = min(self._since_s, now_s)
-        self._heard_s = min(self._heard_s, now_s)
+        self._received_s = min(self._received_s, now_s)
         self._named_s = min(self._named_s, now_s)
         if self._unanswered_s is not None:
             self._unanswered_s = min(self._unanswered_s, now_s)
@@ -335,21 +345,21 @@ class Session:
                 return Lost(f"no PONG within {settings.pong_busy_timeout_s:g} s", by="network")
         return None
 
-    def _ping(self) -> Say:
+    def _ping(self) -> SendText:
         self._pings += 1
-        self._ping_said_s = self._now_s
+        self._ping_sent_s = self._now_s
         if self._unanswered_s is None:
             self._unanswered_s = self._now_s
-        return Say.plainly(PING)
+        return SendText.of(PING)
 
-    # What frames say
+    # What frames report
 
     def _answer(self, frame_type: str, text: str) -> list[Action]:
         if self.state is not State.LIVE and self._snapshot.take(frame_type, text):
             self._named_s = self._now_s
             self._proof = None
         if frame_type == "PONG":
-            # A PONG that nobody asked for must not count for a later PING.
+            # A PONG without a PING must not count for a later PING.
             self._pongs = min(self._pongs + 1, self._pings)
             self._unanswered_s = None
         elif self.state is State.AUTHENTICATING:
@@ -367,11 +377,11 @@ class Session:
         if frame_type != "AUTHENTICATED":
             return []
         self._enter(State.SNAPSHOT)
-        self._since_s = self._named_s = self._ping_said_s = self._now_s
+        self._since_s = self._named_s = self._ping_sent_s = self._now_s
         self._subscribe_open = self.settings.subscribe
         actions: list[Action] = [Fact("CONNECTION_AUTHENTICATED", {})]
         if self.settings.subscribe:
-            actions.append(Say.plainly(SUBSCRIBE))
+            actions.append(SendText.of(SUBSCRIBE))
         return actions
 
     def _answer_subscription(self, frame_type: str) -> list[Action]:

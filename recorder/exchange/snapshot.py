@@ -1,8 +1,8 @@
-"""What a new connection has been told of the state so far: which currencies and positions, and the
-list of open orders. When that is all there is to tell, the `Session` judges.
+"""The state that a new connection has received so far: which currencies and positions, and
+the list of open orders. The `Session` decides when it is complete.
 
-What can't be read may have named anything. Then nothing may be concluded from what was not named:
-a currency whose frame nobody understood is not a currency that is no longer held.
+What can't be read may have named anything. Then nothing may be inferred from what was not named:
+a currency whose frame is unreadable is not a currency that is no longer held.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from recorder.exchange.parsing import parse_message
 class Snapshot:
     """What the frames of one connection have named."""
 
-    #: The whole list of open orders was told.
+    #: The whole list of open orders was reported.
     is_listed: bool = False
     #: A list came, though it may be one that can't be read.
-    is_list_heard: bool = False
+    is_list_received: bool = False
     _currencies: set[str] = field(factory=set)
     _positions: set[str] = field(factory=set)
     _is_balance_unread: bool = False
@@ -36,7 +36,7 @@ class Snapshot:
     def take(self, frame_type: str, text: str) -> bool:
         """Take a frame; return whether it named something new."""
         if frame_type == "OPEN_ORDERS_UPDATE":
-            self.is_list_heard = True
+            self.is_list_received = True
             self.is_listed = self.is_listed or _is_full_list(_frame_content(text))
             return False
         if frame_type == "BALANCE_UPDATE":
@@ -44,12 +44,12 @@ class Snapshot:
         if frame_type == "OPEN_POSITION_UPDATE":
             return self._take_position(text)
         if not frame_type and text.strip():
-            # Nobody knows what it was. An empty frame is known to come, and says nothing.
+            # Its content is unknown. An empty frame is known to occur, and has none.
             self._is_balance_unread = self._is_position_unread = True
         return False
 
     def facts(self, *, ended: bool) -> dict[str, object]:
-        """Return what may be concluded; ``ended`` if nothing more was going to be named."""
+        """Return what may be inferred; ``ended`` if nothing more was going to be named."""
         is_complete = ended and self.is_listed
         facts: dict[str, object] = {
             "complete": is_complete,

@@ -1,17 +1,28 @@
-"""A token bucket that can be told to wait: the exchange's rate limits, kept before they are met.
+"""A token bucket that can be reported to wait: the exchange's rate limits, kept before they are
+met.
 
 Each request or command takes one token. Where there is none, nothing is taken and the caller is
-told when to ask again. So whoever waits holds no place in a queue: by then something more urgent
-may want to go first, a wait that is cancelled costs nothing, and a penalty that falls due meanwhile
-holds up everybody. (The bucket of `pacing` lends its tokens instead: one task waits there, for one
-thing.) Who wants a queue puts a lock around asking and waiting.
+given the time to ask again. So a waiting caller holds no place in a queue: by then something more
+urgent may want to go first, a wait that is cancelled costs nothing, and a penalty that falls due
+meanwhile holds up all others. (The bucket of `pacing` lends its tokens instead: one task waits
+there, for one thing.) Who wants a queue puts a lock around asking and waiting.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
 
 from attrs import Attribute, define, field
+
+from recorder.exchange.commands import (
+    CANCEL_ORDER,
+    MODIFY_ORDER,
+    PLACE_BATCH_ORDERS,
+    PLACE_LIMIT_ORDER,
+    PLACE_MARKET_ORDER,
+)
 
 #: No shorter wait is named: one too short to move a clock would be asked for without end.
 WAIT_S_MIN = 1e-6
@@ -75,3 +86,44 @@ class TokenBucket:
         """Give nothing for so long, and start empty then. A longer penalty is not shortened."""
         self._level = 0.0
         self._filled_s = max(self._filled_s, now_s + max(0.0, for_s))
+
+
+#: What the exchange counts each command as.
+KIND = {
+    PLACE_LIMIT_ORDER: "place",
+    PLACE_MARKET_ORDER: "place",
+    CANCEL_ORDER: "cancel",
+    MODIFY_ORDER: "modify",
+    PLACE_BATCH_ORDERS: "batch",
+}
+
+
+@define
+class CommandPace:
+    """One token bucket for each kind. Times are seconds of a clock that never goes back."""
+
+    _buckets: Mapping[str, TokenBucket]
+
+    @classmethod
+    def of(cls, capacity: float, per_s: float) -> CommandPace:
+        """Return a pace of so many commands of a kind at once, and a second in the long run."""
+        return cls({kind: TokenBucket(capacity, per_s) for kind in sorted(set(KIND.values()))})
+
+    def allowance(self, now_s: float) -> dict[str, int]:
+        """Return how many of each kind may go now."""
+        levels = {kind: bucket.level(now_s) for kind, bucket in self._buckets.items()}
+        return {kind: max(0, math.floor(level)) for kind, level in levels.items()}
+
+    def spend(self, commands: Iterable[str]) -> None:
+        """Count these commands as gone."""
+        for kind, count in Counter(KIND[command] for command in commands).items():
+            self._buckets[kind].spend(count)
+
+    def wait_s(self, now_s: float, kinds: Iterable[str]) -> float:
+        """Return the seconds until one of some of these kinds may go."""
+        return min(self._buckets[kind].wait_s(now_s) for kind in kinds)
+
+    def penalise(self, now_s: float, for_s: float) -> None:
+        """Let nothing go for so long, and start slowly then."""
+        for bucket in self._buckets.values():
+            bucket.penalise(now_s, for_s)

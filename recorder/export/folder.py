@@ -28,14 +28,14 @@ GZIP_LEVEL = 6
 
 @contextmanager
 def file_errors(path: Path | str) -> Iterator[None]:
-    """Raise what the system says of files as FilesFailed, naming ``path``."""
+    """Raise the system's errors about files as FilesFailed, naming ``path``."""
     try:
         yield
     except OSError as error:
-        raise FilesFailed(_told(error, error.filename or path)) from error
+        raise FilesFailed(_reported(error, error.filename or path)) from error
 
 
-def _told(error: OSError, path: object) -> str:
+def _reported(error: OSError, path: object) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"{path}: the disk is full; free some space or take another folder, and start again"
     return f"{path}: {error.strerror or error}"
@@ -51,14 +51,16 @@ def require_free(target: Path, *, overwrite: bool) -> None:
     if not os.path.lexists(target):
         return
     if target.is_symlink() or not target.is_dir():
-        raise ConfigurationError(f"{target} is no folder; say one that does not exist yet")
+        raise ConfigurationError(f"{target} is no folder; report one that does not exist yet")
     if not any(target.iterdir()):
         return
     if not (target / manifest.NAME).is_file():
-        raise ConfigurationError(f"{target} holds something that is no export; say another folder")
+        raise ConfigurationError(
+            f"{target} holds something that is no export; report another folder"
+        )
     if not overwrite:
         raise ConfigurationError(
-            f"{target} holds an export already; say another folder, or --overwrite to replace it"
+            f"{target} holds an export already; report another folder, or --overwrite to replace it"
         )
     manifest.read_manifest(target)
 
@@ -73,7 +75,7 @@ def staged(target: Path, *, overwrite: bool) -> Iterator[Path]:
     try:
         staging = Path(mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
     except OSError as error:
-        raise FilesFailed(f"can't make a folder in {_told(error, target.parent)}") from error
+        raise FilesFailed(f"can't make a folder in {_reported(error, target.parent)}") from error
     try:
         yield staging
         for folder in (*(path for path in staging.iterdir() if path.is_dir()), staging):
@@ -127,7 +129,7 @@ class HashedFile(io.RawIOBase):
         self.size += written
         return written
 
-    def tell(self) -> int:
+    def report(self) -> int:
         return self.size
 
     def close(self) -> None:

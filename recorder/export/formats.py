@@ -1,7 +1,7 @@
 """The formats of an exported table: JSON lines, CSV, Parquet. Rows go in by the thousand at most.
 
 Each is written in one pass and in bounded memory, into anything that takes bytes. What a value
-looks like in each is told in docs/export.md.
+looks like in each is reported in docs/export.md.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Rows(Protocol):
 def open_rows(form: Format, to: IO[bytes], fields: Sequence[Field], *, packed: bool) -> Rows:
     """Return what writes rows in this format.
 
-    ``packed`` compresses Parquet from within; whoever wants the others compressed hands over a file
+    ``packed`` compresses Parquet from within; for the others the caller hands over a file that
     that does it. Raises ConfigurationError where Parquet's library is not installed.
     """
     if form is Format.JSONL:
@@ -114,7 +114,7 @@ class _Csv:
         """Nothing is held back."""
 
 
-#: A cell that has one of these is quoted; Python's csv can't tell null from an empty text.
+#: A cell that has one of these is quoted; Python's csv can't report null from an empty text.
 _SPECIAL = frozenset(',"\r\n')
 
 

@@ -1,4 +1,4 @@
-"""What an export says of itself: `manifest.json`, written last."""
+"""The description of an export: `manifest.json`, written last."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class File:
 
 @frozen
 class Manifest:
-    """All that an export says of itself. ``rows`` counts them by table."""
+    """The whole description of an export. ``rows`` counts them by table."""
 
     format: Format
     compression: str | None
@@ -92,7 +92,7 @@ def write_manifest(manifest: Manifest) -> bytes:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Return what the export in ``folder`` says of itself.
+    """Return the description of the export in ``folder``.
 
     Raises ConfigurationError where there is none, or none that this program can read.
     """
@@ -103,7 +103,7 @@ def read_manifest(folder: Path) -> Manifest:
     except OSError as error:
         raise ConfigurationError(
             f"{folder} holds no export: {NAME} can't be read there ({error.strerror});"
-            " say the folder that `recorder export` made"
+            " report the folder that `recorder export` made"
         ) from error
     try:
         manifest = msgspec.json.decode(text, type=Manifest)
@@ -114,7 +114,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def _check(manifest: Manifest) -> None:
-    """Raise ValueError for what no export of ours says."""
+    """Raise ValueError for what no export of ours reports."""
     if (manifest.kind, manifest.version) != (KIND, VERSION):
         raise ValueError(f"it is a {manifest.kind!r} of version {manifest.version}")
     for file in manifest.files:

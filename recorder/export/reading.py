@@ -33,7 +33,7 @@ BATCH_CHARACTERS = 8 * 1024 * 1024
 LINE_BYTES_MAX = 1024 * 1024 * 1024
 _CHUNK = 1 << 20
 
-#: Is told how many events were read so far.
+#: Called with the number of events read so far.
 OnProgress = Callable[[int], object]
 
 
@@ -69,8 +69,8 @@ class Reading:
     def batches(self, on_progress: OnProgress) -> Iterator[list[Event]]:
         """Yield the log's events in order, each checked; end only when all that was promised came.
 
-        So whoever has seen this generator's end holds a whole and sound log. Raises ExportDamaged,
-        FilesFailed.
+        So a caller that has reached this generator's end holds a whole and sound log. Raises
+        ExportDamaged, FilesFailed.
         """
         count = 0
         for file in self.manifest.files:
@@ -100,7 +100,7 @@ class Reading:
                 yield from self._events(file, hashed)
                 self._require_parts(file)
             if hashed.rest() != file.sha256:
-                # What of it is wrong nobody can tell where each event is sound.
+                # If each event is sound, the damaged place is unknown.
                 raise self._damaged(file, 0, "the file is not the one that was written (SHA-256)")
 
     def _require_parts(self, file: File) -> None:

@@ -108,7 +108,7 @@ def day_column(table: sqlalchemy.Table) -> sqlalchemy.Column[Any] | None:
 
 
 def require_period(table: sqlalchemy.Table, period: Period) -> None:
-    """Raise ConfigurationError where the table's rows have nothing to tell the period by."""
+    """Raise ConfigurationError if the table's rows have nothing to select a period by."""
     limits = [each for each in (period.since, period.until) if each is not None]
     if any(isinstance(each, int) for each in limits) and _position_column(table) is None:
         raise ConfigurationError(f"rows of {table.name} have no position: leave --from and --to")

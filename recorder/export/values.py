@@ -21,7 +21,7 @@ from sqlalchemy import Integer, LargeBinary
 from recorder.database.columns import Amount, Flag, UtcTime
 from recorder.exchange.amounts import canonical_amount
 from recorder.log.rules.event import Event
-from recorder.timestamps import moment_us
+from recorder.timestamps import time_us
 
 #: A row of any table: values as the columns' types give them, in the order of the fields.
 Row = tuple[Any, ...]
@@ -115,7 +115,7 @@ TO_JSON: dict[Kind, Callable[[Any], Any]] = {
 
 
 class UnreadableLine(ValueError):
-    """No event can be made of a line; the text says why."""
+    """No event can be made of a line; the text reports why."""
 
 
 class _Line(msgspec.Struct, forbid_unknown_fields=True):
@@ -141,27 +141,27 @@ _DIGEST_BYTES = 32
 def event_of_line(line: bytes) -> Event:
     """Return the event that a line of an exported log holds. Raises UnreadableLine."""
     try:
-        said = _LINES.decode(line)
-        digest = bytes.fromhex(said.digest)
-        received_us = _microseconds(said.received_at)
+        parsed = _LINES.decode(line)
+        digest = bytes.fromhex(parsed.digest)
+        received_us = _microseconds(parsed.received_at)
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
         raise UnreadableLine(f"no event can be read from it: {error}") from error
-    if len(digest) != _DIGEST_BYTES or said.digest != digest.hex():
+    if len(digest) != _DIGEST_BYTES or parsed.digest != digest.hex():
         raise UnreadableLine("its digest is not 32 bytes in hexadecimal")
-    texts = (said.account, said.connection_id or "", said.origin, said.type, said.payload)
+    texts = (parsed.account, parsed.connection_id or "", parsed.origin, parsed.type, parsed.payload)
     # Only where an escape could have made one.
     if b"\\u0000" in line and any("\x00" in text for text in texts):
         raise UnreadableLine("it holds a NUL, which no database's text can")
     return Event(
-        said.account,
-        said.position,
+        parsed.account,
+        parsed.position,
         received_us,
-        said.elapsed_ns,
-        said.connection_id,
-        said.origin,
-        said.type,
-        said.payload,
-        said.encoding,
+        parsed.elapsed_ns,
+        parsed.connection_id,
+        parsed.origin,
+        parsed.type,
+        parsed.payload,
+        parsed.encoding,
         digest,
     )
 
@@ -169,7 +169,7 @@ def event_of_line(line: bytes) -> Event:
 def _microseconds(text: str) -> int:
     """Return microseconds since 1970 of what `iso_utc` wrote. Raises ValueError for all else."""
     day, between, time = text[:10], text[10:11], text[11:26]
-    received_us = moment_us(f"{day} {time}")
+    received_us = time_us(f"{day} {time}")
     if between != "T" or text[26:] != "+00:00":
         raise ValueError("received_at is no time as YYYY-MM-DDTHH:MM:SS.ffffff+00:00")
     return received_us

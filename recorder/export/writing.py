@@ -1,7 +1,7 @@
 """Writes an export: tables of one moment first, then the log up to where it stood at that moment.
 
 *The other tables* are read in one transaction, so that they agree with each other. On PostgreSQL a
-cursor of the server brings them; on SQLite the WAL can't start anew while that transaction lasts,
+cursor of the server brings them; on SQLite the WAL can't start again while that transaction lasts,
 so it is kept to them alone.
 
 *The log* only ever grows, so it needs no such moment. It is read page by page, each in a short
@@ -52,9 +52,10 @@ from recorder.timestamps import from_us
 _DAY_US = 86_400_000_000
 #: The file of rows without a time.
 _UNDATED = "undated"
-#: Is told a label and how many rows are to come; gives what is told how many of them are written.
+#: Called with a label and the number of rows to come; returns what is called with how many of them
+#: are written.
 Progress = Callable[[str, int], "Step"]
-#: Is told how many rows of the present table are written.
+#: Called with the number of rows of the present table that are written.
 Step = Callable[[int], object]
 
 
@@ -84,7 +85,7 @@ class Files(Protocol):
 
 @define
 class _Open:
-    """A file that is being written, and what the manifest will say of it."""
+    """A file that is being written, and its entry in the manifest."""
 
     rows: Rows
     table: str
@@ -363,7 +364,9 @@ class _Folder:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close what an error left open; it goes with the folder, so nothing more is said of it."""
+        """Close what an error left open; it goes with the folder, so no further error is raised of
+        it.
+        """
         rows = None if self._opened is None else self._opened.rows
         for each in (rows, self._packed, self._raw):
             if each is not None:
@@ -406,7 +409,7 @@ class _Folder:
 
 @define
 class _Stream:
-    """One file that somebody else opened and will close."""
+    """One file that another opened and will close."""
 
     to: IO[bytes]
     order: Order

@@ -18,7 +18,7 @@ def this_holder() -> str:
 
 
 def is_dead(holder: str) -> bool:
-    """Tell whether the holder is provably gone: a process of this host and boot that ended.
+    """Return whether the holder is provably gone: a process of this host and boot that ended.
 
     A holder on another host, or one whose name can't be read, isn't provably dead.
     """
@@ -31,7 +31,7 @@ def is_dead(holder: str) -> bool:
 
 
 def is_alive_here(holder: str) -> bool:
-    """Tell whether the holder is provably a process of this host that lives, asleep or not."""
+    """Return whether the holder is provably a running process of this host, asleep or not."""
     parts = _parts_here(holder)
     return parts is not None and not is_dead(holder)
 
@@ -58,7 +58,7 @@ def _started(pid: int) -> str:
     except OSError:
         return "" if not _is_running(pid) else "unknown-start"
     # The name of the program is in parentheses and may hold anything. Behind it come the state,
-    # which tells of processes that ended and that nobody has reaped, and 19 fields on the start.
+    # which also marks processes that ended and were not reaped, and 19 fields on the start.
     fields = stat.rpartition(")")[2].split()
     return "" if fields[0] in "ZX" else fields[19]
 

@@ -6,8 +6,8 @@ clock decides only how soon that may happen, never who owns the account.
 
 Times in the table are written by one clock, where there is one: on PostgreSQL the server's, if
 ``now`` is None; on SQLite that of the machine. Both may jump. So what a lease lasts is the
-difference of two times that were written together, and whoever wants to take it over may measure
-that on a clock of his own (`tasks.standby`). A lease that was given back says so without
+difference of two times that were written together, and a process that wants it may measure
+that on a clock of his own (`tasks.standby`). A lease that was released reports so without
 any clock: it ends when it was last renewed.
 """
 
@@ -48,11 +48,11 @@ class Lease:
 
 
 def has_run_out(lease: Lease, now: datetime) -> bool:
-    """Tell whether the lease is over by the clock that it was written by."""
+    """Return whether the lease is over by the clock that it was written by."""
     return lease.expires_at <= now
 
 
-def _nobody_is_dead(_holder: str) -> bool:
+def _none_is_dead(_holder: str) -> bool:
     return False
 
 
@@ -63,14 +63,14 @@ def take(
     holder: str,
     now: datetime | None,
     ttl: timedelta,
-    dead: Callable[[str], bool] = _nobody_is_dead,
+    dead: Callable[[str], bool] = _none_is_dead,
     over: Callable[[Lease, datetime], bool] = has_run_out,
 ) -> Lease:
     """Take the account's lease until ``now + ttl``, under the next epoch.
 
     ``holder`` names this process so that nothing else bears the name. With ``now`` None the
     server's clock is asked (PostgreSQL only). While another's lease runs, raises LeaseHeld, unless
-    ``dead(other)`` proves that process gone; ``over(lease, now)`` says whether it still runs.
+    ``dead(other)`` proves that process gone; ``over(lease, now)`` reports whether it still runs.
     """
     now = now or _server_time(connection)
     dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
@@ -79,15 +79,15 @@ def take(
     create = dialect.insert(leases).values(row).on_conflict_do_nothing()
     if connection.execute(create.returning(leases.c.epoch)).one_or_none():
         return first
-    standing = _standing(connection, account)
-    is_free = standing.is_given_back or over(standing, now) or dead(standing.holder)
+    held = _account_status(connection, account)
+    is_free = held.is_given_back or over(held, now) or dead(held.holder)
     if not is_free:
         raise LeaseHeld(
-            f"account {account!r} is held by {standing.holder}"
-            f" until {standing.expires_at.isoformat(sep=' ', timespec='seconds')};"
+            f"account {account!r} is held by {held.holder}"
+            f" until {held.expires_at.isoformat(sep=' ', timespec='seconds')};"
             " stop that process, or wait until its lease has run out"
         )
-    taken = Lease(account, standing.epoch + 1, holder, now, now, now + ttl)
+    taken = Lease(account, held.epoch + 1, holder, now, now, now + ttl)
     values = {field: getattr(taken, field) for field in _FIELDS}
     connection.execute(update(leases).where(leases.c.account == account).values(values))
     return taken
@@ -111,13 +111,13 @@ def release(
 
 
 def current(connection: Connection, account: str) -> Lease | None:
-    """Return the lease as it stands, run out or not; None if nobody ever took it."""
+    """Return the lease, run out or not; None if it was never taken."""
     found = connection.execute(_of(account)).one_or_none()
     return None if found is None else _lease(found)
 
 
 def _server_time(connection: Connection) -> datetime:
-    """Return the time of the clock that is the same for everybody on this server."""
+    """Return the time of the clock that is the same for all others on this server."""
     if connection.dialect.name == "sqlite":
         raise ValueError("SQLite has no clock of its own")
     # Not the transaction's: that one may have waited long for its locks.
@@ -132,7 +132,7 @@ def _of(account: str) -> Select[*tuple[Any, ...]]:
     return select(*(leases.c[field] for field in _FIELDS)).where(leases.c.account == account)
 
 
-def _standing(connection: Connection, account: str) -> Lease:
+def _account_status(connection: Connection, account: str) -> Lease:
     """Return the lease, locked until the transaction ends."""
     return _lease(connection.execute(_of(account).with_for_update()).one())
 

@@ -1,7 +1,7 @@
-"""How an account stands, and what may honestly be said about it now.
+"""How an account stands, and what may honestly be reported about it now.
 
 Rows outlive the process that wrote them: a connection that stands as open is open only while a
-living recorder holds the lease. So nothing here reads as "connected" by itself; `doubts` lists
+living recorder holds the lease. So nothing here reads as "connected" by itself; `warnings` lists
 everything that keeps a table from being the present state.
 
 Each look is a few look-ups by key, however long the log is.
@@ -32,7 +32,7 @@ from recorder.lease.sql import Lease, current
 from recorder.log.rules.event import Origin
 from recorder.log.sql.read import accounts as accounts_with_events
 
-#: A live connection hears a PONG at least this often, in seconds (a PING goes out after 5).
+#: A live connection receives a PONG at least this often, in seconds (a PING goes out after 5).
 SILENT_AFTER_S = 60
 #: How many events back the last frame is looked for; our own notes are rare among frames.
 TAIL_EVENTS = 64
@@ -54,8 +54,9 @@ _PENDING_INDEXES = {
 
 
 @frozen
-class Standing:
-    """What the database says about one account. Every field is as last written, whenever that was.
+class AccountStatus:
+    """What the database reports about one account. Every field is as last written, whenever that
+    was.
 
     ``head_at`` and ``last_frame_at`` are when the last event and the last frame came in;
     ``checkpoints`` maps projections to their rows, ``pending`` outbox statuses to counts.
@@ -81,21 +82,21 @@ class Standing:
     others: Sequence[str] = ()
 
     def is_running(self, now: datetime) -> bool:
-        """Tell whether a recorder holds the account: its lease runs, and it isn't known dead."""
+        """Return whether a recorder holds the account: its lease runs, and it isn't known dead."""
         lease = self.lease
         return lease is not None and lease.expires_at > now and not is_dead(lease.holder)
 
     def frame_age_s(self, now: datetime) -> float | None:
-        """Return the seconds since the exchange was last heard, or None if never (lately)."""
+        """Return the seconds since the exchange was last received, or None if never (lately)."""
         return _age_s(self.last_frame_at, now)
 
 
-def read_standing(connection: Connection, account: str) -> Standing:
+def read_account_status(connection: Connection, account: str) -> AccountStatus:
     """Return how the account stands, in one snapshot."""
     tail = _tail(connection, account)
     lease = current(connection, account)
     open_gaps = _rows(connection, select(gaps).where(gaps.c.account == account, _is_open(gaps.c)))
-    return Standing(
+    return AccountStatus(
         account=account,
         position=tail[0]["position"] if tail else 0,
         digest=bytes(tail[0]["digest"]) if tail else bytes(32),
@@ -146,41 +147,43 @@ def known_accounts(connection: Connection) -> list[str]:
 
 
 def queued_accounts(connection: Connection) -> list[str]:
-    """Return the accounts for which a command waits, also one that nobody records."""
+    """Return the accounts for which a command waits, also those without a recorder."""
     waiting = select(outbox.c.account).where(outbox.c.status == "queued").distinct()
     return sorted(connection.execute(waiting).scalars())
 
 
-def doubts(standing: Standing, now: datetime, projection: str | None = None) -> tuple[str, ...]:
+def warnings(
+    status: AccountStatus, now: datetime, projection: str | None = None
+) -> tuple[str, ...]:
     """Return, as sentences, why the tables may not be the present state; empty if they are.
 
     With ``projection``, its own lag and error are among the reasons.
     """
-    name = plain(standing.account)
-    if standing.lease is None:
-        others = ", ".join(f"'{plain(other)}'" for other in standing.others)
-        instead = f", or say --account with one that it knows: {others}" if others else ""
+    name = plain(status.account)
+    if status.lease is None:
+        others = ", ".join(f"'{plain(other)}'" for other in status.others)
+        instead = f", or report --account with one that it knows: {others}" if others else ""
         return (
             f"no recorder ever ran for account '{name}' on this database:"
             f" start one with `recorder run`{instead}",
         )
-    found = [*_life(standing, now)]
+    found = [*_validity(status, now)]
     if projection is not None:
-        found += _lag(standing, projection)
+        found += _lag(status, projection)
     return tuple(found)
 
 
-def _life(standing: Standing, now: datetime) -> list[str]:
-    assert standing.lease is not None
-    if is_dead(standing.lease.holder):
+def _validity(status: AccountStatus, now: datetime) -> list[str]:
+    assert status.lease is not None
+    if is_dead(status.lease.holder):
         return ["the recorder's process is gone: this is how things stood then, not now"]
-    if not standing.is_running(now):
-        ended = f"its lease ended {short_time(standing.lease.expires_at)} UTC"
+    if not status.is_running(now):
+        ended = f"its lease ended {short_time(status.lease.expires_at)} UTC"
         what = f"the recorder isn't running ({ended})"
-        if is_alive_here(standing.lease.holder):
+        if is_alive_here(status.lease.holder):
             what = f"the recorder's process is frozen or cut off from the database ({ended})"
         return [f"{what}: this is how things stood then, not now"]
-    connection = standing.connection
+    connection = status.connection
     if connection is None:
         return ["the recorder has not been connected to the exchange yet"]
     if not connection["is_open"]:
@@ -190,31 +193,31 @@ def _life(standing: Standing, now: datetime) -> list[str]:
         return [f"there is no connection to the exchange{when}{why}"]
     if connection["state"] != "authenticated":
         return ["the connection to the exchange isn't authenticated yet"]
-    return [*_silence(standing, now), *_gap(standing)]
+    return [*_silence(status, now), *_gap(status)]
 
 
-def _silence(standing: Standing, now: datetime) -> list[str]:
-    age_s = standing.frame_age_s(now)
+def _silence(status: AccountStatus, now: datetime) -> list[str]:
+    age_s = status.frame_age_s(now)
     if age_s is None or age_s > SILENT_AFTER_S:
-        heard = "lately" if age_s is None else f"for {ago(age_s)}"
-        return [f"nothing was heard from the exchange {heard}"]
+        received_facts = "lately" if age_s is None else f"for {ago(age_s)}"
+        return [f"nothing was received from the exchange {received_facts}"]
     return []
 
 
-def _gap(standing: Standing) -> list[str]:
-    if standing.open_gap is None:
+def _gap(status: AccountStatus) -> list[str]:
+    if status.open_gap is None:
         return []
-    since = standing.open_gap["from_at"]
+    since = status.open_gap["from_at"]
     when = f" since {short_time(since)} UTC" if since else ""
     return [f"a gap is open{when}: the snapshot that ends it isn't complete"]
 
 
-def _lag(standing: Standing, projection: str) -> list[str]:
-    checkpoint = standing.checkpoints.get(projection)
+def _lag(status: AccountStatus, projection: str) -> list[str]:
+    checkpoint = status.checkpoints.get(projection)
     if checkpoint is None:
         return [f"the projection '{projection}' has folded nothing yet"]
     found = []
-    behind = standing.position - checkpoint["position"]
+    behind = status.position - checkpoint["position"]
     if behind > LAG_EVENTS:
         found.append(f"the table is {behind:,} events behind the log")
     if checkpoint["error"]:
@@ -225,13 +228,13 @@ def _lag(standing: Standing, projection: str) -> list[str]:
     return found
 
 
-def tables_behind(standing: Standing, now: datetime) -> tuple[str, ...]:
+def tables_behind(status: AccountStatus, now: datetime) -> tuple[str, ...]:
     """Return, as sentences, which tables a running recorder does not keep up with its log."""
-    if not standing.is_running(now):
+    if not status.is_running(now):
         return ()
     found = []
-    for name, row in standing.checkpoints.items():
-        behind, age_s = standing.position - row["position"], _age_s(row["updated_at"], now)
+    for name, row in status.checkpoints.items():
+        behind, age_s = status.position - row["position"], _age_s(row["updated_at"], now)
         if behind > FAR_BEHIND_EVENTS:
             found.append(f"the table '{name}' is {behind:,} events behind the log")
         elif behind > 0 and age_s is not None and age_s > STOPPED_AFTER_S:
@@ -241,9 +244,9 @@ def tables_behind(standing: Standing, now: datetime) -> tuple[str, ...]:
     return tuple(found)
 
 
-def as_of(standing: Standing, projection: str) -> tuple[int, datetime | None]:
+def as_of(status: AccountStatus, projection: str) -> tuple[int, datetime | None]:
     """Return the position up to which a table stands, and when that was last moved."""
-    checkpoint = standing.checkpoints.get(projection)
+    checkpoint = status.checkpoints.get(projection)
     if checkpoint is None:
         return 0, None
     return checkpoint["position"], checkpoint["updated_at"]

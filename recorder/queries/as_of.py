@@ -18,21 +18,21 @@ from sqlalchemy import Connection, TextualSelect, bindparam, literal, or_, selec
 from recorder.database.columns import UtcTime
 from recorder.database.schema import balance_history, events, gaps
 from recorder.errors import ConfigurationError
-from recorder.gaps.sql.gaps import read_blinds, read_known, tail
+from recorder.gaps.sql.gaps import read_known, read_unobserved, tail
 from recorder.log.sql.read import head
 
 OBSERVED = "observed"
 HEALED = "healed"
-BLIND = "blind"
+UNOBSERVED = "unobserved"
 
 
 @frozen
-class Moment:
-    """A position of the account's log, and when the recorder's clock said that it came in.
+class AsOf:
+    """A position of the account's log, and when it was received by the recorder's clock.
 
-    ``asked_at`` is the time that was asked for, None where a position was. ``observed`` says
-    whether the exchange was heard then: `OBSERVED`, `BLIND`, or `HEALED` by back-fill since.
-    Position 0 is a time before the log's first event, which counts as blind.
+    ``asked_at`` is the time that was asked for, None where a position was. ``observed`` reports
+    whether the exchange was received then: `OBSERVED`, `UNOBSERVED`, or `HEALED` by back-fill
+    since. Position 0 is a time before the log's first event, which counts as not observed.
     """
 
     position: int
@@ -46,7 +46,7 @@ class Moment:
         return self.received_at if self.asked_at is None else self.asked_at
 
 
-def find_moment(
+def find_as_of(
     connection: Connection,
     account: str,
     at: int | datetime,
@@ -54,7 +54,7 @@ def find_moment(
     now: datetime,
     is_running: bool,
     may_precede: bool = False,
-) -> Moment:
+) -> AsOf:
     """Return the moment that a position or an aware UTC time names.
 
     Raises ConfigurationError for what is behind the log's head, or not yet, and for a time before
@@ -67,14 +67,14 @@ def find_moment(
                 f"position {at} of account {account!r} is not there yet: the head is {last}"
             )
         observed = _observed_at_position(connection, account, at)
-        return Moment(at, _received_at(connection, account, at), None, observed)
+        return AsOf(at, _received_at(connection, account, at), None, observed)
     if at > now:
         raise ConfigurationError(
             "that time is still to come: name one that has been, or leave --at out"
         )
     position = position_at(connection, account, at)
     if position is None and may_precede and last:
-        return Moment(0, at, at, BLIND)
+        return AsOf(0, at, at, UNOBSERVED)
     if position is None:
         raise ConfigurationError(
             f"nothing was known of account {account!r} at {at.isoformat()}:"
@@ -84,8 +84,8 @@ def find_moment(
         _observed_at_position(connection, account, position),
         _observed_at_time(connection, account, at, is_running=is_running),
     }
-    worst = next(each for each in (BLIND, HEALED, OBSERVED) if each in seen)
-    return Moment(position, _received_at(connection, account, position), at, worst)
+    worst = next(each for each in (UNOBSERVED, HEALED, OBSERVED) if each in seen)
+    return AsOf(position, _received_at(connection, account, position), at, worst)
 
 
 def position_at(connection: Connection, account: str, at: datetime) -> int | None:
@@ -111,7 +111,7 @@ def position_at(connection: Connection, account: str, at: datetime) -> int | Non
 def balances_known_at(
     connection: Connection, account: str, position: int
 ) -> list[Mapping[str, Any]]:
-    """Return the row of each currency as the log up to a position stated it, by currency.
+    """Return the row of each currency as of a position of the log, by currency.
 
     A currency that had not been named by then has no row.
     """
@@ -124,8 +124,8 @@ def balances_true_at(
     """Return of each currency the statement of the latest time up to a moment, by currency.
 
     A statement counts at the exchange's time, one that has none or is inferred when it came in; of
-    equal times it is the one told later. All that is folded by now is asked, however late it came.
-    A currency without a statement of such a time has no row.
+    equal times it is the one reported later. All that is folded by now is asked, however late it
+    came. A currency without a statement of such a time has no row.
     """
     query = text(BALANCES_TRUE).bindparams(bindparam("at", type_=UtcTime))
     found = connection.execute(
@@ -144,8 +144,8 @@ def _statements(at: str, condition: str) -> str:
 
 
 _HISTORY = ", ".join(f"h.{column.name}" for column in balance_history.c)
-_DATED = "e.basis <> 'absent' AND e.updated_at IS NOT NULL"
-_UNDATED = "(e.basis = 'absent' OR e.updated_at IS NULL)"
+_DATED = "e.basis <> 'inferred_zero' AND e.updated_at IS NOT NULL"
+_UNDATED = "(e.basis = 'inferred_zero' OR e.updated_at IS NULL)"
 #: Each currency is a seek in `balance_history_updated_at` and one in `balance_history_undated`.
 BALANCES_TRUE = (
     f"SELECT {_HISTORY} FROM balances AS b CROSS JOIN balance_history AS h"
@@ -172,7 +172,7 @@ def _known(account: str, position: int) -> TextualSelect:
 def _begun(connection: Connection, account: str, at: datetime, last: int) -> tuple[int, int] | None:
     """Return the latest start of a stretch that had come in by then, and where that one ends."""
     mine = gaps.c.account == account
-    # A clock is set back between the two: where exactly, the notes in between don't say.
+    # A clock is set back between the two: where exactly, the notes in between don't report.
     behind = select(gaps.c.last_position_before + 1).where(mine)
     bounds = behind.union(select(gaps.c.first_position_after).where(mine), select(literal(1)))
     wanted = select(events.c.position, events.c.received_at).where(
@@ -201,18 +201,18 @@ def _observed_at_position(connection: Connection, account: str, position: int) -
     states = set(connection.execute(select(gaps.c.state).where(*touching)).scalars())
     if not states:
         return OBSERVED
-    return HEALED if states == {"healed"} else BLIND
+    return HEALED if states == {"healed"} else UNOBSERVED
 
 
 def _observed_at_time(
     connection: Connection, account: str, at: datetime, *, is_running: bool
 ) -> str:
     until = at + timedelta(microseconds=1)
-    blinds = [
-        *read_blinds(connection, account, at, until),
+    unobserved_intervals = [
+        *read_unobserved(connection, account, at, until),
         *tail(read_known(connection, account), until, is_running=is_running),
     ]
-    healed = [each.is_healed for each in blinds if each.until_at > at]
+    healed = [each.is_healed for each in unobserved_intervals if each.until_at > at]
     if not healed:
         return OBSERVED
-    return HEALED if all(healed) else BLIND
+    return HEALED if all(healed) else UNOBSERVED

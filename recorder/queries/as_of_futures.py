@@ -25,11 +25,11 @@ from recorder.database.schema import (
     positions,
 )
 from recorder.projections.rules.order_states import OPEN
-from recorder.projections.rules.positions import ABSENT, STATED
+from recorder.projections.rules.positions import INFERRED, REPORTED
 
 
 @frozen
-class Kept:
+class AsOfTables:
     """What has a state and a history of it: its tables, and the column that names one."""
 
     states: Table
@@ -39,29 +39,31 @@ class Kept:
     is_statement: str = "1 = 1"
 
 
-POSITIONS = Kept(positions, position_history, "position_id", "e.event_type <> 'REDUCE_POSITION'")
-CONDITIONALS = Kept(conditional_orders, conditional_order_history, "order_id")
+POSITIONS = AsOfTables(
+    positions, position_history, "position_id", "e.event_type <> 'REDUCE_POSITION'"
+)
+CONDITIONALS = AsOfTables(conditional_orders, conditional_order_history, "order_id")
 
 
 def known_at(
-    connection: Connection, account: str, kept: Kept, position: int
+    connection: Connection, account: str, kept: AsOfTables, position: int
 ) -> list[Mapping[str, Any]]:
     """Return what was known of each that counted as open at a position, the oldest first.
 
-    A row is the line of its history, and ``certain``: whether the exchange had stated it, and had
+    A row is the line of its history, and ``certain``: whether the exchange had reported it, and had
     not failed to name it since.
     """
     query = text(known_query(kept)).columns(*kept.history.c)
     found = connection.execute(query, {"account": account, "at": position})
-    return [{**row, "certain": row["basis"] == STATED} for row in found.mappings()]
+    return [{**row, "certain": row["basis"] == REPORTED} for row in found.mappings()]
 
 
 def true_at(
-    connection: Connection, account: str, kept: Kept, moment: datetime
+    connection: Connection, account: str, kept: AsOfTables, moment: datetime
 ) -> list[Mapping[str, Any]]:
     """Return each that was open at a time, as far as is known by now, the oldest first.
 
-    A row is as in `known_at`. It is not ``certain`` either where its end was only concluded later:
+    A row is as in `known_at`. It is not ``certain`` either where its end was only inferred later:
     it may have ended before.
     """
     query = text(true_query(kept)).bindparams(bindparam("at", type_=UtcTime))
@@ -71,20 +73,20 @@ def true_at(
         for row in connection.execute(named, {"account": account, "at": moment}).mappings()
     ]
     return [
-        {**row, "certain": row["basis"] == STATED and row.pop("next_basis") != ABSENT}
+        {**row, "certain": row["basis"] == REPORTED and row.pop("next_basis") != INFERRED}
         for row in rows
     ]
 
 
-def _line_of(kept: Kept) -> str:
+def _line_of(kept: AsOfTables) -> str:
     return f"e.account = b.account AND e.{kept.key} = b.{kept.key}"
 
 
-def _lines(kept: Kept) -> str:
+def _lines(kept: AsOfTables) -> str:
     return ", ".join(f"h.{column.name}" for column in kept.history.c)
 
 
-def known_query(kept: Kept) -> str:
+def known_query(kept: AsOfTables) -> str:
     """Return the SQL of the first reading; ``:at`` is a position."""
     return (
         f"SELECT {_lines(kept)}"
@@ -98,19 +100,19 @@ def known_query(kept: Kept) -> str:
     )
 
 
-def true_query(kept: Kept) -> str:
+def true_query(kept: AsOfTables) -> str:
     """Return the SQL of the second reading; ``:at`` is a time."""
-    told_at = f"CASE WHEN e.state = '{OPEN}' THEN coalesce(e.updated_at, e.received_at)"
-    told_at += " ELSE e.received_at END"
+    reported_at = f"CASE WHEN e.state = '{OPEN}' THEN coalesce(e.updated_at, e.received_at)"
+    reported_at += " ELSE e.received_at END"
     statement = f"FROM {kept.history.name} AS e WHERE {_line_of(kept)} AND {kept.is_statement}"
     return (
         f"SELECT {_lines(kept)}, (SELECT e.basis {statement} AND e.position > h.position"
-        f" AND {told_at} > :at ORDER BY e.position LIMIT 1) AS next_basis"
+        f" AND {reported_at} > :at ORDER BY e.position LIMIT 1) AS next_basis"
         f" FROM {kept.states.name} AS b CROSS JOIN {kept.history.name} AS h"
         " WHERE b.account = :account"
         f" AND h.account = b.account AND h.{kept.key} = b.{kept.key}"
-        f" AND h.position = (SELECT e.position {statement} AND {told_at} <= :at"
-        f" ORDER BY {told_at} DESC, e.position DESC LIMIT 1)"
+        f" AND h.position = (SELECT e.position {statement} AND {reported_at} <= :at"
+        f" ORDER BY {reported_at} DESC, e.position DESC LIMIT 1)"
         f" AND h.state = '{OPEN}'"
         f" ORDER BY b.first_position, h.{kept.key}"
     )

@@ -11,11 +11,11 @@ from sqlalchemy import ColumnElement, Connection, and_, or_, select
 from recorder.database.schema import balance_history
 
 #: An inferred statement has no time of the exchange's, and one that it gave none to neither.
-UNDATED = or_(balance_history.c.basis == "absent", balance_history.c.updated_at.is_(None))
+UNDATED = or_(balance_history.c.basis == "inferred_zero", balance_history.c.updated_at.is_(None))
 
 
 def up_to(position: ColumnElement[int], as_of: int) -> ColumnElement[bool]:
-    """Return what leaves out what was told behind a position.
+    """Return what leaves out what was reported behind a position.
 
     Written so that no index is used for it: SQLite would read the account's whole key.
     """
@@ -27,8 +27,8 @@ def last_true(
 ) -> Mapping[str, Any] | None:
     """Return the row of `balance_history` of the latest time up to a moment, with that time as at.
 
-    Of equal times it is the one told later. A statement has the exchange's time, one that is
-    inferred or has none the time we heard of it.
+    Of equal times it is the one reported later. A statement has the exchange's time, one that is
+    inferred or has none the time we received of it.
     """
     history = balance_history.c
     mine = and_(
@@ -36,7 +36,7 @@ def last_true(
     )
     found = []
     for at, condition in (
-        (history.updated_at, history.basis != "absent"),
+        (history.updated_at, history.basis != "inferred_zero"),
         (history.received_at, UNDATED),
     ):
         wanted = (

@@ -1,8 +1,8 @@
 """Reads what the books of a period are made of: balances at both ends, and movements between.
 
-A period is one of the log (by positions: what was told in it) or one of the exchange's time (what
-happened in it, whenever it was told). Each end belongs to the period before it. Every read costs
-what the period holds, not what the log holds.
+A period is one of the log (by positions: what was reported in it) or one of the exchange's time
+(what happened in it, whenever it was reported). Each end belongs to the period before it. Every
+read costs what the period holds, not what the log holds.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from recorder.projections.rules.books import (
     Basis,
     Explained,
     Line,
-    Stated,
+    Reported,
     Step,
     drifts,
     is_in_flight,
@@ -32,12 +32,12 @@ from recorder.projections.rules.books import (
 )
 from recorder.queries.balance_rows import last_true, up_to
 
-#: What the exchange tells of one change comes within moments. So much on both sides of an end is
-#: looked at to tell what was in flight there: by the exchange's time, or in events.
+#: The exchange's frames about one change come within a short time. So much on both sides of an end
+#: is looked at to find what was in flight there: by the exchange's time, or in events.
 FLIGHT = timedelta(seconds=5)
 FLIGHT_EVENTS = 200
 FLIGHT_STEPS_MAX = 200
-#: Folded from the log apart from each other: books are read up to where both are.
+#: Folded from the log different from each other: books are read up to where both are.
 SOURCES = ("balances", "ledger")
 
 
@@ -98,7 +98,7 @@ def first_snapshot(connection: Connection, account: str) -> Snapshot | None:
     return None if row is None else Snapshot(row.position, row.received_at)
 
 
-def moment_of(connection: Connection, account: str, position: int) -> datetime | None:
+def time_of_position(connection: Connection, account: str, position: int) -> datetime | None:
     """Return when the event was recorded, by the clock on the wall; None if there is none."""
     wanted = select(events.c.received_at).where(
         events.c.account == account, events.c.position == position
@@ -110,7 +110,7 @@ def moment_of(connection: Connection, account: str, position: int) -> datetime |
 def explain(
     connection: Connection, account: str, period: Period, *, currency: str | None = None
 ) -> list[Explained]:
-    """Return every currency that was ever stated or that moved, or only the one asked for.
+    """Return every currency that was ever reported or that moved, or only the one asked for.
 
     That one may be unknown: then nothing is returned. Movements of which the exchange named no
     currency come last.
@@ -127,7 +127,7 @@ def explain(
         for name in sorted(str(each) for each in names)
     ]
     if None in lines:
-        nowhere = Stated(None, Basis.UNKNOWN)
+        nowhere = Reported(None, Basis.UNKNOWN)
         found.append(Explained(None, nowhere, nowhere, merge(lines[None])))
     return found
 
@@ -145,13 +145,15 @@ def unread(connection: Connection, account: str, period: Period) -> int:
         )
         wanted = select(func.count()).where(failed, inside)
     else:
-        told = and_(
+        reported = and_(
             events.c.account == fold_failures.c.account,
             events.c.position == fold_failures.c.position,
             events.c.received_at > period.begin,
             events.c.received_at <= period.end,
         )
-        wanted = select(func.count()).select_from(fold_failures.join(events, told)).where(failed)
+        wanted = (
+            select(func.count()).select_from(fold_failures.join(events, reported)).where(failed)
+        )
     count: int = connection.execute(wanted).scalar_one()
     return count
 
@@ -168,31 +170,31 @@ def _explained(
     snapshot: Snapshot | None,
 ) -> Explained:
     opening, closing = (
-        _stated(connection, account, currency, end, period.as_of, snapshot)
+        _reported(connection, account, currency, end, period.as_of, snapshot)
         for end in (period.begin, period.end)
     )
-    told = Explained(currency, opening, closing, merge(lines))
-    residual = told.residual
+    reported = Explained(currency, opening, closing, merge(lines))
+    residual = reported.residual
     if not residual:
-        return told
+        return reported
     near = [
         _passing(connection, account, currency, end, period.as_of, snapshot)
         for end in (period.begin, period.end)
     ]
-    return Explained(currency, opening, closing, told.lines, is_in_flight(residual, *near))
+    return Explained(currency, opening, closing, reported.lines, is_in_flight(residual, *near))
 
 
-def _stated(
+def _reported(
     connection: Connection,
     account: str,
     currency: str,
     end: int | datetime,
     as_of: int,
     snapshot: Snapshot | None,
-) -> Stated:
+) -> Reported:
     """Return the balance at an end, as the last statement up to it has it."""
     if isinstance(end, int):
-        found = _last_told(connection, account, currency, min(end, as_of))
+        found = _last_reported(connection, account, currency, min(end, as_of))
     else:
         found = _last_true(connection, account, currency, end, as_of)
     if found is not None:
@@ -201,11 +203,13 @@ def _stated(
     if snapshot is not None and snapshot.position <= as_of:
         named_by = snapshot.position if isinstance(end, int) else snapshot.at
     if named_by is not None and named_by <= end:  # type: ignore[operator]
-        return Stated(Decimal(0), Basis.NOT_NAMED)
-    return Stated(None, Basis.UNKNOWN)
+        return Reported(Decimal(0), Basis.NOT_NAMED)
+    return Reported(None, Basis.UNKNOWN)
 
 
-def _last_told(connection: Connection, account: str, currency: str, position: int) -> Stated | None:
+def _last_reported(
+    connection: Connection, account: str, currency: str, position: int
+) -> Reported | None:
     history = balance_history.c
     row = connection.execute(
         select(history.total, history.basis, history.position, history.received_at)
@@ -217,17 +221,17 @@ def _last_told(connection: Connection, account: str, currency: str, position: in
         .order_by(history.position.desc())
         .limit(1)
     ).first()
-    return None if row is None else Stated(row[0], Basis(row[1]), row[2], row[3])
+    return None if row is None else Reported(row[0], Basis(row[1]), row[2], row[3])
 
 
 def _last_true(
     connection: Connection, account: str, currency: str, moment: datetime, as_of: int
-) -> Stated | None:
+) -> Reported | None:
     """Return the statement of the latest time up to a moment; see `last_true`."""
     row = last_true(connection, account, currency, moment, as_of)
     if row is None:
         return None
-    return Stated(row["total"], Basis(row["basis"]), row["position"], row["at"])
+    return Reported(row["total"], Basis(row["basis"]), row["position"], row["at"])
 
 
 # Movements
@@ -257,15 +261,22 @@ def _lines(
         )
         if currency is not None:
             wanted = wanted.where(m.currency == currency)
-        for name, kind, amount, count, backfilled, unstated, later, assumed in connection.execute(
-            wanted
-        ):
+        for (
+            name,
+            kind,
+            amount,
+            count,
+            backfilled,
+            without_amount,
+            later,
+            assumed,
+        ) in connection.execute(wanted):
             line = Line(
                 kind,
                 amount or Decimal(0),
                 count,
                 backfilled,
-                unstated,
+                without_amount,
                 later,
                 assumed or Decimal(0),
             )
@@ -274,13 +285,13 @@ def _lines(
 
 
 def inside(period: Period) -> list[tuple[ColumnElement[bool], ...]]:
-    """Return what tells a period's movements: one set of conditions for each index."""
+    """Return what reports a period's movements: one set of conditions for each index."""
     m, begin, end = movements.c, period.begin, period.end
     if period.is_by_position:
         return [(m.position > begin, m.position <= end)]
     return [
         (m.at > begin, m.at <= end),
-        # The exchange gave no time: when we heard of it has to do.
+        # The exchange gave no time: when we received of it has to do.
         (m.at.is_(None), m.received_at > begin, m.received_at <= end),
     ]
 
@@ -313,7 +324,7 @@ def _passing(
         spans = (end - FLIGHT, end), (end, end + FLIGHT)  # type: ignore[assignment]
     series = []
     for low, high in spans:
-        stands = _stated(connection, account, currency, low, as_of, snapshot).total
+        stands = _reported(connection, account, currency, low, as_of, snapshot).total
         steps = _steps(connection, account, currency, low, high, as_of)
         if len(steps) > FLIGHT_STEPS_MAX:
             return {Decimal(0)}
@@ -328,7 +339,7 @@ def _steps(
     m, history = movements.c, balance_history.c
     is_by_position = isinstance(low, int)
     moved_at = m.position if is_by_position else m.at
-    stated_at = history.position if is_by_position else history.updated_at
+    reported_at = history.position if is_by_position else history.updated_at
     moved = select(moved_at, m.position, m.amount).where(
         m.account == account,
         m.currency == currency,
@@ -336,15 +347,15 @@ def _steps(
         moved_at > low,
         moved_at <= high,
     )
-    stated = select(stated_at, history.position, history.total).where(
+    reported = select(reported_at, history.position, history.total).where(
         history.account == account,
         history.currency == currency,
         up_to(history.position, as_of),
-        stated_at > low,
-        stated_at <= high,
+        reported_at > low,
+        reported_at <= high,
     )
     if not is_by_position:
-        stated = stated.where(history.basis != "absent")
+        reported = reported.where(history.basis != "inferred_zero")
     enough = FLIGHT_STEPS_MAX + 1
     steps = [
         Step((at, position), moved=amount)
@@ -352,6 +363,6 @@ def _steps(
     ]
     steps += [
         Step((at, position), total=total)
-        for at, position, total in connection.execute(stated.limit(enough))
+        for at, position, total in connection.execute(reported.limit(enough))
     ]
     return steps

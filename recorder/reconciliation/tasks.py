@@ -2,13 +2,13 @@
 
 On a schedule and when a person asks. Balances and open orders are asked for and compared with
 everything that ours passed through from the request until a little after the answer
-(`projections.comparing`); what differs is asked for again, and only what differs each time is a
+(`projections.diffing`); what differs is asked for again, and only what differs each time is a
 difference. The histories are read by the back-fill, like any period that is asked for; a row of
 the period that its answers had to fill in is a difference too, one that has ended with it.
 
 What was asked, answered and found is in the log; `projections.reconciliations` makes the tables of
-it. Nothing is called equal that wasn't compared: where an answer stays away, or sight is lost
-meanwhile, the comparison ends as incomplete, and says why.
+it. Nothing is called equal that wasn't compared: without an answer, or if observation is lost
+meanwhile, the comparison ends as incomplete, and reports why.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sqlalchemy import Connection
 from recorder.clock import Clock
 from recorder.errors import StorageUnavailable
 from recorder.exchange.fields import FieldError, Fields
-from recorder.exchange.histories import FETCHED_AS
+from recorder.exchange.lists import FETCHED_AS
 from recorder.exchange.paging import OVERLAP
 from recorder.exchange.rest import (
     CredentialsRefused,
@@ -35,7 +35,7 @@ from recorder.exchange.rest import (
     RateLimited,
     RowsFound,
 )
-from recorder.exchange.rest_requests import RestRequest, balances_request, open_orders_request
+from recorder.exchange.rest_requests import Kind, RestRequest, list_request
 from recorder.gaps.sql.backfill import asked_for, fold_position
 from recorder.log.rules.event import Draft, Note, noted
 from recorder.log.tasks.inbox import Inbox, Submission
@@ -46,8 +46,8 @@ from recorder.projections.rules.diffing import (
     OPEN_ORDERS,
     Difference,
     Held,
-    balances_apart,
-    orders_apart,
+    differing_balances,
+    differing_orders,
 )
 from recorder.projections.rules.reconciliations import (
     CLEAN,
@@ -57,7 +57,7 @@ from recorder.projections.rules.reconciliations import (
     GONE,
     INCOMPLETE,
 )
-from recorder.reconciliation.sql.history_checks import told_otherwise
+from recorder.reconciliation.sql.history_checks import reported_otherwise
 from recorder.reconciliation.sql.reconciliation import (
     FOLDS,
     Missed,
@@ -97,7 +97,7 @@ LOOKS = 3
 #: … and an answer that stays away is asked for so often, with a wait that doubles.
 TRIES = 5
 RETRY_FIRST_S = 0.5
-#: Histories are compared up to so long ago, when whatever they tell had long come as a frame, …
+#: Histories are compared up to so long ago, when whatever they report had long come as a frame, …
 HISTORY_SETTLE = timedelta(seconds=10)
 #: … and of one day at the most.
 HISTORY_LONGEST = timedelta(days=1)
@@ -120,7 +120,7 @@ class _Run:
     #: The lists that were compared, and how much of each.
     counts: dict[str, int] = field(factory=dict)
     period: tuple[datetime, datetime] | None = None
-    #: (list, key) of earlier differences that the histories have told of again.
+    #: (list, key) of earlier differences that the histories have shown again.
     listed: frozenset[tuple[str, str]] = frozenset()
 
 
@@ -135,7 +135,7 @@ class _Looked:
 
 
 class _NoAnswer(Exception):
-    """The exchange gave no list; the text says what it did instead."""
+    """The exchange gave no list; the text describes what it did instead."""
 
 
 @define(eq=False)
@@ -182,38 +182,41 @@ class Reconciler:
 
     async def _compare_all(self, client: Asks, run: _Run) -> None:
         begun = await self._look(head_position, self.account)
-        for name, request in ((BALANCES, balances_request()), (OPEN_ORDERS, open_orders_request())):
+        for name, request in (
+            (BALANCES, list_request(Kind.BALANCES)),
+            (OPEN_ORDERS, list_request(Kind.OPEN_ORDERS)),
+        ):
             try:
                 found, count = await self._compare(client, run, name, request)
-            except _NoAnswer as trouble:
+            except _NoAnswer as problem:
                 # Also where only a second look got none: what stood open before may stand still.
-                run.reasons.append(f"{name}: {trouble}")
+                run.reasons.append(f"{name}: {problem}")
             else:
                 run.found += found
                 run.counts[name] = count
         await self._compare_histories(run)
         await self._until_folded(await self._look(head_position, self.account))
         if await self._look(was_cut, self.account, begun):
-            # Our state stood still meanwhile: what differs then says nothing.
+            # Our state did not move meanwhile: a difference then proves nothing.
             run.reasons.append("the connection was lost meanwhile")
             run.found.clear()
             run.counts.clear()
             run.listed = frozenset()
 
     async def _begin(self, request_id: str | None) -> int:
-        asked_by = "schedule" if request_id is None else "person"
+        requested_by = "schedule" if request_id is None else "person"
         record: Record | None = None
         if request_id is not None:
             now = from_us(self.clock.wall_us())
             record = partial(mark_taken, account=self.account, request_id=request_id, now=now)
-        facts = {"asked_by": asked_by, "request_id": request_id}
+        facts = {"requested_by": requested_by, "request_id": request_id}
         (run_id,) = await self._submit([self._note(Note.RECONCILIATION_STARTED, facts)], record)
         return run_id
 
     async def _until_ready(self) -> str | None:
         """Wait until our state is known; return why it still isn't."""
         with trio.move_on_after(READY_WAIT_S):
-            # Nobody tells of it here.
+            # No signal of it reaches this task.
             while await self._why_not() is not None:  # noqa: ASYNC110
                 await trio.sleep(POLL_S)
         return await self._why_not()
@@ -230,7 +233,7 @@ class Reconciler:
         left: set[str] | None = None
         for _ in range(LOOKS):
             looked = await self._ask(client, run, name, request)
-            found, count = await self._apart(looked)
+            found, count = await self._differs(looked)
             if left is not None:
                 found = [each for each in found if each.key in left]
             if not found:
@@ -238,30 +241,30 @@ class Reconciler:
             left = {each.key for each in found}
         return [(each, looked.answer_position) for each in found], count
 
-    async def _apart(self, looked: _Looked) -> tuple[list[Difference], int]:
+    async def _differs(self, looked: _Looked) -> tuple[list[Difference], int]:
         """Return what differs, and how many rows were compared. Raises _NoAnswer."""
         span = looked.first, looked.last
         if isinstance(looked.outcome, OrdersFound):
             theirs = looked.outcome.orders
             named = [order.order_id for order in theirs]
             stood = await self._look(orders_window, self.account, *span, named)
-            return orders_apart(theirs, stood, looked.first), len(stood.keys() | set(named))
+            return differing_orders(theirs, stood, looked.first), len(stood.keys() | set(named))
         try:
-            told = dict(_balance(row) for row in looked.outcome.rows)
+            reported = dict(_balance(row) for row in looked.outcome.rows)
         except FieldError as error:
             raise _NoAnswer(str(error)) from error
         held = await self._look(balances_window, self.account, *span)
-        return balances_apart(told, held), len(held.keys() | told.keys())
+        return differing_balances(reported, held), len(held.keys() | reported.keys())
 
     async def _ask(self, client: Asks, run: _Run, name: str, request: RestRequest) -> _Looked:
         """Return an answer once frames of its moment are folded. Raises _NoAnswer."""
-        wait_s, trouble = RETRY_FIRST_S, ""
+        wait_s, problem = RETRY_FIRST_S, ""
         for _ in range(TRIES):
             first = await self._look(head_position, self.account)
             try:
                 answer = await client.get(request)
             except RestUnavailable as error:
-                trouble = str(error)
+                problem = str(error)
             else:
                 outcome = answer.read()
                 position = await self._keep(run, name, answer, outcome)
@@ -270,12 +273,12 @@ class Reconciler:
                     last = await self._look(head_position, self.account)
                     await self._until_folded(last)
                     return _Looked(first, last, position, outcome)
-                trouble = f"HTTP {answer.status}: {_said(outcome)}"
+                problem = f"HTTP {answer.status}: {_described(outcome)}"
                 if isinstance(outcome, CredentialsRefused | Declined):
                     break
             await trio.sleep(wait_s)
             wait_s *= 2
-        raise _NoAnswer(trouble)
+        raise _NoAnswer(problem)
 
     async def _keep(self, run: _Run, name: str, answer: RestAnswer, outcome: Outcome) -> int:
         facts = {
@@ -304,9 +307,9 @@ class Reconciler:
             record(connection, (run.reconciliation_id,))
 
         await self._submit([self._note(Note.RECONCILIATION_ANSWER, asked)], ask)
-        with trio.move_on_after(HISTORY_WAIT_S) as patience:
+        with trio.move_on_after(HISTORY_WAIT_S) as policy:
             reason = await self._until_fetched(run, backfill_id, since, until)
-        if patience.cancelled_caught:
+        if policy.cancelled_caught:
             reason = "they were not read in half an hour"
         if reason is None:
             run.period = since, until
@@ -330,13 +333,13 @@ class Reconciler:
         return None if done.state == COMPLETE else done.reason
 
     async def _hold_against(self, run: _Run, run_id: int, since: datetime, until: datetime) -> None:
-        """Find what stands here and the histories tell otherwise, or don't."""
+        """Find what stands here and the histories report otherwise, or don't."""
         earlier = await self._look(open_differences, self.account)
         wanted = {(was.list, was.key) for _, was in earlier}
         span = since - HISTORY_LAG, until - HISTORY_LAG
-        told = await self._look(told_otherwise, self.account, run_id, *span, wanted)
-        run.found += told.found
-        run.listed = told.listed
+        reported = await self._look(reported_otherwise, self.account, run_id, *span, wanted)
+        run.found += reported.found
+        run.listed = reported.listed
 
     # The end
 
@@ -353,7 +356,7 @@ class Reconciler:
             state = INCOMPLETE
         drafts.append(self._finished(run, state))
         await self._submit(drafts)
-        self._say(run, state)
+        self._report(run, state)
 
     async def _ended_before(self, run: _Run) -> list[Draft]:
         """Return the ends of earlier differences whose lists were compared now."""
@@ -394,7 +397,7 @@ class Reconciler:
         }
         return self._note(Note.RECONCILIATION_FINISHED, facts)
 
-    def _say(self, run: _Run, state: str) -> None:
+    def _report(self, run: _Run, state: str) -> None:
         count = len(run.found) + len(run.missed)
         if state == CLEAN:
             log.info("%s: reconciled: nothing differs from what the exchange answers", self.account)
@@ -404,7 +407,7 @@ class Reconciler:
             log.warning("%s: not reconciled: %s", self.account, "; ".join(run.reasons))
 
     async def _until_folded(self, position: int, folds: Sequence[str] = FOLDS) -> None:
-        # The folds move in threads of their own, and tell nobody here.
+        # The folds move in threads of their own, without a signal to this task.
         while await self._look(fold_position, self.account, folds) < position:  # noqa: ASYNC110
             await trio.sleep(FOLD_LOOK_S)
 
@@ -439,10 +442,10 @@ def _balance(row: Fields) -> tuple[str, Held]:
     return currency, Held(row.amount("available"), row.amount("reserved"), row.amount("total"))
 
 
-def _said(outcome: object) -> str:
+def _described(outcome: object) -> str:
     if isinstance(outcome, RateLimited):
         return "too many requests"
     for name in ("message", "reason"):
-        if said := getattr(outcome, name, None):
-            return str(said)
+        if answer := getattr(outcome, name, None):
+            return str(answer)
     return "no list"

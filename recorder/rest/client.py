@@ -2,10 +2,10 @@
 
 The client decides nothing. It keeps the rate, signs each request at the moment of sending (a
 signature made before a wait could be stale after it), and returns whatever came back, with both
-times around it; `recorder.exchange.rest` says what it proves. A request is sent at most once: who
-wants to ask again, or goes on without, is the caller's to decide. After a 429 the whole account
-waits as long as Retry-After says, or until VALR's minute is surely over; after a 503 as long as
-Retry-After says, if there is one.
+times around it; `recorder.exchange.rest` defines what it proves. A request is sent at most once:
+who wants to ask again, or goes on without, is the caller's to decide. After a 429 the whole account
+waits as long as Retry-After reports, or until VALR's minute is surely over; after a 503 as long as
+Retry-After reports, if there is one.
 
 What an exchange, or something that poses as one, can do to us is bounded: in time, in bytes, and to
 the host that was named, for no redirect and no proxy of the environment is followed. Headers, which
@@ -26,7 +26,6 @@ from attrs import define, field, frozen
 
 from recorder.clock import Clock
 from recorder.errors import RecorderError
-from recorder.exchange.close_reasons import TOO_MANY_WAIT_S, excerpt
 from recorder.exchange.rest import (
     Outcome,
     read_answer,
@@ -35,6 +34,7 @@ from recorder.exchange.rest import (
 from recorder.exchange.rest_requests import (
     RestRequest,
 )
+from recorder.exchange.session_actions import TOO_MANY_WAIT_S, excerpt
 from recorder.exchange.token_bucket import TokenBucket
 from recorder.log.rules.event import Draft, Origin, storable_payload
 
@@ -66,7 +66,7 @@ class RestAnswer:
     """An answer as it came. Times are whole microseconds since 1970, by our clock.
 
     ``requested_us`` is before the first byte was sent, ``answered_us`` after the last was read:
-    what the answer tells was so at some moment between them. Names of ``headers`` are in lower
+    what the answer reports was so at some moment between them. Names of ``headers`` are in lower
     case.
     """
 
@@ -83,7 +83,7 @@ class RestAnswer:
         return self.body.decode("utf-8", "replace")
 
     def read(self) -> Outcome:
-        """Return what the answer says."""
+        """Return what the answer reports."""
         return read_answer(self.request, self.status, self.text, self.headers)
 
     def draft(self, account: str, kind: str) -> Draft:
@@ -106,7 +106,7 @@ OpenClient = Callable[[], AbstractAsyncContextManager[Asks]]
 
 
 @frozen
-class _Came:
+class _Result:
     status: int
     body: bytes
     headers: Mapping[str, str]
@@ -137,33 +137,31 @@ class RestClient:
         url = _url(self._base_url, request.path_with_query)
         requested_us = self._clock.wall_us()
         headers = self._headers(request, requested_us)
-        came = await self._exchange(request.method, url, headers)
-        if isinstance(came, str):
-            raise RestUnavailable(f"{_said(request)}: {came}")
+        result = await self._exchange(request.method, url, headers)
+        if isinstance(result, str):
+            raise RestUnavailable(f"{_described(request)}: {result}")
         answer = RestAnswer(
-            request, came.status, came.body, came.headers, requested_us, self._clock.wall_us()
+            request, result.status, result.body, result.headers, requested_us, self._clock.wall_us()
         )
         self._mind_the_limit(answer)
         return answer
 
     async def _wait_for_turn(self) -> None:
         async with self._turn:
-            # Tokens come with time alone; nobody could tell of one.
+            # Tokens come with time alone; there is no signal to wait for.
             while wait_s := self._bucket.take(self._now_s()):  # noqa: ASYNC110
                 await trio.sleep(wait_s)
 
     def _headers(self, request: RestRequest, requested_us: int) -> Headers:
-        if not request.is_signed:
-            return ()
         headers = self._introduce(requested_us // 1_000, request.method, request.path_with_query)
         if not all(value.isascii() and value.isprintable() for _, value in headers):
             raise RestUnavailable(
-                f"{_said(request)}: key or sub-account id hold a character that no header can;"
+                f"{_described(request)}: key or sub-account id hold a character that no header can;"
                 " check the credentials"
             )
         return headers
 
-    async def _exchange(self, method: str, url: httpx.URL, headers: Headers) -> _Came | str:
+    async def _exchange(self, method: str, url: httpx.URL, headers: Headers) -> _Result | str:
         """Send, and read the answer to its end; or return why there is none.
 
         Not raised here: httpx's errors hold the request with its headers, or quote what the other
@@ -177,7 +175,7 @@ class RestClient:
                     body = await _read_body(answer)
                     if body is None:
                         return f"the answer is longer than {ANSWER_BYTES_MAX} bytes"
-                    return _Came(answer.status_code, body, _kept(answer.headers))
+                    return _Result(answer.status_code, body, _kept(answer.headers))
         except trio.TooSlowError:
             return f"no whole answer within {self._timeout_s:g} s"
         except httpx.HTTPError as error:
@@ -263,16 +261,16 @@ async def _read_body(answer: httpx.Response) -> bytes | None:
 
 
 def _is_packed(answer: httpx.Response) -> bool:
-    """Tell whether an answer has to be unpacked; a little of it could become more than any limit.
+    """Return whether an answer has to be unpacked; a little of it could become more than any limit.
 
     We ask for none that has. And httpx's generators don't survive one that is broken.
     """
-    told: str = answer.headers.get("content-encoding", "identity")
-    return told.strip().lower() != "identity"
+    reported: str = answer.headers.get("content-encoding", "identity")
+    return reported.strip().lower() != "identity"
 
 
 async def _forget_location(answer: httpx.Response) -> None:
-    """Keep httpx from reading where a redirect leads: it does, though it is told not to follow."""
+    """Keep httpx from reading a redirect's target: it does, even if redirects are turned off."""
     answer.headers.pop("location", None)
 
 
@@ -280,5 +278,5 @@ def _kept(headers: httpx.Headers) -> Mapping[str, str]:
     return {name: headers[name][:HEADER_CHARS_MAX] for name in KEPT_HEADERS if headers.get(name)}
 
 
-def _said(request: RestRequest) -> str:
+def _described(request: RestRequest) -> str:
     return f"{request.method} {request.path_with_query}"

@@ -3,8 +3,8 @@
 It shares no decoding, signing or amounts with the recorder's own code, or it would agree with its
 mistakes. Inside out: `books`, `orders` and `market` are state; `trading` and `transfers` change it;
 `engine` takes commands and returns the frames that follow; all of that is pure. `hub` is a running
-exchange with its connections (`peer`), `session` is what is said on one, `server` the port, `rest`
-and `control` its HTTP paths.
+exchange with its connections (`peer`), `session` is what is reported on one, `server` the port,
+`rest` and `control` its HTTP paths.
 """
 
 from recorder.simulator.config import Flood, SimulatorConfig, Step

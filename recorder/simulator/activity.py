@@ -16,21 +16,23 @@ BUSY = 0.4
 SHARES = {"order": 60, "market": 12, "reward": 10, "deposit": 10, "withdraw": 8}
 
 
-def live_a_little(exchange: Exchange) -> list[Frame]:
-    """Do something now and then, decided by the exchange's dice; return the frames to be sent."""
-    dice = exchange.dice
-    if dice.random() > BUSY:
+def act_at_random(exchange: Exchange) -> list[Frame]:
+    """Do something now and then, decided by the exchange's random numbers; return the frames to be
+    sent.
+    """
+    rng = exchange.rng
+    if rng.random() > BUSY:
         return []
-    (what,) = dice.choices(list(SHARES), list(SHARES.values()))
+    (what,) = rng.choices(list(SHARES), list(SHARES.values()))
     if what == "reward":
-        return exchange.reward("USDC", Decimal(dice.randint(1, 200)) / 100)
+        return exchange.reward("USDC", Decimal(rng.randint(1, 200)) / 100)
     if what == "deposit":
-        return exchange.deposit("ETH", Decimal(dice.randint(1, 50)) / 1000)
+        return exchange.deposit("ETH", Decimal(rng.randint(1, 50)) / 1000)
     if what == "withdraw":
-        return exchange.withdraw("ZAR", Decimal(dice.randint(50, 300)))
+        return exchange.withdraw("ZAR", Decimal(rng.randint(50, 300)))
     if what == "market":
         pair, side = _pair_and_side(exchange)
-        placing = Placing(pair, side, quote_amount=Decimal(dice.randint(100, 900)))
+        placing = Placing(pair, side, quote_amount=Decimal(rng.randint(100, 900)))
         exchange.trading.place(placing)
         return exchange.account.take()
     return _order(exchange)
@@ -43,12 +45,12 @@ def _order(exchange: Exchange) -> list[Frame]:
         exchange.trading.cancel(own[0])
         return exchange.account.take()
     symbol, side = _pair_and_side(exchange)
-    pair, dice = PAIRS[symbol], exchange.dice
-    away = pair.tick + exchange.account.market.prices[symbol] * dice.randint(10, 60) // 10_000
+    pair, rng = PAIRS[symbol], exchange.rng
+    away = pair.tick + exchange.account.market.prices[symbol] * rng.randint(10, 60) // 10_000
     away -= away % pair.tick
     touch = exchange.account.market.touch(symbol, side)
     price = touch - away if side == "buy" else touch + away
-    quantity = pair.least * dice.randint(20, 200)
+    quantity = pair.least * rng.randint(20, 200)
     exchange.trading.place(
         Placing(symbol, side, quantity, price, post_only=True, time_in_force="GTC")
     )
@@ -56,4 +58,4 @@ def _order(exchange: Exchange) -> list[Frame]:
 
 
 def _pair_and_side(exchange: Exchange) -> tuple[str, str]:
-    return exchange.dice.choice(("BTCZAR", "ETHZAR")), exchange.dice.choice(("buy", "sell"))
+    return exchange.rng.choice(("BTCZAR", "ETHZAR")), exchange.rng.choice(("buy", "sell"))

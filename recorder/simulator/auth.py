@@ -1,4 +1,4 @@
-"""Checks who a client says it is, the way VALR's documents describe.
+"""Check a client's credentials, the way VALR's documents describe.
 
 What is signed is the time in milliseconds, the verb, the path with its query, the body, and the
 sub-account's id if the header that names it was sent; the key of the HMAC is the secret's own text.

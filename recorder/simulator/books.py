@@ -6,10 +6,12 @@ decimal, what is reserved is what open orders need, and nothing is ever negative
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import random
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 from attrs import define, field, frozen
 
@@ -106,3 +108,77 @@ class Books:
         balance = self.balances.setdefault(currency, Balance(now))
         balance.updated_at = now
         return balance
+
+
+@frozen
+class Trade:
+    """One fill of one order."""
+
+    trade_id: str
+    sequence: int
+    order_id: str
+    customer_order_id: str | None
+    pair: str
+    side: str
+    price: Decimal
+    quantity: Decimal
+    fee: Decimal
+    fee_currency: str
+    at: datetime
+
+
+@define(eq=False)
+class Deposit:
+    """A transfer from a block chain, credited with its last confirmation."""
+
+    currency: str
+    amount: Decimal
+    address: str
+    transaction_hash: str
+    created_at: datetime
+    needed: int
+    confirmations: int = 0
+    confirmed_at: datetime | None = None
+
+
+@define(eq=False)
+class Withdrawal:
+    """A transfer to a block chain, debited when it is asked for."""
+
+    unique_id: str
+    currency: str
+    amount: Decimal
+    address: str
+    transaction_hash: str
+    created_at: datetime
+    needed: int
+    confirmations: int = 0
+    confirmed_at: datetime | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """True once the block chain has confirmed it often enough."""
+        return self.confirmed_at is not None
+
+
+@define(eq=False)
+class Ids:
+    """Makes ids in the form of UUIDs of version 7: milliseconds first, then random bits."""
+
+    clock: Callable[[], datetime]
+    rng: random.Random
+
+    def new(self) -> str:
+        """Return an order's, trade's or transaction's id."""
+        ms = int(self.clock().timestamp() * 1000) & (2**48 - 1)
+        version, variant = 7 << 76, 2 << 62
+        low, high = self.rng.getrandbits(62), self.rng.getrandbits(12)
+        return str(UUID(int=ms << 80 | version | high << 64 | variant | low))
+
+    def new_hash(self) -> str:
+        """Return the hash of a transaction on a block chain."""
+        return f"0x{self.rng.getrandbits(256):064x}"
+
+    def new_number(self) -> int:
+        """Return a number too large for a double, as VALR's batch and sequence ids are."""
+        return 2**60 + self.rng.getrandbits(59)

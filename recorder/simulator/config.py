@@ -1,4 +1,4 @@
-"""What a simulated exchange can be told before it starts."""
+"""What a simulated exchange can be reported before it starts."""
 
 from __future__ import annotations
 
@@ -81,7 +81,8 @@ class SimulatorConfig:
     #: What one order can take from the market at once, in the pair's smallest quantities.
     depth: int = 200_000
     balances: Mapping[str, Decimal] = Factory(_first_balances)
-    #: Prices move, orders fill and transfers confirm once in this many seconds; 0: when told to.
+    #: Prices move, orders fill and transfers confirm once in this many seconds; 0: when reported
+    #: to.
     tick_s: float = 0.0
     #: The account sees life without commands of its own: orders, deposits, rewards, withdrawals.
     autoplay: bool = False

@@ -54,7 +54,7 @@ _NUMBERS = {
 
 
 async def answer_control(simulator: Simulator, path: str, body: bytes) -> Answer:
-    """Carry out a request, and tell how many connections there are now."""
+    """Carry out a request, and return how many connections there are now."""
     try:
         settings = json.loads(body or b"{}")
         if not isinstance(settings, dict):

@@ -1,8 +1,8 @@
 """The exchange itself: takes commands, keeps one account, and returns the frames that follow.
 
-Pure: time and dice come from outside, and nothing is sent from here. What a method returns is to
-be sent in that order: the answer to the command first, which only one connection gets, then what
-became of it, which they all get.
+Pure: time and random numbers come from outside, and nothing is sent from here. What a method
+returns is to be sent in that order: the answer to the command first, which only one connection
+gets, then what became of it, which they all get.
 """
 
 from __future__ import annotations
@@ -17,14 +17,12 @@ from typing import Any
 from attrs import define, field
 
 from recorder.simulator import frames
-from recorder.simulator.account import Account
-from recorder.simulator.books import Books
+from recorder.simulator.account import CONFIRMATIONS, Account, Transfers
+from recorder.simulator.books import Books, Ids
 from recorder.simulator.config import SimulatorConfig
 from recorder.simulator.frames import Frame
 from recorder.simulator.futures import Futures
-from recorder.simulator.ids import Ids
-from recorder.simulator.market import Market
-from recorder.simulator.orders import Order
+from recorder.simulator.market import Market, Order
 from recorder.simulator.requests import (
     Invalid,
     read_change,
@@ -34,7 +32,6 @@ from recorder.simulator.requests import (
     read_target,
 )
 from recorder.simulator.trading import Trading
-from recorder.simulator.transfers import CONFIRMATIONS, Transfers
 
 BATCH_MAX = 20
 #: Command → (its answer, what comes instead where validation fails in the other manner).
@@ -54,7 +51,7 @@ class Exchange:
 
     config: SimulatorConfig
     clock: Callable[[], datetime]
-    dice: random.Random
+    rng: random.Random
     account: Account = field(init=False)
     trading: Trading = field(init=False)
     transfers: Transfers = field(init=False)
@@ -66,10 +63,10 @@ class Exchange:
 
     def __attrs_post_init__(self) -> None:
         """Open the books."""
-        config, clock, dice = self.config, self.clock, self.dice
-        market = Market(dice, config.depth)
+        config, clock, rng = self.config, self.clock, self.rng
+        market = Market(rng, config.depth)
         books = Books.opened_with(config.balances, clock())
-        self.account = Account(clock, dice, market, books, Ids(clock, dice))
+        self.account = Account(clock, rng, market, books, Ids(clock, rng))
         self.trading = Trading(self.account, config.maker_fee, config.taker_fee)
         self.transfers = Transfers(self.account)
         self.futures = Futures(self.account)
@@ -101,10 +98,10 @@ class Exchange:
         if self._is_too_fast(kind):
             return [frames.answer("RATE_LIMIT_EXCEEDED", client_msg_id, {"requestType": kind})]
         try:
-            said = self._carry_out(kind, frame.get("payload"))
+            members = self._carry_out(kind, frame.get("payload"))
         except Invalid as error:
             return [self._turned_down(kind, client_msg_id, error), *self.account.take()]
-        return [frames.answer(ANSWERS[kind][0], client_msg_id, said), *self.account.take()]
+        return [frames.answer(ANSWERS[kind][0], client_msg_id, members), *self.account.take()]
 
     def acknowledge_only(self, frame: Frame) -> list[Frame]:
         """Answer a command as if all were well, and lose it: what a failing engine may do."""
@@ -114,8 +111,8 @@ class Exchange:
             return [self._turned_down(frame["type"], None, error)]
         if client_msg_id is not None:
             self.received[client_msg_id] += 1
-        said = {"orderId": self.account.ids.new()}
-        return [frames.answer(ANSWERS[frame["type"]][0], client_msg_id, said)]
+        members = {"orderId": self.account.ids.new()}
+        return [frames.answer(ANSWERS[frame["type"]][0], client_msg_id, members)]
 
     # What happens by itself
 
@@ -195,7 +192,7 @@ class Exchange:
         else:
             message = "An error occurred while cancelling your order."
             members = {**target.members(), "message": message}
-            self.account.say({"type": "FAILED_CANCEL_ORDER", "data": members})
+            self.account.send({"type": "FAILED_CANCEL_ORDER", "data": members})
         # The answer names the order as the request did: no orderId where that gave a name.
         return {"requested": True, **target.members()}
 
@@ -205,7 +202,7 @@ class Exchange:
         order = self.trading.orders.find_live(target.order_id, target.customer_order_id)
         named = target.members() if order is None else _ids(order)
         outcome: Frame = {"success": False, **named, "modifyRequestId": request_id}
-        self.account.say({"type": "MODIFY_ORDER_OUTCOME", "data": outcome})
+        self.account.send({"type": "MODIFY_ORDER_OUTCOME", "data": outcome})
         # The outcome goes first, and is known last.
         outcome["success"] = order is not None and self.trading.modify(order, change)
         return {"modifyRequestId": request_id, "requested": True, **named}
@@ -228,10 +225,12 @@ class Exchange:
         if not isinstance(kind, str) or kind not in steps:
             return {"accepted": False, "error": {"code": -11, "message": "Invalid Request"}}
         try:
-            said = steps[kind](request.get("data"))
+            members = steps[kind](request.get("data"))
         except Invalid as error:
             return {"accepted": False, "error": {"code": -11, "message": str(error)}}
-        ids: Frame = {name: said[name] for name in ("orderId", "customerOrderId") if name in said}
+        ids: Frame = {
+            name: members[name] for name in ("orderId", "customerOrderId") if name in members
+        }
         return {"accepted": True, **ids, "requestType": kind}
 
     def _is_too_fast(self, kind: str) -> bool:

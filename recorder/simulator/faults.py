@@ -13,9 +13,9 @@ from recorder.simulator.config import Step
 
 #: What may become of one command, in the order in which they are set:
 #: - lose_command: it is not read at all
-#: - swallow_answer: it is carried out and what follows is told, but not its answer
-#: - swallow_outcome: it is carried out and answered, but what follows is not told
-#: - accept_then_cut: it is carried out, then the connection is reset before a word is said
+#: - swallow_answer: it is carried out and what follows is reported, but not its answer
+#: - swallow_outcome: it is carried out and answered, but what follows is not reported
+#: - accept_then_cut: it is carried out, then the connection is reset before a word is reported
 #: - answer_without_order: it is answered, and then lost by the engine
 COMMAND_FAULTS = (
     "lose_command",
@@ -32,7 +32,7 @@ COMMAND_FAULTS = (
 #: - cut_json: the first half of the right answer
 #: - cut: the line is cut without an answer
 #: - shuffled: the right rows, in any order
-#: - odd_row: with a row that nobody can read
+#: - odd_row: with an unreadable row
 #: - none: the right answer
 REST_FAULTS = ("limited", "error", "html", "cut_json", "cut", "shuffled", "odd_row", "none")
 
@@ -89,13 +89,13 @@ class Faults:
     clock_ahead_s: float = 0.0
     rest_status: int = 0  # of every REST answer; 0: the right one
     rest_is_html: bool = False
-    no_empty_list: bool = False  # who connects and has no order open is told of none
+    no_empty_list: bool = False  # a client without open orders gets no empty list on connecting
     no_futures: bool = False  # the key may not ask for positions and conditional orders
     rest_delay_s: float = 0.0  # every REST answer comes so much later
     rest_behind_s: float = 0.0  # REST knows orders and their fills only so much later
     rest_rows_max: int = 0  # of a page of a history; 0: as many as are asked for
     without_ids: bool = (
-        False  # fills and transactions are told without ids, as in VALR's old frames
+        False  # fills and transactions are reported without ids, as in VALR's old frames
     )
     next_rest: deque[str] = field(factory=deque)
     next_commands: deque[str] = field(factory=deque)
@@ -138,26 +138,26 @@ class Faults:
 
 
 def script_from(seed: int, steps: int) -> tuple[Step, ...]:
-    """Return a script of faults that follows from a seed; what it breaks, it mends."""
-    dice = random.Random(seed)
+    """Return a script of faults that follows from a seed; what it breaks, it fixes."""
+    rng = random.Random(seed)
     script: list[Step] = []
     for _ in range(steps):
-        script.extend(_episode(dice))
+        script.extend(_episode(rng))
     return tuple(script)
 
 
-def _episode(dice: random.Random) -> list[Step]:
-    pause_s = round(dice.uniform(0, PAUSE_S_MAX), 3)
-    what = dice.choice(("drop", "garbage", "command", "hold"))
+def _episode(rng: random.Random) -> list[Step]:
+    pause_s = round(rng.uniform(0, PAUSE_S_MAX), 3)
+    what = rng.choice(("drop", "garbage", "command", "hold"))
     if what == "drop":
-        return [Step(pause_s, "drop", {"how": dice.choice(("close", "cut", "reset"))})]
+        return [Step(pause_s, "drop", {"how": rng.choice(("close", "cut", "reset"))})]
     if what == "garbage":
-        return [Step(pause_s, "garbage", {"kind": dice.choice(list(GARBAGE))})]
+        return [Step(pause_s, "garbage", {"kind": rng.choice(list(GARBAGE))})]
     if what == "command":
-        return [Step(pause_s, "faults", {"next_commands": [dice.choice(COMMAND_FAULTS)]})]
-    name, wrong, right = dice.choice(_HOLDS)
-    mended_after_s = round(dice.uniform(0, PAUSE_S_MAX), 3)
-    return [Step(pause_s, "faults", {name: wrong}), Step(mended_after_s, "faults", {name: right})]
+        return [Step(pause_s, "faults", {"next_commands": [rng.choice(COMMAND_FAULTS)]})]
+    name, wrong, right = rng.choice(_HOLDS)
+    fixed_after_s = round(rng.uniform(0, PAUSE_S_MAX), 3)
+    return [Step(pause_s, "faults", {name: wrong}), Step(fixed_after_s, "faults", {name: right})]
 
 
 _HOLDS: tuple[tuple[str, Any, Any], ...] = (

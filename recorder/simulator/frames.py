@@ -13,9 +13,8 @@ from typing import Any
 
 import msgspec
 
-from recorder.simulator.books import Balance, Money, Transaction
-from recorder.simulator.orders import Order
-from recorder.simulator.records import Deposit, Trade, Withdrawal
+from recorder.simulator.books import Balance, Deposit, Money, Trade, Transaction, Withdrawal
+from recorder.simulator.market import Order
 
 Frame = dict[str, Any]
 
@@ -264,15 +263,15 @@ def send_status(withdrawal: Withdrawal) -> Frame:
 
 
 def answer(kind: str, client_msg_id: str | None, members: Frame) -> Frame:
-    """Return an answer to one command. It says that the request was received, and no more."""
+    """Return an answer to one command. It reports that the request was received, and no more."""
     frame: Frame = {"type": kind, "data": members}
     return frame if client_msg_id is None else frame | {"clientMsgId": client_msg_id}
 
 
 def error(kind: str, client_msg_id: str | None, wrong: list[dict[str, str]]) -> Frame:
     """Return an answer that turns the request down at validation."""
-    told = {"message": "Invalid Request", "validationErrors": {"errors": wrong}}
-    frame: Frame = {"type": kind, "error": told}
+    members = {"message": "Invalid Request", "validationErrors": {"errors": wrong}}
+    frame: Frame = {"type": kind, "error": members}
     return frame if client_msg_id is None else frame | {"clientMsgId": client_msg_id}
 
 

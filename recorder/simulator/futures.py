@@ -6,7 +6,7 @@ booked at once, in the quote currency, so the ledger explains them like all othe
 
 What isn't known of VALR is left out: margin is asked for when a position is opened or grown, but
 shown nowhere as reserved; there is no funding, no hourly settlement and no liquidation, and prices
-that move tell no position anew. A trade whose loss can't be paid is refused. A conditional order
+that move send no position again. A trade whose loss can't be paid is refused. A conditional order
 waits until it is removed by hand, also when its position is closed.
 """
 
@@ -47,7 +47,7 @@ class Position:
     fees: Decimal = ZERO
 
     def gain(self, price: Decimal, quantity: Decimal) -> Decimal:
-        """Return what closing so much at this price brings, fees apart."""
+        """Return what closing so much at this price brings, fees different."""
         rise = price - self.average if self.side == "buy" else self.average - price
         return rise * quantity
 
@@ -101,16 +101,16 @@ class Futures:
             raise ValueError(f"pair is one of {', '.join(PERPETUALS)}")
         if quantity <= 0 or (price is not None and price <= 0):
             raise ValueError("quantity and price are above zero")
-        at, standing = self.mark(pair) if price is None else price, self.held.get(pair)
+        at, held_position = self.mark(pair) if price is None else price, self.held.get(pair)
         closing = ZERO
-        if standing is not None and standing.side != side:
-            closing = min(quantity, standing.quantity)
-        self._check(standing, pair, closing, quantity - closing, at)
-        if standing is not None and closing:
-            self._reduce(standing, closing, at)
+        if held_position is not None and held_position.side != side:
+            closing = min(quantity, held_position.quantity)
+        self._check(held_position, pair, closing, quantity - closing, at)
+        if held_position is not None and closing:
+            self._reduce(held_position, closing, at)
         if quantity > closing:
             self._grow(pair, side, quantity - closing, at)
-        self.account.say_balances()
+        self.account.send_balances()
 
     def mark(self, pair: str) -> Decimal:
         """Return a perpetual's price."""
@@ -118,13 +118,13 @@ class Futures:
 
     def _check(
         self,
-        standing: Position | None,
+        held_position: Position | None,
         pair: str,
         closing: Decimal,
         opening: Decimal,
         price: Decimal,
     ) -> None:
-        gain = ZERO if standing is None else standing.gain(price, closing)
+        gain = ZERO if held_position is None else held_position.gain(price, closing)
         needed = (closing + opening) * price * FEE + opening * price * INITIAL_MARGIN - gain
         if needed > self.account.books.available(PERPETUALS[pair][1]):
             raise ValueError("not enough money for fee, loss and margin")
@@ -140,14 +140,14 @@ class Futures:
         position.updated_at = now
         done = Reduction(position, quantity, price, gain - fee, fee, position.average, now)
         self.reductions.append(done)
-        self.account.say({"type": "REDUCE_POSITION", "data": reduction(done)})
+        self.account.send({"type": "REDUCE_POSITION", "data": reduction(done)})
         if position.quantity:
-            self._tell(position)
+            self._report(position)
         else:
             del self.held[position.pair]
             self.closed.append(position)
             ended = {"pair": position.pair, "positionId": position.position_id}
-            self.account.say({"type": "POSITION_CLOSED", "data": ended})
+            self.account.send({"type": "POSITION_CLOSED", "data": ended})
         self._settle(position.pair, gain, fee)
 
     def _grow(self, pair: str, side: str, quantity: Decimal, price: Decimal) -> None:
@@ -162,12 +162,12 @@ class Futures:
         position.realised -= fee
         position.fees += fee
         position.updated_at = now
-        self._tell(position)
+        self._report(position)
         self._settle(pair, ZERO, fee)
 
-    def _tell(self, position: Position) -> None:
-        told = open_position(position, self.mark(position.pair))
-        self.account.say({"type": "OPEN_POSITION_UPDATE", "data": told})
+    def _report(self, position: Position) -> None:
+        members = open_position(position, self.mark(position.pair))
+        self.account.send({"type": "OPEN_POSITION_UPDATE", "data": members})
 
     def _settle(self, pair: str, gain: Decimal, fee: Decimal) -> None:
         """Book what was won or lost, and the fee. A gain comes first: it may pay the fee."""
@@ -198,7 +198,7 @@ class Futures:
         position = self.held.get(pair)
         order = Conditional(order_id, pair, quantity, take_profit, stop_loss, position, now, now)
         self.conditionals[order_id] = order
-        self.account.say({"type": "ADD_CONDITIONAL_ORDER", "data": conditional(order)})
+        self.account.send({"type": "ADD_CONDITIONAL_ORDER", "data": conditional(order)})
 
     def remove_conditional(self, order_id: str, reason: str = "CANCELLED_BY_USER") -> None:
         """Take a conditional order away. Raises ValueError if it doesn't wait."""
@@ -206,8 +206,8 @@ class Futures:
         if order is None or order.status != "Placed":
             raise ValueError(f"no conditional order {order_id}")
         order.status, order.updated_at = "Cancelled", self.account.clock()
-        told = {"orderId": order_id, "pair": order.pair, "reason": reason}
-        self.account.say({"type": "REMOVE_CONDITIONAL_ORDER", "data": told})
+        members = {"orderId": order_id, "pair": order.pair, "reason": reason}
+        self.account.send({"type": "REMOVE_CONDITIONAL_ORDER", "data": members})
 
     def waiting(self) -> list[Conditional]:
         """Return the conditional orders that wait, oldest first."""
@@ -217,7 +217,9 @@ class Futures:
 
     def snapshot(self) -> list[Frame]:
         """Return each position that is held. VALR is not known to name conditional orders."""
-        return [{"type": "OPEN_POSITION_UPDATE", "data": told} for told in self.open_positions()]
+        return [
+            {"type": "OPEN_POSITION_UPDATE", "data": members} for members in self.open_positions()
+        ]
 
     def open_positions(self) -> list[Frame]:
         """Return the positions that are held."""

@@ -12,12 +12,12 @@ from typing import Literal
 import trio
 from attrs import define, field
 
+from recorder.simulator.account import CONFIRMATIONS
 from recorder.simulator.config import SimulatorConfig
 from recorder.simulator.engine import Exchange
 from recorder.simulator.faults import Faults
 from recorder.simulator.frames import Frame, encode, without_ids
 from recorder.simulator.peer import Peer
-from recorder.simulator.transfers import CONFIRMATIONS
 
 How = Literal["close", "cut", "reset", "silent"]
 MINUTE_S = 60.0
@@ -42,15 +42,16 @@ class Simulator:
     #: How many upgrades were accepted, and how many clients were turned away.
     connections: int = 0
     refused: int = 0
-    #: For faults: the exchange's own dice decide what happens in it, whatever goes wrong beside.
-    dice: random.Random = field(init=False)
+    #: For faults: the exchange's own random numbers decide what happens in it, whatever goes wrong
+    #: beside.
+    rng: random.Random = field(init=False)
     _upgrades_at: list[float] = field(factory=list)
 
     def __attrs_post_init__(self) -> None:
         """Open the exchange."""
-        dice = random.Random(self.config.seed)
-        self.exchange = Exchange(self.config, self.now, dice)
-        self.dice = random.Random(self.config.seed)
+        rng = random.Random(self.config.seed)
+        self.exchange = Exchange(self.config, self.now, rng)
+        self.rng = random.Random(self.config.seed)
 
     @property
     def ws_url(self) -> str:
@@ -63,7 +64,7 @@ class Simulator:
         return f"http://{self.config.host}:{self.port}"
 
     def export_lines(self) -> list[str]:
-        """Return what a shell has to be told so that a recorder records this exchange."""
+        """Return what a shell has to be reported so that a recorder records this exchange."""
         variables = {
             "RECORDER_WS_URL": self.ws_url,
             "RECORDER_REST_URL": self.rest_url,
@@ -75,14 +76,15 @@ class Simulator:
     def now(self) -> datetime:
         """Return the exchange's time, which may be wrong on purpose.
 
-        In whole milliseconds, as it is told: a window up to a time that was told includes it.
+        In whole milliseconds, as it is reported: a window up to a time that was reported includes
+        it.
         """
         now = self._clock() + timedelta(seconds=self.faults.clock_ahead_s)
         return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
     # Saying things
 
-    def say(self, frames: Iterable[Frame]) -> None:
+    def send(self, frames: Iterable[Frame]) -> None:
         """Post frames to every authenticated connection, together, without waiting."""
         if self.faults.without_ids:
             frames = map(without_ids, frames)
@@ -160,7 +162,7 @@ class Simulator:
 
         Of a ``close`` it is the beginning: frames posted before go first.
 
-        ``silent`` ends nothing: from now on nothing is read or written, and nobody is told.
+        ``silent`` ends nothing: from now on nothing is read or written, without notice.
         """
         if how == "silent":
             self.faults.silent = True
@@ -180,5 +182,5 @@ class Simulator:
         return 0 < limit < len(self._upgrades_at)
 
     async def _happened(self, frames: list[Frame]) -> None:
-        self.say(frames)
+        self.send(frames)
         await self.flush()

@@ -1,8 +1,8 @@
 """One client's WebSocket, from the moment its upgrade was accepted.
 
-wsproto does the protocol. Whoever wants to send posts a frame, without waiting; one task writes
+wsproto does the protocol. A sender posts a frame, without waiting; one task writes
 them in that order. So frames that belong together stay together, whatever happens meanwhile, and a
-client that doesn't read holds up nobody else.
+client that doesn't read delays no other.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Peer:
     stream: trio.abc.Stream
     number: int
     faults: Faults
-    #: Told each text frame that was handed to the kernel.
+    #: Reported each text frame that was handed to the kernel.
     on_sent: Sent
     is_authenticated: bool = False
     cancels_on_disconnect: bool = False
@@ -92,7 +92,7 @@ class Peer:
         """Close politely, after what was posted before. Reading goes on until the client agrees."""
         self._post(CloseConnection(code, reason))
 
-    async def say_goodbye(self, code: int, reason: str = "") -> None:
+    async def close_politely(self, code: int, reason: str = "") -> None:
         """Close politely and read on until the client agrees, or `GOODBYE_S` after the close."""
         self.close(code, reason)
         with trio.move_on_after(GOODBYE_S):
@@ -114,13 +114,15 @@ class Peer:
         while self.unread and not self.faults.silent and not self._scope.cancel_called:
             await self._flushed.wait()
 
-    async def converse(self, hear: Callable[[Peer], Awaitable[None]]) -> None:
-        """Write what is posted while ``hear`` runs, and a little longer for the last frames."""
+    async def converse(self, converse_with: Callable[[Peer], Awaitable[None]]) -> None:
+        """Write what is posted while ``converse_with`` runs, and a little longer for the last
+        frames.
+        """
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._write_posted)
-                    await hear(self)
+                    await converse_with(self)
                     self._scope.deadline = trio.current_time() + GOODBYE_S
                     self._post_in.close()
         finally:
@@ -131,7 +133,7 @@ class Peer:
         """Return the next text frame, None at the end. Answers pings on the way.
 
         Raises trio.TooSlowError if nothing at all came for ``idle_s``. A binary frame is returned
-        as an empty text: nobody takes binary here.
+        as an empty text: binary frames have no meaning here.
         """
         while True:
             for event in self._protocol.events():

@@ -5,19 +5,22 @@ Only reading is served: orders go over the WebSocket.
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
-from recorder.simulator import futures_views, views
+from attrs import evolve
+
+from recorder.simulator import views
 from recorder.simulator.auth import Claim, refusal
 from recorder.simulator.engine import Exchange
+from recorder.simulator.faults import Faults
 from recorder.simulator.http import Answer, Asked
-from recorder.simulator.orders import Order
-from recorder.simulator.paging import BadQuery, Query
-from recorder.simulator.rest_faults import INVALID_ORDER
+from recorder.simulator.market import Order
+from recorder.simulator.views import BadQuery, Query
 
 NOT_FOUND = Answer(404, {"code": -1, "message": "Not found"})
 
@@ -104,12 +107,57 @@ PRIVATE = _routes(
         "/v1/orders/*/customerorderid/*": lambda exchange, _, names: _status(
             _by_name(exchange, names), names
         ),
-        "/v1/orders/conditionals": futures_views.conditionals,
-        "/v1/orders/conditionals/*/history": futures_views.conditional_history,
-        "/v1/positions/open": futures_views.open_positions,
-        "/v1/positions/closed": futures_views.closed_positions,
-        "/v1/positions/closed/summary": futures_views.closed_summary,
+        "/v1/orders/conditionals": views.conditionals,
+        "/v1/orders/conditionals/*/history": views.conditional_history,
+        "/v1/positions/open": views.open_positions,
+        "/v1/positions/closed": views.closed_positions,
+        "/v1/positions/closed/summary": views.closed_summary,
         "/v1/wallet/crypto/deposit/history": views.deposit_history,
         "/v1/wallet/crypto/withdraw/history": views.withdraw_history,
     }
 )
+
+
+#: For an order that isn't there.
+INVALID_ORDER = Answer(400, {"code": -1, "message": "Invalid Order. "})
+#: Seconds that a ``limited`` answer reports to wait.
+RETRY_AFTER_S = 1
+
+
+def spoiled(faults: Faults, asked: Asked, answer: Answer, rng: random.Random) -> Answer | None:
+    """Return what is answered in the place of the right answer; None: the line is cut instead."""
+    fault = faults.take_rest_fault()
+    if fault == "cut":
+        return None
+    if fault == "limited":
+        headers = (("x-valr-ratelimited", "true"), ("Retry-After", str(RETRY_AFTER_S)))
+        return Answer(429, {"message": "Too Many Requests"}, headers=headers)
+    if fault == "error":
+        return Answer(500, {"message": "simulated"})
+    if fault == "html":
+        return Answer(200, b"<html>Please wait</html>", "text/html")
+    if fault == "cut_json":
+        return evolve(answer, content=answer.body[: len(answer.body) // 2])
+    if not isinstance(answer.content, list):
+        return answer
+    rows = list(answer.content)
+    if faults.rest_rows_max and "history" in asked.path:
+        rows = rows[: faults.rest_rows_max]
+    if fault == "shuffled":
+        rng.shuffle(rows)
+    if fault == "odd_row":
+        rows.append({"id": "odd", "price": "much"})
+    return evolve(answer, content=rows)
+
+
+def behind(answer: Answer, orders: Mapping[str, Order], shown_until: datetime) -> Answer:
+    """Return the answer as if REST had not received yet of orders made after ``shown_until``."""
+
+    def is_unknown(row: Any) -> bool:
+        order = orders.get(str(row.get("orderId"))) if isinstance(row, dict) else None
+        return order is not None and order.created_at > shown_until
+
+    if isinstance(answer.content, list):
+        rows = [row for row in answer.content if not is_unknown(row)]
+        return evolve(answer, content=rows)
+    return INVALID_ORDER if is_unknown(answer.content) else answer

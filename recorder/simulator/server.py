@@ -12,7 +12,7 @@ from functools import partial
 import trio
 
 from recorder.clock import SystemClock
-from recorder.simulator.activity import live_a_little
+from recorder.simulator.activity import act_at_random
 from recorder.simulator.auth import Claim, Refusal
 from recorder.simulator.config import SimulatorConfig
 from recorder.simulator.control import PREFIX, answer_control, run_script
@@ -20,7 +20,7 @@ from recorder.simulator.http import Answer, Asked, HttpStream
 from recorder.simulator.hub import Simulator
 from recorder.simulator.peer import GONE, Peer
 from recorder.simulator.rest import answer as answer_rest
-from recorder.simulator.rest_faults import behind, spoiled
+from recorder.simulator.rest import behind, spoiled
 from recorder.simulator.session import PATH, converse, credentials_refusal
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -62,13 +62,13 @@ async def serve(
 
 
 async def _keep_ticking(simulator: Simulator) -> None:
-    """Let the market move. Nobody is waited for: a client that doesn't read stops no market."""
+    """Let the market move without waiting: a client that doesn't read stops no market."""
     exchange, config = simulator.exchange, simulator.config
     while True:
         await trio.sleep(config.tick_s)
-        simulator.say(exchange.tick())
+        simulator.send(exchange.tick())
         if config.autoplay:
-            simulator.say(live_a_little(exchange))
+            simulator.send(act_at_random(exchange))
 
 
 async def serve_stream(simulator: Simulator, stream: trio.abc.Stream) -> None:
@@ -111,7 +111,7 @@ async def answer_request(simulator: Simulator, asked: Asked) -> Answer | None:
         orders = simulator.exchange.trading.orders.all
         answer = behind(answer, orders, now - timedelta(seconds=faults.rest_behind_s))
     await trio.sleep(faults.rest_delay_s)
-    return spoiled(faults, asked, answer, simulator.dice)
+    return spoiled(faults, asked, answer, simulator.rng)
 
 
 async def _serve_upgrade(simulator: Simulator, http: HttpStream, asked: Asked) -> None:
@@ -130,7 +130,7 @@ async def _serve_upgrade(simulator: Simulator, http: HttpStream, asked: Asked) -
         await http.answer(Answer(400, {"message": "no WebSocket upgrade"}))
     elif wrong is not None:
         simulator.refused += 1
-        await peer.converse(partial(Peer.say_goodbye, code=1007, reason=wrong.message))
+        await peer.converse(partial(Peer.close_politely, code=1007, reason=wrong.message))
     else:
         await peer.converse(partial(converse, simulator, needs_frame=needs_frame))
 

@@ -1,4 +1,4 @@
-"""What one client and the exchange say to each other, from the upgrade to the end."""
+"""What one client and the exchange report to each other, from the upgrade to the end."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ async def converse(simulator: Simulator, peer: Peer, *, needs_frame: bool) -> No
     try:
         if needs_frame and not await _authenticate(simulator, peer):
             simulator.refused += 1
-            await peer.say_goodbye(1008, "Unauthorized")
+            await peer.close_politely(1008, "Unauthorized")
             return
         async with trio.open_nursery() as nursery:
             if not simulator.faults.withhold_authenticated:
                 _welcome(simulator, peer)
                 nursery.start_soon(flood, simulator, peer)
             while (text := await _receive(simulator, peer)) is not None:
-                _hear(simulator, peer, decode(text))
+                _take_frame(simulator, peer, decode(text))
             nursery.cancel_scope.cancel()
     finally:
         simulator.peers.remove(peer)
         if peer.cancels_on_disconnect:
-            simulator.say(simulator.exchange.cancel_all())
+            simulator.send(simulator.exchange.cancel_all())
 
 
 def decode(text: str) -> Frame:
@@ -61,7 +61,7 @@ async def _receive(simulator: Simulator, peer: Peer) -> str | None:
     try:
         return await peer.receive(simulator.config.idle_s)
     except trio.TooSlowError:
-        await peer.say_goodbye(1000)
+        await peer.close_politely(1000)
         return None
 
 
@@ -95,7 +95,7 @@ def _welcome(simulator: Simulator, peer: Peer) -> None:
             peer.post(encode(frame))
 
 
-def _hear(simulator: Simulator, peer: Peer, frame: Frame) -> None:
+def _take_frame(simulator: Simulator, peer: Peer, frame: Frame) -> None:
     kind = frame.get("type")
     if kind == "PING":
         if not simulator.faults.no_pong:
@@ -117,8 +117,8 @@ def _setting(peer: Peer, kind: str, frame: Frame) -> Frame:
             return UNSUPPORTED
         peer.cancels_on_disconnect = wanted
         # A string, as published.
-        told = {"cancelOnDisconnect": "true" if wanted else "false"}
-        return {"type": "CANCEL_ON_DISCONNECT_UPDATE", "data": told}
+        members = {"cancelOnDisconnect": "true" if wanted else "false"}
+        return {"type": "CANCEL_ON_DISCONNECT_UPDATE", "data": members}
     member = {"SUBSCRIBE": "subscriptions", "UNSUBSCRIBE": "requests"}.get(kind)
     events = _events(frame.get(member)) if member else None
     if events is None:
@@ -140,7 +140,7 @@ def _events(wanted: Any) -> set[str] | None:
 
 
 def _command(simulator: Simulator, peer: Peer, frame: Frame) -> None:
-    """Carry a command out. The answer goes to whoever asked, what follows to all."""
+    """Carry a command out. The answer goes to its sender, what follows to all."""
     fault, exchange = simulator.faults.take_command_fault(), simulator.exchange
     if fault == "lose_command":
         return
@@ -154,4 +154,4 @@ def _command(simulator: Simulator, peer: Peer, frame: Frame) -> None:
     if fault != "swallow_answer":
         peer.post(encode(answer))
     if fault != "swallow_outcome":
-        simulator.say(outcome)
+        simulator.send(outcome)

@@ -1,4 +1,4 @@
-"""Takes orders, matches them against the market, and says what became of them.
+"""Take orders, match them against the market, and send what became of them.
 
 The order of frames is VALR's: whether the engine took the order, then its fills (trade, status,
 transaction), then the balances that moved and the full list of open orders. A post-only order that
@@ -13,10 +13,8 @@ from attrs import define, field
 
 from recorder.simulator import frames
 from recorder.simulator.account import Account
-from recorder.simulator.books import Money
-from recorder.simulator.market import PAIRS
-from recorder.simulator.orders import ZERO, Order, Orders
-from recorder.simulator.records import Trade
+from recorder.simulator.books import Money, Trade
+from recorder.simulator.market import PAIRS, ZERO, Order, Orders
 from recorder.simulator.requests import Change, Placing
 
 
@@ -31,21 +29,21 @@ class Trading:
     trades: list[Trade] = field(factory=list)
 
     def place(self, placing: Placing) -> Order:
-        """Take an order, or refuse it; the order returned says which."""
+        """Take an order, or refuse it; the order returned reports which."""
         order = self._new_order(placing)
         order.reason = self._refusal(order)
         if order.reason:
             order.status = "Failed"
-            self.account.say(frames.processed(order))
+            self.account.send(frames.processed(order))
             self._enter(order)
             return order
-        self.account.say(frames.processed(order))
+        self.account.send(frames.processed(order))
         if self._crosses(order, order.price):
             self._take(order)
         else:
-            self._enter(order, is_told=not order.post_only)
-            self._say_open_orders()
-        self.account.say_balances()
+            self._enter(order, is_reported=not order.post_only)
+            self._send_open_orders()
+        self.account.send_balances()
         return order
 
     def cancel(self, order: Order) -> None:
@@ -67,7 +65,7 @@ class Trading:
             if change.strategy != "REPRICE":
                 return False
             price = self._beside_touch(order)
-        if not self._reserve_anew(order, price, rest):
+        if not self._reserve_again(order, price, rest):
             return False
         order.status, order.updated_at = "Order Modified", self.account.clock()
         self._enter(order)
@@ -75,7 +73,7 @@ class Trading:
         return True
 
     def fill(self, order: Order, quantity: Decimal, price: Decimal) -> None:
-        """Let somebody take a part of a resting order at its price or a better one."""
+        """Let the market take a part of a resting order at its price or a better one."""
         self._execute(order, price, quantity, self.maker_fee)
         self._settle()
 
@@ -132,7 +130,7 @@ class Trading:
         return ""
 
     def _take(self, order: Order) -> None:
-        """Execute what the market has at the touch; the rest rests or ends, as the order says."""
+        """Execute what the market has at the touch; the rest rests or ends, by its terms."""
         market = self.account.market
         quantity = min(order.remaining, market.takable(order.pair))
         self._execute(order, market.touch(order.pair, order.side), quantity, self.taker_fee)
@@ -141,7 +139,7 @@ class Trading:
         elif order.is_live and order.time_in_force == "IOC":
             self._end(order, "Cancelled")
         if order.is_live:
-            self._say_open_orders()
+            self._send_open_orders()
 
     def _execute(self, order: Order, price: Decimal, quantity: Decimal, rate: Decimal) -> None:
         """Execute a part of an order, exactly: nothing is rounded."""
@@ -162,7 +160,7 @@ class Trading:
         books.release(given[0], order.held - given[1] - still_held, at)
         books.credit(got[0], got[1] - fee[1], at)
         order.held = still_held
-        self._say_trade(order, price, quantity, fee)
+        self._send_trade(order, price, quantity, fee)
         verb = "MARKET" if order.kind == "market" else "LIMIT"
         self.account.book(
             f"{verb}_{order.side.upper()}",
@@ -177,7 +175,7 @@ class Trading:
             },
         )
 
-    def _say_trade(self, order: Order, price: Decimal, quantity: Decimal, fee: Money) -> None:
+    def _send_trade(self, order: Order, price: Decimal, quantity: Decimal, fee: Money) -> None:
         trade = Trade(
             trade_id=self.account.ids.new(),
             sequence=self.account.ids.new_number(),
@@ -192,12 +190,12 @@ class Trading:
             at=order.updated_at,
         )
         self.trades.append(trade)
-        self.account.say(frames.trade(trade))
+        self.account.send(frames.trade(trade))
         self._enter(order, trade)
 
     # Changing orders
 
-    def _reserve_anew(self, order: Order, price: Decimal, rest: Decimal) -> bool:
+    def _reserve_again(self, order: Order, price: Decimal, rest: Decimal) -> bool:
         """Give an order another price and rest, with the money for them; False if there is none."""
         at, books = self.account.clock(), self.account.books
         currency, needed = _needs(order, price, rest)
@@ -216,19 +214,19 @@ class Trading:
         order.held = ZERO
         self._enter(order)
 
-    def _enter(self, order: Order, trade: Trade | None = None, *, is_told: bool = True) -> None:
-        """Enter an order's state into its history, and tell it."""
+    def _enter(self, order: Order, trade: Trade | None = None, *, is_reported: bool = True) -> None:
+        """Enter an order's state into its history, and send it."""
         frame = frames.status(order, trade)
         order.states.append(frame["data"])
-        if is_told:
-            self.account.say(frame)
+        if is_reported:
+            self.account.send(frame)
 
     def _settle(self) -> None:
-        self.account.say_balances()
-        self._say_open_orders()
+        self.account.send_balances()
+        self._send_open_orders()
 
-    def _say_open_orders(self) -> None:
-        self.account.say(frames.open_orders(self.orders.live()))
+    def _send_open_orders(self) -> None:
+        self.account.send(frames.open_orders(self.orders.live()))
 
     def _crosses(self, order: Order, price: Decimal) -> bool:
         return self.account.market.crosses(order.pair, order.side, price)

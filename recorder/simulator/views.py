@@ -1,18 +1,91 @@
-"""What the REST paths answer, in the shapes of VALR's documents. Pure; lists are newest first."""
+"""Reads query strings as VALR takes them: page, window of time, cursor, filters."""
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from attrs import frozen
 
 from recorder.simulator import frames
-from recorder.simulator.books import Money
+from recorder.simulator.books import Deposit, Money, Trade, Withdrawal
 from recorder.simulator.engine import Exchange
 from recorder.simulator.frames import Frame, plain, stamp, stamp_s
-from recorder.simulator.market import PAIRS
-from recorder.simulator.orders import ZERO, Order
-from recorder.simulator.paging import Query
-from recorder.simulator.records import Deposit, Trade, Withdrawal
+from recorder.simulator.futures import conditional, reduction, summary
+from recorder.simulator.market import PAIRS, ZERO, Order
+
+LIMIT_MAX = 100
+
+Row = TypeVar("Row")
+
+
+class BadQuery(Exception):
+    """A query that can't be answered. Its text names the parameter."""
+
+
+@frozen
+class Query:
+    """The parameters of one request."""
+
+    given: Mapping[str, str]
+
+    def page(self, rows: Iterable[Row], at: Callable[[Row], datetime]) -> list[Row]:
+        """Return the rows of the asked page and window. They come newest first, and stay so.
+
+        Both ends of the window belong to it.
+        """
+        since, until = self._time("startTime"), self._time("endTime")
+        skip, limit = self._whole("skip", 0, None), self._whole("limit", LIMIT_MAX, LIMIT_MAX)
+        inside = [
+            row
+            for row in rows
+            if (since is None or at(row) >= since) and (until is None or at(row) <= until)
+        ]
+        return inside[skip : skip + limit]
+
+    def before(self, rows: list[Row], row_id: Callable[[Row], str]) -> list[Row]:
+        """Return the rows after the one that ``beforeId`` names, exclusive; all if there is none.
+
+        An id that isn't there is refused: an empty page would look like the end.
+        """
+        cursor = self.given.get("beforeId")
+        if cursor is None:
+            return rows
+        ids = [row_id(row) for row in rows]
+        if cursor not in ids:
+            raise BadQuery("beforeId: no such id")
+        return rows[ids.index(cursor) + 1 :]
+
+    def words(self, name: str) -> set[str] | None:
+        """Return the words of a list with commas, None if it isn't given."""
+        given = self.given.get(name)
+        return None if given is None else {each.strip().upper() for each in given.split(",")}
+
+    def flag(self, name: str) -> bool:
+        """Return a flag, false unless given."""
+        return self.given.get(name, "false").lower() == "true"
+
+    def _whole(self, name: str, default: int, most: int | None) -> int:
+        given = self.given.get(name)
+        if given is None:
+            return default
+        if not (given.isascii() and given.isdigit()) or len(given) > 9:
+            raise BadQuery(f"{name}: must be a whole number")
+        if most is not None and int(given) > most:
+            raise BadQuery(f"{name}: must be at most {most}")
+        return int(given)
+
+    def _time(self, name: str) -> datetime | None:
+        given = self.given.get(name)
+        if given is None:
+            return None
+        try:
+            moment = datetime.fromisoformat(given)
+        except ValueError:
+            raise BadQuery(f"{name}: must be a time like 2025-01-31T23:59:59.999Z") from None
+        return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
 
 #: Members of ORDER_STATUS_UPDATE that an order's status over REST hasn't got.
 _OF_ONE_EVENT = ("executedPrice", "executedQuantity", "executedFee")
@@ -47,10 +120,10 @@ def balances(exchange: Exchange, query: Query, _: list[str]) -> list[Frame]:
     rows = []
     for code, held in exchange.account.books.balances.items():
         if held.total or not query.flag("excludeZeroBalances"):
-            told = exchange.account.balance(code)["data"]
+            members = exchange.account.balance(code)["data"]
             # Over REST the currency is its code, and one member has another name.
-            told["borrowReserved"] = told.pop("borrowCollateralReserved")
-            rows.append(told | {"currency": code})
+            members["borrowReserved"] = members.pop("borrowCollateralReserved")
+            rows.append(members | {"currency": code})
     return rows
 
 
@@ -83,8 +156,8 @@ def order_history(exchange: Exchange, query: Query, _: list[str]) -> list[Frame]
 
 def order_status(order: Order) -> Frame:
     """Return an order as it is now."""
-    told: Frame = frames.status(order)["data"]
-    return {name: value for name, value in told.items() if name not in _OF_ONE_EVENT}
+    members: Frame = frames.status(order)["data"]
+    return {name: value for name, value in members.items() if name not in _OF_ONE_EVENT}
 
 
 def order_states(order: Order | None) -> list[Frame]:
@@ -158,12 +231,12 @@ def api_key(exchange: Exchange, _: Query, __: list[str]) -> Frame:
 
 
 def _trade(trade: Trade) -> Frame:
-    told: dict[str, Any] = frames.trade(trade)["data"]
-    return told | {"sequenceId": trade.sequence}
+    members: dict[str, Any] = frames.trade(trade)["data"]
+    return members | {"sequenceId": trade.sequence}
 
 
 def _deposit(deposit: Deposit) -> Frame:
-    told: Frame = {
+    members: Frame = {
         "currencyCode": deposit.currency,
         "receiveAddress": deposit.address,
         "transactionHash": deposit.transaction_hash,
@@ -173,12 +246,12 @@ def _deposit(deposit: Deposit) -> Frame:
         "confirmed": deposit.confirmed_at is not None,
     }
     if deposit.confirmed_at is not None:
-        told["confirmedAt"] = stamp(deposit.confirmed_at)
-    return told
+        members["confirmedAt"] = stamp(deposit.confirmed_at)
+    return members
 
 
 def _withdrawal(withdrawal: Withdrawal) -> Frame:
-    told: Frame = {
+    members: Frame = {
         "currency": withdrawal.currency,
         "address": withdrawal.address,
         "amount": plain(withdrawal.amount),
@@ -191,9 +264,42 @@ def _withdrawal(withdrawal: Withdrawal) -> Frame:
         "status": "Complete" if withdrawal.is_complete else "Processing",
     }
     if withdrawal.confirmed_at is not None:
-        told["lastConfirmationAt"] = stamp(withdrawal.confirmed_at).removesuffix("Z")
-    return told
+        members["lastConfirmationAt"] = stamp(withdrawal.confirmed_at).removesuffix("Z")
+    return members
 
 
 def _codes(*moved: Money | None) -> list[str]:
     return [money[0] for money in moved if money is not None]
+
+
+def open_positions(exchange: Exchange, query: Query, _: list[str]) -> list[Frame]:
+    """Return the positions that are held, of one pair if asked for."""
+    wanted = query.words("currencyPair")
+    members = exchange.futures.open_positions()
+    rows = [each for each in members if wanted is None or each["pair"] in wanted]
+    return query.page(rows, lambda _: exchange.clock())
+
+
+def closed_positions(exchange: Exchange, query: Query, _: list[str]) -> list[Frame]:
+    """Return every part that was closed, newest first."""
+    rows = exchange.futures.reductions[::-1]
+    return [reduction(each) for each in query.page(rows, lambda row: row.at)]
+
+
+def closed_summary(exchange: Exchange, query: Query, _: list[str]) -> list[Frame]:
+    """Return what each closed position came to, newest first."""
+    rows = exchange.futures.closed[::-1]
+    return [summary(each) for each in query.page(rows, lambda row: row.updated_at)]
+
+
+def conditionals(exchange: Exchange, _: Query, __: list[str]) -> list[Frame]:
+    """Return the conditional orders that wait."""
+    return [conditional(each) for each in exchange.futures.waiting()]
+
+
+def conditional_history(exchange: Exchange, query: Query, names: list[str]) -> list[Frame]:
+    """Return a pair's conditional orders in any state, newest first."""
+    orders = exchange.futures.conditionals.values()
+    rows = [each for each in reversed(orders) if each.pair == names[0]]
+    page = query.page(rows, lambda row: row.updated_at)
+    return [conditional(each) | {"orderStatusType": each.status} for each in page]

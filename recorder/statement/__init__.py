@@ -1,1 +1,1 @@
-"""A period's statement: what it says, what keeps it from being sound, and its page. Pure."""
+"""A period's statement: what it reports, what keeps it from being sound, and its page. Pure."""

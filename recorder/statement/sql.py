@@ -1,4 +1,4 @@
-"""Reads what a statement of a period says, beside the books: rows, heads, and what is behind.
+"""Reads what a statement of a period reports, beside the books: rows, heads, and what is behind.
 
 All of it in one transaction, so that the tables agree. Rows that may be many come one after the
 other; of orders the whole table is gone through, of all else what the period holds.
@@ -178,7 +178,7 @@ def _of_period(account: str, period: Period) -> tuple[ColumnElement[bool], ...]:
 
 
 def in_doubt(connection: Connection, account: str, until_at: datetime) -> int:
-    """Return how many commands queued by then were sent, without their fate being known now."""
+    """Return how many commands queued by then were sent, without their outcome being known now."""
     wanted = select(func.count()).where(
         outbox.c.account == account,
         outbox.c.status.in_(("sending", "sent", "acknowledged", "in_doubt")),
@@ -191,10 +191,10 @@ def in_doubt(connection: Connection, account: str, until_at: datetime) -> int:
 def balance_steps(
     connection: Connection, account: str, currency: str, period: Period
 ) -> Iterator[Step]:
-    """Yield what was stated of a currency's total in the period, in the order of its times."""
+    """Yield the reports of a currency's total in the period, in the order of their times."""
     h = balance_history.c
     streams = []
-    for at, condition in ((h.updated_at, h.basis != "absent"), (h.received_at, UNDATED)):
+    for at, condition in ((h.updated_at, h.basis != "inferred_zero"), (h.received_at, UNDATED)):
         wanted = (
             select(at.label("at"), h.position, h.total)
             .where(h.account == account, h.currency == currency, condition)

@@ -26,13 +26,13 @@ from recorder.errors import ConfigurationError
 from recorder.export.folder import HashedFile, file_errors, staged
 from recorder.export.formats import Format, open_rows, require
 from recorder.export.values import Field, Kind, fields_of, iso_utc
-from recorder.gaps.sql.gaps import count_gaps, read_blinds, read_gaps, read_known, tail
+from recorder.gaps.sql.gaps import count_gaps, read_gaps, read_known, read_unobserved, tail
 from recorder.log.rules.coverage import Totals, seconds_between, timeline, totals
 from recorder.projections.rules.books import Explained
 from recorder.queries.books import Period, explain, folded_up_to, unread
 from recorder.reconciliation.sql.fill_checks import unmatched_fills
 from recorder.statement import sql as read
-from recorder.statement.rules.caveats import doubts
+from recorder.statement.rules.caveats import caveats
 from recorder.statement.rules.charts import Chart, Thinned
 from recorder.statement.rules.page import render
 from recorder.statement.rules.report import End, OrderSums, Proof, Report, Seen, TradeSums
@@ -48,7 +48,7 @@ _BATCH_ROWS = 1_000
 
 @frozen
 class Asked:
-    """What a statement is wanted of. ``is_running`` tells whether a recorder is, now."""
+    """What a statement is wanted of. ``is_running`` reports whether a recorder is, now."""
 
     account: str
     from_at: datetime
@@ -56,7 +56,7 @@ class Asked:
     now: datetime
     form: Format
     is_running: bool = False
-    blind_spots: Sequence[str] = ()
+    unknowable: Sequence[str] = ()
 
 
 def _fields(**kinds: Kind) -> tuple[Field, ...]:
@@ -91,8 +91,8 @@ TABLES: dict[str, tuple[Field, ...]] = {
         amount=Kind.AMOUNT,
         movements=Kind.INTEGER,
         backfilled=Kind.INTEGER,
-        unstated=Kind.INTEGER,
-        told_later=Kind.INTEGER,
+        without_amount=Kind.INTEGER,
+        reported_later=Kind.INTEGER,
         assumed_fees=Kind.AMOUNT,
     ),
     "movements": _fields(
@@ -162,7 +162,7 @@ class File:
 
 @frozen
 class Manifest:
-    """What a statement says of itself; ``sound`` is true where there are no ``doubts``."""
+    """The description of a statement; ``sound`` is true if there are no ``caveats``."""
 
     account: str
     from_at: str
@@ -170,7 +170,7 @@ class Manifest:
     made_at: str
     as_of_position: int
     sound: bool
-    doubts: tuple[str, ...]
+    caveats: tuple[str, ...]
     verified_events: int | None
     heads: dict[str, Mapping[str, Any]]
     format: Format
@@ -181,7 +181,7 @@ class Manifest:
     version: int = VERSION
 
 
-#: Reads the account's whole log again, in a transaction of its own; None where nobody wants it.
+#: Reads the account's whole log again, in a transaction of its own; None to skip that.
 Prove = Callable[[], Proof]
 #: Runs what reads all tables in one transaction.
 Look = Callable[[Callable[[Connection], Report]], Report]
@@ -190,7 +190,7 @@ Look = Callable[[Callable[[Connection], Report]], Report]
 def write_statement(
     look: Look, asked: Asked, target: Path, prove: Prove | None
 ) -> tuple[Report, list[str]]:
-    """Write the statement to the folder ``target``; return what it says, and its doubts.
+    """Write the statement to the folder ``target``; return what it reports, and its warnings.
 
     Raises ConfigurationError for a folder, a format or a period that can't be, FilesFailed where
     the disk is full, and what the database raises; then nothing of it stays.
@@ -201,7 +201,7 @@ def write_statement(
         files = _Folder(folder, asked.form)
         report = look(partial(_read, asked=asked, files=files))
         report = evolve(report, proof=prove() if prove else None)
-        found = doubts(report)
+        found = caveats(report)
         files.put(PAGE, render(report).encode())
         manifest = _manifest(report, found, asked.form, files.written)
         files.put(MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
@@ -212,7 +212,7 @@ def _require_free(target: Path) -> None:
     with file_errors(target):
         if target.is_dir() and any(target.iterdir()):
             raise ConfigurationError(
-                f"{target} is not empty: a statement gets a folder of its own, so say another"
+                f"{target} is not empty: a statement gets a folder of its own, so report another"
             )
 
 
@@ -262,7 +262,7 @@ def _manifest(report: Report, found: list[str], form: Format, files: Sequence[Fi
         made_at=iso_utc(report.made_at),
         as_of_position=report.as_of,
         sound=not found,
-        doubts=tuple(found),
+        caveats=tuple(found),
         verified_events=report.proof.events if report.proof else None,
         heads={
             each.name: {"position": each.position, "digest": each.digest.hex()}
@@ -314,7 +314,7 @@ def _read(connection: Connection, *, asked: Asked, files: _Folder) -> Report:
         unread=unread(connection, account, period),
         unmatched=[each.order_id for each in unmatched_fills(connection, account, period)],
         in_doubt=read.in_doubt(connection, account, asked.until_at),
-        blind_spots=asked.blind_spots,
+        unknowable=asked.unknowable,
         charts=_charts(connection, account, period, currencies),
     )
     _write_tables(connection, report, period, files)
@@ -342,9 +342,9 @@ def _seen(connection: Connection, asked: Asked) -> Seen:
     account, from_at, until_at = asked.account, asked.from_at, asked.until_at
     known = read_known(connection, account)
     begin = max(from_at, known.since or until_at)
-    blinds = read_blinds(connection, account, begin, until_at)
-    blinds += tail(known, until_at, is_running=asked.is_running)
-    stretches = timeline(blinds, begin, until_at)
+    unobserved_intervals = read_unobserved(connection, account, begin, until_at)
+    unobserved_intervals += tail(known, until_at, is_running=asked.is_running)
+    stretches = timeline(unobserved_intervals, begin, until_at)
     counts = count_gaps(connection, account, from_at, until_at)
     return Seen(
         sums=totals(stretches),
@@ -357,45 +357,47 @@ def _seen(connection: Connection, asked: Asked) -> Seen:
 def _charts(
     connection: Connection, account: str, period: Period, currencies: Sequence[Explained]
 ) -> list[Chart]:
-    """Return the balance over time of every currency of which one was stated in the period."""
+    """Return the balance over time of every currency of which one was reported in the period."""
     found = []
     begin, end = period.begin, period.end
     assert isinstance(begin, datetime) and isinstance(end, datetime)
-    for told in currencies:
-        if told.currency is None or not (told.lines or told.opening.total != told.closing.total):
+    for reported in currencies:
+        if reported.currency is None or not (
+            reported.lines or reported.opening.total != reported.closing.total
+        ):
             continue
         thinned = Thinned(begin, end)
-        for step in read.balance_steps(connection, account, told.currency, period):
+        for step in read.balance_steps(connection, account, reported.currency, period):
             thinned.add(step)
-        found.append(Chart.of(told.currency, told.opening.total, begin, end, thinned))
+        found.append(Chart.of(reported.currency, reported.opening.total, begin, end, thinned))
     return found
 
 
-def _balance_row(told: Explained) -> Mapping[str, Any]:
+def _balance_row(reported: Explained) -> Mapping[str, Any]:
     return {
-        "currency": told.currency,
-        "opening": told.opening.total,
-        "opening_basis": told.opening.basis.value,
-        "opening_position": told.opening.position,
-        "opening_at": told.opening.at,
-        "closing": told.closing.total,
-        "closing_basis": told.closing.basis.value,
-        "closing_position": told.closing.position,
-        "closing_at": told.closing.at,
-        "moved": told.moved,
-        "residual": told.residual,
-        "in_flight": told.in_flight,
-        "adds_up": told.adds_up,
+        "currency": reported.currency,
+        "opening": reported.opening.total,
+        "opening_basis": reported.opening.basis.value,
+        "opening_position": reported.opening.position,
+        "opening_at": reported.opening.at,
+        "closing": reported.closing.total,
+        "closing_basis": reported.closing.basis.value,
+        "closing_position": reported.closing.position,
+        "closing_at": reported.closing.at,
+        "moved": reported.moved,
+        "residual": reported.residual,
+        "in_flight": reported.in_flight,
+        "adds_up": reported.adds_up,
     }
 
 
 def _book_rows(currencies: Sequence[Explained]) -> Iterable[Mapping[str, Any]]:
     """Yield a row for each kind of movement of each currency, and one for what is left."""
     nothing = dict.fromkeys((each.name for each in TABLES["books"]), None)
-    for told in currencies:
-        for line in told.lines:
-            yield {"currency": told.currency, **asdict(line)}
-        residual = {"currency": told.currency, "kind": "residual", "amount": told.residual}
+    for reported in currencies:
+        for line in reported.lines:
+            yield {"currency": reported.currency, **asdict(line)}
+        residual = {"currency": reported.currency, "kind": "residual", "amount": reported.residual}
         yield nothing | residual
 
 
@@ -418,8 +420,8 @@ def _counted_trades(
 def _coverage_rows(seen: Seen) -> Iterable[Mapping[str, Any]]:
     sums = seen.sums or Totals(Decimal(0), Decimal(0), Decimal(0), ())
     yield {"part": "observed", "cause": None, "seconds": sums.observed_s}
-    for cause, blind, healed in sums.causes:
-        for part, seconds in (("unobserved", blind), ("healed", healed)):
+    for cause, unobserved, healed in sums.causes:
+        for part, seconds in (("unobserved", unobserved), ("healed", healed)):
             if seconds:
                 yield {"part": part, "cause": cause, "seconds": seconds}
     yield {"part": "unrecorded", "cause": None, "seconds": seen.unrecorded_s}

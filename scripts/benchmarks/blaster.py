@@ -1,8 +1,8 @@
 """A WebSocket server that is as cheap as it can be, so that what is measured is its reader.
 
-It answers the upgrade, says AUTHENTICATED and a small snapshot, and then sends frames flat out or
-at a rate. Each is a BALANCE_UPDATE of 450 bytes whose ``available`` is its number; at a rate it
-also says when it was sent. Standard output gets one line per connection when all are sent.
+It answers the upgrade, reports AUTHENTICATED and a small snapshot, and then sends frames flat out
+or at a rate. Each is a BALANCE_UPDATE of 450 bytes whose ``available`` is its number; at a rate it
+also reports when it was sent. Standard output gets one line per connection when all are sent.
 
     python blaster.py PORT COUNT RATE      RATE 0: flat out
 """

@@ -47,7 +47,7 @@ def row(client_msg_id: str) -> tuple[str, ...]:
 
 
 def main() -> None:
-    """Queue them, and say when each was durable."""
+    """Queue them, and report when each was durable."""
     url, count, rate = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
     prefix = sys.argv[4] if len(sys.argv) > 4 else "order"
     queue = inserter(url)
@@ -59,8 +59,8 @@ def main() -> None:
         queue(some)
         now_ns = time.monotonic_ns()
         committed += [(each, now_ns) for each in some]
-    for client_msg_id, moment_ns in committed:
-        print(client_msg_id, moment_ns)
+    for client_msg_id, time_ns in committed:
+        print(client_msg_id, time_ns)
 
 
 if __name__ == "__main__":

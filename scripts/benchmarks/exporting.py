@@ -3,8 +3,9 @@
     python scripts/benchmarks/exporting.py [--events 1000000] [--postgresql]
 
 Each step is the command itself in a process of its own, whose largest resident memory the system
-tells. The same is done with a log of a tenth of the length: where memory is flat, both columns of
-MB say the same. On a machine that does other work meanwhile, CPU seconds say more than seconds.
+reports. The same is done with a log of a tenth of the length: where memory is flat, both columns of
+MB report the same. On a machine that does other work meanwhile, CPU seconds report more than
+seconds.
 """
 
 from __future__ import annotations

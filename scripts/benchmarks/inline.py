@@ -1,4 +1,4 @@
-"""The script that anybody would write: folds inline, and commits every event alone.
+"""The script that any reader would write: folds inline, and commits every event alone.
 
 It is what a recorder has to be better than: its figures stand beside ours in the same run. Its log
 has no chain and its balances no history.
@@ -86,15 +86,15 @@ async def main() -> None:
     url, database = sys.argv[1:]
     take = on_sqlite(database) if database.startswith("sqlite:") else on_postgresql(database)
     async with open_websocket_url(url) as socket:
-        position, moments = 0, list[tuple[int, float]]()
+        position, times = 0, list[tuple[int, float]]()
         while not (text := str(await socket.get_message())).startswith('{"type":"END"'):
             if text.startswith('{"type":"OPEN_ORDERS'):
-                moments.clear()
-            elif not moments:
-                moments.append((position, time.perf_counter()))
+                times.clear()
+            elif not times:
+                times.append((position, time.perf_counter()))
             position += 1
             take(position, text)
-        first, began = moments[0]
+        first, began = times[0]
         print((position - first) / (time.perf_counter() - began), flush=True)
         await trio.aclose_forcefully(socket._stream)
 

@@ -36,7 +36,7 @@ CALL_RATE = 40.0
 IDLE_S = 20.0
 #: The daemon connects, reads the snapshot and settles meanwhile.
 START_S = 3.0
-PATIENCE_S = 180.0
+WAIT_MAX_S = 180.0
 TICKS = os.sysconf("SC_CLK_TCK")
 
 Row = tuple[str, str, str]
@@ -47,7 +47,7 @@ class Stamps:
     """What a process prints: names with the nanosecond at which something happened to each."""
 
     process: subprocess.Popen[str]
-    moments: dict[str, int] = field(factory=dict)
+    times: dict[str, int] = field(factory=dict)
     repeated: int = 0
 
     def follow(self) -> None:
@@ -55,12 +55,12 @@ class Stamps:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             name, moment = line.split()
-            self.repeated += name in self.moments
-            self.moments[name] = int(moment)
+            self.repeated += name in self.times
+            self.times[name] = int(moment)
 
-    def until(self, holds: Callable[[], bool], patience_s: float = PATIENCE_S) -> bool:
-        """Wait for something to come true; tell whether it did."""
-        deadline = time.monotonic() + patience_s
+    def until(self, holds: Callable[[], bool], wait_max_s: float = WAIT_MAX_S) -> bool:
+        """Wait for something to come true; reports whether it did."""
+        deadline = time.monotonic() + wait_max_s
         while not holds() and time.monotonic() < deadline:
             time.sleep(0.01)
         return holds()
@@ -68,7 +68,7 @@ class Stamps:
 
 @contextmanager
 def stamping(*argv: str) -> Iterator[Stamps]:
-    """Run a script that says "ready" and then stamps; kill it at the end."""
+    """Run a script that reports "ready" and then stamps; kill it at the end."""
     process = subprocess.Popen(
         [sys.executable, str(HERE / argv[0]), *argv[1:]], stdout=subprocess.PIPE, text=True
     )
@@ -101,16 +101,16 @@ def recorder(url: str, port: int) -> Iterator[int]:
     process = subprocess.Popen(
         [sys.executable, "-m", "recorder", "run"], env=environment, stderr=subprocess.PIPE
     )
-    said: list[bytes] = []
+    answer: list[bytes] = []
     assert process.stderr is not None
-    threading.Thread(target=said.extend, args=(process.stderr,), daemon=True).start()
+    threading.Thread(target=answer.extend, args=(process.stderr,), daemon=True).start()
     try:
         time.sleep(START_S)
         if process.poll() is not None:
-            raise SystemExit(b"".join(said).decode())
+            raise SystemExit(b"".join(answer).decode())
         yield process.pid
         process.send_signal(signal.SIGTERM)
-        process.wait(PATIENCE_S)
+        process.wait(WAIT_MAX_S)
     finally:
         if process.poll() is None:
             process.kill()
@@ -186,9 +186,9 @@ def rate_from(
     """Return how many a second were stamped since, and whether all were."""
 
     def of_these() -> list[int]:
-        return [ns for name, ns in list(stamps.moments.items()) if name.startswith("many-")]
+        return [ns for name, ns in list(stamps.times.items()) if name.startswith("many-")]
 
-    whole = stamps.until(lambda: len(stamps.moments) >= count and len(of_these()) >= count)
+    whole = stamps.until(lambda: len(stamps.times) >= count and len(of_these()) >= count)
     also_held = stamps.until(also)
     ended_ns = time.monotonic_ns() if also_held else max(of_these(), default=began_ns)
     figure = f"{len(of_these()) / ((ended_ns - began_ns) / 1e9):,.0f}/s"
@@ -234,7 +234,7 @@ def run(*argv: str) -> str:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=PATIENCE_S,
+        timeout=WAIT_MAX_S,
         check=False,
     )
     if done.returncode:
@@ -244,8 +244,8 @@ def run(*argv: str) -> str:
 
 def waits_ms(committed: Mapping[str, int], arrivals: Stamps) -> list[float]:
     """Return how long each command took from COMMIT to arrival, in order."""
-    arrivals.until(lambda: committed.keys() <= arrivals.moments.keys(), 10.0)
-    arrived = arrivals.moments
+    arrivals.until(lambda: committed.keys() <= arrivals.times.keys(), 10.0)
+    arrived = arrivals.times
     return sorted((arrived[each] - ns) / 1e6 for each, ns in committed.items() if each in arrived)
 
 

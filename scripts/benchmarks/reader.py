@@ -22,7 +22,7 @@ async def main() -> None:
         while not str(await socket.get_message()).startswith('{"type":"END"'):
             count += 1
         print(count / (time.perf_counter() - began), flush=True)
-        # The blaster says no goodbye; waiting for one would end in a time-out.
+        # The blaster reports no goodbye; waiting for one would end in a time-out.
         await trio.aclose_forcefully(socket._stream)
 
 

@@ -19,7 +19,7 @@ import procrastinate
 
 
 def worker_app(url: str) -> procrastinate.App:
-    """Return an app whose one task says when it began."""
+    """Return an app whose one task reports when it began."""
     app = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo=url))
 
     def take(name: str) -> None:
@@ -37,7 +37,7 @@ async def work(url: str) -> None:
 
 
 def call(url: str, count: int, rate: float, prefix: str) -> None:
-    """Defer so many jobs, and say when each was durable."""
+    """Defer so many jobs, and report when each was durable."""
     app = procrastinate.App(connector=procrastinate.SyncPsycopgConnector(conninfo=url))
     with app.open():
         deferrer = app.configure_task("take")
@@ -51,14 +51,14 @@ def call(url: str, count: int, rate: float, prefix: str) -> None:
             time.sleep(random.uniform(0.5, 1.5) / rate)
             deferrer.defer(name=f"{prefix}-{number}")
             committed.append((f"{prefix}-{number}", time.monotonic_ns()))
-    for name, moment_ns in committed:
-        print(name, moment_ns)
+    for name, time_ns in committed:
+        print(name, time_ns)
 
 
 def main() -> None:
     """Play one of the parts."""
     url, part = sys.argv[1], sys.argv[2]
-    # It says that a module run as a script is no place for an app.
+    # It reports that a module run as a script is no place for an app.
     logging.disable(logging.WARNING)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     if part == "worker":

@@ -8,7 +8,7 @@ third (`watcher`).
 - *ingest*: the same frames flat out into the log, with all projectors running.
 - *latency*: frames at a steady rate; from the frame read to its commit, as the daemon sees it, and
   from the frame sent to its balance visible, as another process sees it.
-- *inline script*: the same frames taken in by the script that anybody would write, which folds
+- *inline script*: the same frames taken in by the script that any reader would write, which folds
   inline and commits every event alone (`inline`).
 - *raw driver*: rows of 400 bytes in transactions of 100, written by sqlite3 and psycopg alone.
 - *verify*, *rebuild --check*: the commands, on what was ingested.
@@ -46,7 +46,7 @@ RAW_BATCH = 100
 RAW_BATCHES = 200
 #: The daemon connects, reads the snapshot and settles before the frames that are measured.
 START_S = 5.0
-PATIENCE_S = 300.0
+WAIT_MAX_S = 300.0
 
 
 def main() -> None:
@@ -79,8 +79,8 @@ def main() -> None:
 
 def commands(name: str, url: str, asked: argparse.Namespace) -> list[tuple[str, str, str]]:
     """Return the rows on the way of commands, with half the steady rate coming in."""
-    told = argparse.Namespace(**vars(asked) | {"rate": asked.rate // 2})
-    rows: list[tuple[str, str, str]] = outbox.outbox_rows(name, url, told)
+    reported = argparse.Namespace(**vars(asked) | {"rate": asked.rate // 2})
+    rows: list[tuple[str, str, str]] = outbox.outbox_rows(name, url, reported)
     return rows
 
 
@@ -141,12 +141,12 @@ def record(url: str, events: int, rate: int, watch_s: float = 0.0) -> dict[str, 
         watched: list[float] = []
         if watch_s:
             time.sleep(START_S)
-            said = run([str(HERE / "watcher.py"), url, str(max(1.0, watch_s - 3))])
-            watched = [float(word) for word in said.split()]
+            answer = run([str(HERE / "watcher.py"), url, str(max(1.0, watch_s - 3))])
+            watched = [float(word) for word in answer.split()]
         assert daemon.stdout is not None
         measured: dict[str, Any] = json.loads(daemon.stdout.readline())
         daemon.send_signal(signal.SIGTERM)
-        daemon.wait(PATIENCE_S)
+        daemon.wait(WAIT_MAX_S)
     return measured | {"watched": watched}
 
 
@@ -165,11 +165,11 @@ def inline(url: str, events: int, rate: int, watch_s: float = 0.0) -> tuple[list
         if watch_s:
             time.sleep(START_S)
             asked = [str(max(1.0, watch_s - 3)), "inline_balances"]
-            said = run([str(HERE / "watcher.py"), inline_database(url), *asked])
-            watched = [float(word) for word in said.split()]
+            answer = run([str(HERE / "watcher.py"), inline_database(url), *asked])
+            watched = [float(word) for word in answer.split()]
         assert script.stdout is not None
         taken = float(script.stdout.readline())
-        script.wait(PATIENCE_S)
+        script.wait(WAIT_MAX_S)
     return watched, taken
 
 
@@ -181,9 +181,9 @@ def inline_database(url: str) -> str:
 def command_rate(url: str, *command: str) -> str:
     """Return how many events a second a command goes through."""
     began = time.perf_counter()
-    said = run(["-m", "recorder", *command, "--database-url", url, "--json"])
+    answer = run(["-m", "recorder", *command, "--database-url", url, "--json"])
     seconds = time.perf_counter() - began
-    found = json.loads(said.splitlines()[0])
+    found = json.loads(answer.splitlines()[0])
     events = found.get("events") or found.get("position") or 0
     return f"{events / seconds:,.0f} events/s"
 
@@ -225,7 +225,7 @@ def run(arguments: list[str]) -> str:
         [sys.executable, *arguments],
         capture_output=True,
         text=True,
-        timeout=PATIENCE_S,
+        timeout=WAIT_MAX_S,
         check=False,
     )
     if done.returncode not in (0, 1):

@@ -1,8 +1,9 @@
 """An exchange as cheap as `blaster` that also takes commands, and stamps when each arrived.
 
-It answers the upgrade, says AUTHENTICATED and a small snapshot, and then sends BALANCE_UPDATEs at a
-rate for ever. Every command that comes in is written to standard output as its ``clientMsgId`` and
-the monotonic time of its bytes in nanoseconds, and answered like VALR does: received, then taken.
+It answers the upgrade, reports AUTHENTICATED and a small snapshot, and then sends BALANCE_UPDATEs
+at a rate for ever. Every command that comes in is written to standard output as its ``clientMsgId``
+and the monotonic time of its bytes in nanoseconds, and answered like VALR does: received, then
+taken.
 
     python taker.py PORT RATE
 """
@@ -43,7 +44,7 @@ def frames_of(connection: socket.socket) -> Iterator[tuple[int, int, bytes]]:
 
 
 def answer(connection: socket.socket, turn: threading.Lock, command: str) -> None:
-    """Say that an order was received, and that it was taken."""
+    """Report that an order was received, and that it was taken."""
     order_id = f"00000000-0000-4000-8000-{abs(hash(command)) % 10**12:012d}"
     received = {
         "type": "PLACE_LIMIT_WS_RESPONSE",
@@ -61,11 +62,11 @@ def take(connection: socket.socket, turn: threading.Lock, gone: threading.Event)
         for now_ns, opcode, payload in frames_of(connection):
             if opcode != 1:
                 continue
-            said = json.loads(payload)
-            if said.get("type") == "PING":
+            text_ = json.loads(payload)
+            if text_.get("type") == "PING":
                 with turn:
                     connection.sendall(PONG)
-            elif command := said.get("clientMsgId"):
+            elif command := text_.get("clientMsgId"):
                 sys.stdout.write(f"{command} {now_ns}\n")
                 answer(connection, turn, command)
     except OSError:

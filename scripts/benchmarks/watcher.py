@@ -21,7 +21,7 @@ LATEST = "SELECT max(CAST(total_in_reference AS BIGINT)) FROM {}"
 
 
 def looker(url: str, table: str) -> Callable[[], int]:
-    """Return what tells when the latest balance that can be seen was sent, in ns since 1970."""
+    """Return what reports when the latest balance that can be seen was sent, in ns since 1970."""
     statement = LATEST.format(table)
     if url.startswith("sqlite:///"):
         lite = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)

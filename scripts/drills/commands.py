@@ -17,7 +17,7 @@ CARRY_OUT = Exchange.command
 
 #: Statuses in which nothing has gone out.
 UNSENT = ("queued", "expired", "withdrawn", "refused")
-#: The steps that a row's story may have; written here once more, by hand, from the contract.
+#: The steps that a row's history may have; written here once more, by hand, from the contract.
 STEPS = {
     (None, "queued"),
     ("queued", "sending"),
@@ -68,7 +68,7 @@ class Truth:
         return [self.simulator.exchange.received[name] for name in self.wire_ids(row)]
 
     def took_effect(self, row: Row) -> bool:
-        """Tell whether the exchange did what the row asks for."""
+        """Return whether the exchange did what the row asks for."""
         frames = [each for name in self.wire_ids(row) for each in self.followed.get(name, ())]
         return any(EFFECTS[row["command"]](row, frame) for frame in frames)
 
@@ -102,14 +102,14 @@ EFFECTS: dict[str, Callable[[Row, Mapping[str, Any]], bool]] = {
 
 
 def untruths(row: Row, truth: Truth) -> Iterable[str]:
-    """Say what a settled row has wrong."""
+    """Report what a settled row has wrong."""
     times, status = truth.times(row), row["status"]
     if max(times) > 1:
         yield f"arrived {times} times"
     if status in UNSENT and any(times):
         yield f"is {status}, and has arrived"
     did = truth.took_effect(row)
-    # Two cancels of one order may both be told that it is cancelled.
+    # Two cancels of one order may both be reported that it is cancelled.
     is_done = did or (row["command"] == "CANCEL_ORDER" and truth.is_cancelled(row))
     if status == "accepted" and not is_done:
         yield "is accepted, and the exchange did nothing"

@@ -1,7 +1,7 @@
 """Kills a recorder thousands of times at every step of a command's way, and looks for untruths.
 
 The exchange is the simulated one, in this process: it counts what arrives by its id, withholds
-answers, takes orders and cuts the line, loses commands, and answers look-ups truthfully. The
+answers, takes orders and drop the connection, loses commands, and answers look-ups truthfully. The
 recorder is the real one, a process of its own (`victim`); the callers use the bare drivers. Every
 so often a recorder is left alive until nothing moves any more; then each row's status is held
 against what the exchange did, and the log against what it was before.
@@ -54,12 +54,12 @@ QUIET_S, QUIET_S_MAX = 4.0, 120.0
 LOOKS_ENOUGH = 12
 CALL_EVERY_S = 0.06
 FAULT_SHARE = 0.15
-#: So many stories of wrong rows are told.
+#: So many histories of wrong rows are reported.
 WRONG_MAX = 10
 #: So much of what the recorders warned of is shown.
 WARNED_CHARS = 8_000
 DROP_SHARE = 0.1
-#: REST may hear of orders so much later, which is less than SETTLE_S.
+#: REST may receive of orders so much later, which is less than SETTLE_S.
 BEHIND_S = (0, 0.3, 0.7)
 
 COLUMNS = "outbox_id, client_msg_id, command, payload, status, customer_order_id, order_id"
@@ -119,7 +119,7 @@ class Books:
         """Return how many lines about look-ups each command in doubt has."""
         return dict(self.ask(LOOKS_OF_DOUBTS))
 
-    def story(self, outbox_id: int) -> list[tuple[Any, ...]]:
+    def history_of(self, outbox_id: int) -> list[tuple[Any, ...]]:
         """Return the steps of one row."""
         query = (
             "SELECT from_status, to_status, reason, changed_at FROM outbox_transitions"
@@ -175,9 +175,9 @@ class Drill:
         step = self.rng.choice(self.steps)
         nth, seconds = self.rng.randint(1, 3), self.rng.uniform(0.05, 0.8)
         pid = self._start(step, nth, seconds)
-        with trio.move_on_after(LIFE_S_MAX) as patience:
+        with trio.move_on_after(LIFE_S_MAX) as policy:
             await self._ended()
-        if patience.cancelled_caught:
+        if policy.cancelled_caught:
             self.late += 1
             os.kill(pid, signal.SIGKILL)
             code = await self._ended()
@@ -254,18 +254,18 @@ class Drill:
 
     def _judge(self) -> None:
         for row in self.books.rows():
-            story = self.books.story(row["outbox_id"])
-            said = list(untruths(row, self.truth))
+            history_of = self.books.history_of(row["outbox_id"])
+            answer = list(untruths(row, self.truth))
             if row["status"] == "in_doubt" and self.books.last_finding(row) != "unclear":
-                said.append("is still in doubt, and what was found of it would settle it")
-            said += [
+                answer.append("is still in doubt, and what was found of it would settle it")
+            answer += [
                 f"went from {one} to {other}"
-                for one, other, *_ in story
+                for one, other, *_ in history_of
                 if (one, other) not in STEPS
             ]
-            if said:
-                steps = "\n".join(f"    {step}" for step in story)
-                self.wrong.append(f"{row}\n  {'; '.join(said)}\n{steps}")
+            if answer:
+                steps = "\n".join(f"    {step}" for step in history_of)
+                self.wrong.append(f"{row}\n  {'; '.join(answer)}\n{steps}")
         environment = os.environ | {"RECORDER_DATABASE_URL": self.books.url}
         verify = [sys.executable, "-m", "recorder", "verify", "--checkpoints", "none"]
         done = subprocess.run(verify, env=environment, capture_output=True, text=True, check=False)
@@ -356,8 +356,8 @@ def show(done: Drill, seed: int) -> None:
         for row in done.books.ask("SELECT projection, position, error FROM projections"):
             print(f"  {row}")
         print("The recorders warned")
-        said = (done.folder / "recorder.err").read_text(encoding="utf-8").splitlines()
-        print("\n".join(f"  {line}" for line in said if " INFO " not in line)[-WARNED_CHARS:])
+        answer = (done.folder / "recorder.err").read_text(encoding="utf-8").splitlines()
+        print("\n".join(f"  {line}" for line in answer if " INFO " not in line)[-WARNED_CHARS:])
 
 
 def main() -> int:

@@ -58,7 +58,7 @@ class Reaper:
 
 
 def is_answer(kind: str) -> bool:
-    """Tell what the exchange says of a command."""
+    """Return what the exchange reports of a command."""
     return kind.endswith("_WS_RESPONSE") or kind.startswith(("ORDER_", "FAILED_", "MODIFY_"))
 
 
@@ -104,12 +104,12 @@ def always(*_: Any, **__: Any) -> bool:
 
 
 def has_sent(appended: log_writer.Appended) -> bool:
-    """Tell whether a command's event is among what was appended."""
+    """Return whether a command's event is among what was appended."""
     return any(event.type == "COMMAND_CLAIMED" for event in appended.events)
 
 
 def has_answer(appended: log_writer.Appended) -> bool:
-    """Tell whether an answer is among what was appended."""
+    """Return whether an answer is among what was appended."""
     return any(event.origin == "received" and is_answer(event.type) for event in appended.events)
 
 
@@ -129,7 +129,7 @@ def around_sending(reaper: Reaper, *, behind: bool) -> None:
 
 
 def is_answer_put(_: Any, entry: Any) -> bool:
-    """Tell an answer that is handed to the log."""
+    """Report an answer that is handed to the log."""
     return getattr(entry, "origin", "") == "received" and is_answer(entry.type)
 
 
@@ -158,7 +158,7 @@ def live(step: str, nth: int, seconds: float) -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(quiet, 1)
     os.dup2(quiet, 2)
-    # This exchange counts no questions, and hundreds of doubts are to be settled in seconds.
+    # This exchange counts no questions, and hundreds of warnings are to be settled in seconds.
     parts.REST_AT_ONCE, parts.REST_PER_S = 200, 200.0
     arm(step, nth, seconds)
     sys.argv = ["recorder", "run"]
@@ -166,7 +166,7 @@ def live(step: str, nth: int, seconds: float) -> None:
 
 
 def serve() -> None:
-    """Fork recorders for as long as anybody asks."""
+    """Fork recorders for as long as any reader asks."""
     assert recorder.cli and connection
     for line in sys.stdin:
         step, nth, seconds = line.rstrip("\n").split("\t")

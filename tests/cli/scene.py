@@ -55,22 +55,22 @@ def now_us() -> int:
     return (datetime.now(UTC) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
-def received(kind: str, said: Mapping[str, object], *, account: str = "main") -> Draft:
+def received(kind: str, sentence: Mapping[str, object], *, account: str = "main") -> Draft:
     """Return the draft of a frame that came in just now."""
-    payload = json.dumps({"type": kind, **said})
+    payload = json.dumps({"type": kind, **sentence})
     return Draft(account, now_us(), 5, "c-1", "received", kind, payload)
 
 
 def balance(currency: str, available: str, reserved: str = "0", total: str | None = None) -> Draft:
     """Return the draft of a BALANCE_UPDATE."""
-    said = {
+    sentence = {
         "currency": {"symbol": currency, "shortName": currency},
         "available": available,
         "reserved": reserved,
         "total": available if total is None else total,
         "updatedAt": from_us(now_us()).isoformat(),
     }
-    return received("BALANCE_UPDATE", {"data": said})
+    return received("BALANCE_UPDATE", {"data": sentence})
 
 
 def open_order(order_id: str = OPEN_ORDER_ID, **fields: str) -> dict[str, object]:

@@ -28,24 +28,24 @@ SECOND_US = 1_000_000
 
 @frozen
 class Verdict:
-    """What a verifier said: its exit code, and (finding, position) of each damage."""
+    """What a verifier reported: its exit code, and (finding, position) of each damage."""
 
     code: int
     damage: list[tuple[str, int | None]]
-    said: list[dict[str, Any]]
+    lines: list[dict[str, Any]]
     err: str
 
 
 def verdict(code: int, out: str, err: str) -> Verdict:
     """Read what a verifier printed."""
     assert "Traceback" not in err
-    said = [json.loads(line) for line in out.splitlines() if line]
-    damage = [(each["finding"], each["position"]) for each in said if each["result"] == "damaged"]
-    return Verdict(code, damage, said, err)
+    lines = [json.loads(line) for line in out.splitlines() if line]
+    damage = [(each["finding"], each["position"]) for each in lines if each["result"] == "damaged"]
+    return Verdict(code, damage, lines, err)
 
 
 @define
-class Kept:
+class PersistentConnection:
     """A database, the file of its checkpoints, and the key that signs them."""
 
     database: Database
@@ -64,7 +64,7 @@ class Kept:
         return public_file_of(self.folder / "key")
 
     def record(self, number: int, *, words: str = "frame", account: str = "main") -> None:
-        """Append so many events, a second apart."""
+        """Append so many events, a second different."""
         drafts: list[Draft] = []
         for count in range(number):
             self.now_us += SECOND_US
@@ -86,11 +86,11 @@ class Kept:
 
     def verify(self, *argv: str) -> Verdict:
         """Ask ``recorder verify``."""
-        told = {
+        reported = {
             "RECORDER_CHECKPOINT_FILE": str(self.file),
             "RECORDER_CHECKPOINT_PUBLIC_FILE": str(self.public_file),
         }
-        answer = ask(self.url, "verify", "--json", *argv, environment=told)
+        answer = ask(self.url, "verify", "--json", *argv, environment=reported)
         return verdict(answer.code, answer.out, answer.err)
 
     def verify_apart(self, *sources: str) -> Verdict:
@@ -105,9 +105,9 @@ class Kept:
         return path
 
 
-def keep(database: Database, url: str, folder: Path) -> Kept:
+def keep(database: Database, url: str, folder: Path) -> PersistentConnection:
     """Return a log of ten events, with checkpoints at 3, 6, 9 and 10."""
-    kept = Kept(database, url, folder, make_keys(folder / "key"))
+    kept = PersistentConnection(database, url, folder, make_keys(folder / "key"))
     for number in (3, 3, 3, 1):
         kept.record(number, words=f"after {kept.now_us}")
         kept.checkpoint()
@@ -115,7 +115,7 @@ def keep(database: Database, url: str, folder: Path) -> Kept:
 
 
 def run_script(*argv: str) -> Verdict:
-    """Run the second verifier as whoever doubts would: as a program of its own."""
+    """Run the second verifier as whoever warnings would: as a program of its own."""
     done = subprocess.run(
         [sys.executable, str(SCRIPT), *argv], capture_output=True, text=True, timeout=60
     )
@@ -124,7 +124,7 @@ def run_script(*argv: str) -> Verdict:
 
 def export_line(event: Event) -> str:
     """Return an event as a line of an export."""
-    said = {
+    lines = {
         "account": event.account,
         "position": event.position,
         "received_at": event.received_at.isoformat(timespec="microseconds"),
@@ -136,7 +136,7 @@ def export_line(event: Event) -> str:
         "payload": event.payload,
         "digest": event.digest.hex(),
     }
-    return json.dumps(said) + "\n"
+    return json.dumps(lines) + "\n"
 
 
 def tamper(database: Database, *statements: str) -> None:
@@ -155,7 +155,7 @@ def tamper(database: Database, *statements: str) -> None:
     run_sql(database, *(s.replace(":", r"\:") for s in (*drops, *statements, *makes)))
 
 
-def chain_anew(kept: Kept, events: Sequence[Event]) -> None:
+def chain_anew(kept: PersistentConnection, events: Sequence[Event]) -> None:
     """Put these events in place of the log's, with digests that fit: every one from 1 on."""
     previous = Head(0, bytes(32))
     rows = []

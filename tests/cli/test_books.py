@@ -15,10 +15,18 @@ from tests.cli.scene import ask, fold
 from tests.log.drafts import write
 from tests.outbox.trading import Account, record_of
 
-KEYS = {"kind", "amount", "movements", "backfilled", "unstated", "told_later", "assumed_fees"}
+KEYS = {
+    "kind",
+    "amount",
+    "movements",
+    "backfilled",
+    "without_amount",
+    "reported_later",
+    "assumed_fees",
+}
 
 
-def told(database: Database, account: Account) -> None:
+def reported(database: Database, account: Account) -> None:
     write(database, *account.log)
     fold(database)
 
@@ -39,7 +47,7 @@ def account(database: Database) -> Account:
     """Let an account trade for a while, and record all of it."""
     made = Account(random.Random(21), net=True)
     made.live(60)
-    told(database, made)
+    reported(database, made)
     return made
 
 
@@ -55,9 +63,9 @@ def test_books_that_add_up_are_exit_code_0(database_url: str, account: Account) 
         assert Decimal(each["closing"]["total"]) == held[each["currency"]].total
         assert (each["residual"], each["adds_up"], each["in_flight"]) == ("0", True, False)
         assert all(line.keys() == KEYS for line in each["lines"])
-    # Nobody has recorded since: that is told, whatever adds up.
-    assert Decimal(row["blind_s"]) > 0
-    assert row["doubts"]
+    # Nobody has recorded since: that is reported, whatever adds up.
+    assert Decimal(row["unobserved_s"]) > 0
+    assert row["warnings"]
 
 
 def test_a_person_gets_the_lines_of_each_currency(database_url: str, account: Account) -> None:
@@ -69,7 +77,7 @@ def test_a_person_gets_the_lines_of_each_currency(database_url: str, account: Ac
     assert found[-2:] == ["residual", "closing"]
     assert {"fill_in", "fill_out", "fee", "withdrawal"} <= set(found)
     assert "the books add up" in answer.out
-    assert " s blind" in answer.out
+    assert " s not observed" in answer.out
 
 
 def test_what_is_left_is_exit_code_1_and_a_row_of_its_own(database: Database) -> None:
@@ -77,7 +85,7 @@ def test_what_is_left_is_exit_code_1_and_a_row_of_its_own(database: Database) ->
     account.live(60)
     numbers = [n for n, each in enumerate(account.log) if each.type == "NEW_ACCOUNT_HISTORY_RECORD"]
     swallowed = record_of(account.log.pop(numbers[len(numbers) // 2]))
-    told(database, account)
+    reported(database, account)
     url = _url(database)
 
     row = one(url, "--from-position", "0", code=1)
@@ -112,14 +120,14 @@ def test_a_period_says_how_much_of_it_was_blind(database: Database) -> None:
     account.exchange.reward("USDC", Decimal("1.5"))
     account.connect()
     account.live(20)
-    told(database, account)
+    reported(database, account)
     url, ends = _url(database), ("--from", z(begin), "--to", z(account.clock()))
 
     row = one(url, *ends, code=1)
-    assert (row["blind_s"], row["healed_s"], row["unrecorded_s"]) == ("90", "0", "0")
+    assert (row["unobserved_s"], row["healed_s"], row["unrecorded_s"]) == ("90", "0", "0")
     residuals = {each["currency"]: each["residual"] for each in row["currencies"]}
     assert {name: each for name, each in residuals.items() if each != "0"} == {"USDC": "1.5"}
-    assert "90.000000 s of the period blind" in ask(url, "books", "--table", *ends).out
+    assert "90.000000 s of the period not observed" in ask(url, "books", "--table", *ends).out
 
 
 def test_a_period_of_positions(database_url: str, account: Account) -> None:
@@ -130,7 +138,7 @@ def test_a_period_of_positions(database_url: str, account: Account) -> None:
 
 
 @pytest.mark.parametrize(
-    ("argv", "said"),
+    ("argv", "sentence"),
     [
         (("--from", "2026-01-02T00:00:00Z", "--to-position", "5"), "leave one pair"),
         (("--currency", "NOPE"), "nobody has named a currency 'NOPE'"),
@@ -140,11 +148,11 @@ def test_a_period_of_positions(database_url: str, account: Account) -> None:
     ],
 )
 def test_what_cannot_be_answered_is_exit_code_2(
-    database_url: str, account: Account, argv: tuple[str, ...], said: str
+    database_url: str, account: Account, argv: tuple[str, ...], sentence: str
 ) -> None:
     answer = ask(database_url, "books", *argv)
     assert (answer.code, answer.out) == (2, "")
-    assert said in answer.err
+    assert sentence in answer.err
 
 
 def test_positions_behind_what_is_folded_are_not_made_up(

@@ -119,10 +119,10 @@ def test_a_place_that_does_not_take_it_is_code_2_and_the_others_have_it(
 
     assert answer.code == 2
     assert "did not take the checkpoint" in answer.err
-    told = out.read_text()
-    assert json.loads(told.splitlines()[0]) == answer.rows[0]
-    assert "a-secret" not in told
-    assert "RECORDER_DATABASE_URL" not in told
+    reported = out.read_text()
+    assert json.loads(reported.splitlines()[0]) == answer.rows[0]
+    assert "a-secret" not in reported
+    assert "RECORDER_DATABASE_URL" not in reported
 
 
 @pytest.mark.parametrize("command", ["checkpoint", "verify"])

@@ -16,7 +16,7 @@ from tests.log.drafts import frame, write
 def drawn(database: Database, width: int, height: int) -> list[str]:
     view = in_unit(database.reader, read_view, "main")
     console = Console(file=io.StringIO(), width=width, height=height, record=True)
-    console.print(screen(view, datetime.now(UTC), "said last"))
+    console.print(screen(view, datetime.now(UTC), "reported last"))
     return console.export_text().splitlines()
 
 
@@ -35,7 +35,7 @@ def test_the_screen_fits_and_shows_the_newest_events(
     assert max(map(len, lines)) <= width
     assert any("KIND-59" in line for line in lines)
     assert any("BTC" in line and "0.00002887" in line for line in lines)
-    assert lines[-1].rstrip() == "said last"
+    assert lines[-1].rstrip() == "reported last"
 
 
 def test_a_table_that_is_longer_than_its_panel_says_how_much_longer(database: Database) -> None:

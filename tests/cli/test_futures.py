@@ -70,8 +70,8 @@ def test_the_history_of_a_position_tells_what_each_close_brought(
     database: Database, database_url: str
 ) -> None:
     record_futures(database)
-    told = ask(database_url, "positions", "--history", "p-1")
-    assert texts(told, "event_type", "state", "closed_pnl") == [
+    reported = ask(database_url, "positions", "--history", "p-1")
+    assert texts(reported, "event_type", "state", "closed_pnl") == [
         ("OPEN_POSITION_UPDATE", "open", None),
         ("REDUCE_POSITION", "open", "0.9"),
         ("POSITION_CLOSED", "closed", None),
@@ -88,10 +88,10 @@ def test_conditional_orders_are_shown_and_what_ended_them(
     waiting = ask(database_url, "conditionals")
     assert texts(waiting, "order_id", "take_profit_trigger_price") == [("k-2", "20")]
     everything = ask(database_url, "conditionals", "--all")
-    told = texts(everything, "order_id", "state", "reason")
-    assert told == [("k-1", "removed", "CANCELLED_BY_USER"), ("k-2", "open", None)]
-    story = ask(database_url, "conditionals", "--history", "k-1")
-    assert texts(story, "event_type", "state") == [
+    reported = texts(everything, "order_id", "state", "reason")
+    assert reported == [("k-1", "removed", "CANCELLED_BY_USER"), ("k-2", "open", None)]
+    history_of = ask(database_url, "conditionals", "--history", "k-1")
+    assert texts(history_of, "event_type", "state") == [
         ("ADD_CONDITIONAL_ORDER", "open"),
         ("REMOVE_CONDITIONAL_ORDER", "removed"),
     ]
@@ -113,13 +113,13 @@ def test_what_may_be_gone_is_said_aloud(database: Database, database_url: str) -
 
 def test_an_account_without_futures_says_so(database: Database, database_url: str) -> None:
     record_scene(database)
-    for command, said in (
+    for command, sentence in (
         ("positions", "no open position of account 'main' is known"),
         ("conditionals", "no waiting conditional order of account 'main' is known"),
     ):
         answer = ask(database_url, command)
         assert (answer.code, answer.out) == (0, "")
-        assert said in answer.err
+        assert sentence in answer.err
 
 
 def test_what_the_exchange_names_can_not_reach_the_terminal(

@@ -13,7 +13,7 @@ import pytest
 
 from recorder.cli import gaps
 from recorder.cli.call import Call
-from recorder.cli.gaps import BLIND_SPOTS
+from recorder.cli.gaps import UNKNOWABLE
 from recorder.cli.output import Output
 from recorder.clock import SystemClock
 from recorder.database.engine import Database
@@ -25,12 +25,14 @@ from tests.log.drafts import frame, run_sql, write
 HOUR_US = 3_600_000_000
 
 
-def told_at(us: int, kind: Note, connection_id: str | None = None, **facts: object) -> Draft:
+def reported_at(us: int, kind: Note, connection_id: str | None = None, **facts: object) -> Draft:
     return noted("main", us, kind, facts, connection_id=connection_id)
 
 
 def history(start_us: int) -> list[Draft]:
-    """Return an hour: blind for 10 s, then cut off from minute 20 to 21:30, then a bad frame."""
+    """Return an hour: not observed for 10 s, then cut off from minute 20 to 21:30, then a bad
+    frame.
+    """
 
     def at(seconds: float) -> int:
         return start_us + int(seconds * 1_000_000)
@@ -38,10 +40,10 @@ def history(start_us: int) -> list[Draft]:
     cut = {"reason": "the connection was cut", "by": "network", "code": None}
     last = from_us(at(1_200.000001)).isoformat()
     return [
-        told_at(at(0), Note.RECORDER_STARTED, epoch=1, last_event_at=None),
-        told_at(at(10), Note.SNAPSHOT_COMPLETE, complete=True, blind_s=10),
-        told_at(at(1_205), Note.CONNECTION_CLOSED, "c-1", **cut, last_frame_at=last),
-        told_at(at(1_290), Note.SNAPSHOT_COMPLETE, complete=True, blind_s=89.9),
+        reported_at(at(0), Note.RECORDER_STARTED, epoch=1, last_event_at=None),
+        reported_at(at(10), Note.SNAPSHOT_COMPLETE, complete=True, unobserved_s=10),
+        reported_at(at(1_205), Note.CONNECTION_CLOSED, "c-1", **cut, last_frame_at=last),
+        reported_at(at(1_290), Note.SNAPSHOT_COMPLETE, complete=True, unobserved_s=89.9),
         frame("{", at_us=at(2_000)),
         frame('{"type":"PONG"}', kind="PONG", at_us=at(3_600)),
     ]
@@ -70,54 +72,54 @@ def iso(us: int) -> str:
 
 def test_a_period_adds_up_exactly_and_names_its_causes(database_url: str, start_us: int) -> None:
     hour = ("--from", iso(start_us), "--to", iso(start_us + HOUR_US))
-    told = one(database_url, *hour)
+    reported = one(database_url, *hour)
 
-    assert told["seconds"] == "3600"
-    assert (told["blind_s"], told["healed_s"]) == ("99.999999", "0")
-    assert told["observed_s"] == "3500.000001"
-    assert [(row["cause"], row["blind_s"], row["gaps"]) for row in told["causes"]] == [
+    assert reported["seconds"] == "3600"
+    assert (reported["unobserved_s"], reported["healed_s"]) == ("99.999999", "0")
+    assert reported["observed_s"] == "3500.000001"
+    assert [(row["cause"], row["unobserved_s"], row["gaps"]) for row in reported["causes"]] == [
         ("first_start", "10", 1),
         ("connection_lost", "89.999999", 1),
         ("undecodable", "0", 1),
     ]
-    assert [row["state"] for row in told["gaps"]] == ["closed"] * 3
-    assert (told["unhealed"], told["complete"]) == (3, False)
-    assert told["blind_spots"] == list(BLIND_SPOTS)
+    assert [row["state"] for row in reported["gaps"]] == ["closed"] * 3
+    assert (reported["unhealed"], reported["complete"]) == (3, False)
+    assert reported["unknowable"] == list(UNKNOWABLE)
 
 
 def test_the_time_since_a_recorder_was_last_heard_is_blind(
     database_url: str, start_us: int
 ) -> None:
-    told = one(database_url)
+    reported = one(database_url)
 
-    assert told["recorder"] == "not running"
-    (tail,) = [row for row in told["causes"] if row["cause"] == "not_running"]
-    assert 3_600 <= Decimal(tail["blind_s"]) < 3_700
-    assert Decimal(told["observed_s"]) == Decimal("3500.000001")
-    parts = (Decimal(told[name]) for name in ("observed_s", "blind_s", "healed_s"))
-    assert sum(parts) == Decimal(told["seconds"])
-    assert any("isn't running" in doubt for doubt in told["doubts"])
+    assert reported["recorder"] == "not running"
+    (tail,) = [row for row in reported["causes"] if row["cause"] == "not_running"]
+    assert 3_600 <= Decimal(tail["unobserved_s"]) < 3_700
+    assert Decimal(reported["observed_s"]) == Decimal("3500.000001")
+    parts = (Decimal(reported[name]) for name in ("observed_s", "unobserved_s", "healed_s"))
+    assert sum(parts) == Decimal(reported["seconds"])
+    assert any("isn't running" in doubt for doubt in reported["warnings"])
 
 
 def test_what_was_healed_is_told_apart_and_nothing_less_is_complete(
     database: Database, database_url: str, start_us: int
 ) -> None:
     def heal(gap_id: object) -> Draft:
-        said = "all lists agree"
+        sentence = "all lists agree"
         us = start_us + 2_100_000_000
-        return told_at(us, Note.GAP_HEALED, gap_id=gap_id, evidence=said, positions=[5])
+        return reported_at(us, Note.GAP_HEALED, gap_id=gap_id, evidence=sentence, positions=[5])
 
     period = ("--from", iso(start_us), "--to", iso(start_us + HOUR_US))
     write(database, heal(3), heal(5))
     fold(database)
-    told = one(database_url, *period)
-    assert (told["blind_s"], told["healed_s"]) == ("10", "89.999999")
-    assert (told["unhealed"], told["complete"]) == (1, False)
+    reported = one(database_url, *period)
+    assert (reported["unobserved_s"], reported["healed_s"]) == ("10", "89.999999")
+    assert (reported["unhealed"], reported["complete"]) == (1, False)
 
     write(database, heal(1))
     fold(database)
-    told = one(database_url, *period)
-    assert (told["blind_s"], told["unhealed"], told["complete"]) == ("0", 0, True)
+    reported = one(database_url, *period)
+    assert (reported["unobserved_s"], reported["unhealed"], reported["complete"]) == ("0", 0, True)
 
 
 def test_a_page_for_a_person_never_rounds_up(database_url: str, start_us: int) -> None:
@@ -126,11 +128,11 @@ def test_a_page_for_a_person_never_rounds_up(database_url: str, start_us: int) -
         return ask(database_url, "gaps", "--table", *period).out
 
     quiet, cut = asked(1_000), asked(1_201)
-    assert "observed    990.000000 s  (100.0000 %)" in quiet
-    assert "observed    1190.000001 s  (99.9160 %)" in cut
-    assert "blind       0.999999 s  (0.0839 %)" in cut
+    assert "observed      990.000000 s  (100.0000 %)" in quiet
+    assert "observed      1190.000001 s  (99.9160 %)" in cut
+    assert "not observed  0.999999 s  (0.0839 %)" in cut
     assert "connection_lost" in cut
-    assert all(spot in cut for spot in BLIND_SPOTS)
+    assert all(spot in cut for spot in UNKNOWABLE)
 
 
 def test_days_on_which_clocks_change_elsewhere_have_their_seconds(
@@ -142,9 +144,11 @@ def test_days_on_which_clocks_change_elsewhere_have_their_seconds(
     own(database)
     fold(database)
     for day in ("2016-12-31", "2026-03-29", "2026-10-25"):
-        told = one(database_url, "--from", f"{day}T00:00:00+02:00", "--to", f"{day}T23:00:00+01:00")
-        assert told["seconds"] == "86400"
-        assert told["until"] == f"{day}T22:00:00.000000Z"
+        reported = one(
+            database_url, "--from", f"{day}T00:00:00+02:00", "--to", f"{day}T23:00:00+01:00"
+        )
+        assert reported["seconds"] == "86400"
+        assert reported["until"] == f"{day}T22:00:00.000000Z"
     assert one(database_url)["first_start"] == begin.replace("+00:00", ".000000Z")
 
 
@@ -156,11 +160,11 @@ def test_a_clock_that_stands_before_the_last_frame_is_said(
     write(database, *history(begun))
     fold(database)
 
-    told = one(database_url)
+    reported = one(database_url)
 
-    assert any("clock stands before the last frame" in doubt for doubt in told["doubts"])
-    parts = (Decimal(told[name]) for name in ("observed_s", "blind_s", "healed_s"))
-    assert sum(parts) == Decimal(told["seconds"]) > 0
+    assert any("clock stands before the last frame" in doubt for doubt in reported["warnings"])
+    parts = (Decimal(reported[name]) for name in ("observed_s", "unobserved_s", "healed_s"))
+    assert sum(parts) == Decimal(reported["seconds"]) > 0
 
 
 def test_a_frame_that_comes_in_while_it_is_asked_is_no_clock_that_stands_before_it(
@@ -169,7 +173,7 @@ def test_a_frame_that_comes_in_while_it_is_asked_is_no_clock_that_stands_before_
     own(database)
 
     class Busy(SystemClock):
-        """A clock of an account to which something is told between any two looks."""
+        """A clock of an account to which something is reported between any two looks."""
 
         def wall_us(self) -> int:
             asked_us = now_us()
@@ -183,8 +187,8 @@ def test_a_frame_that_comes_in_while_it_is_asked_is_no_clock_that_stands_before_
     code = gaps.run(Call(asked, environment, Output(True, out, io.StringIO()), Busy()))
 
     assert code == 0
-    told = json.loads(out.getvalue())
-    assert not any("clock" in doubt for doubt in told["doubts"])
+    reported = json.loads(out.getvalue())
+    assert not any("clock" in doubt for doubt in reported["warnings"])
 
 
 def test_before_the_first_start_there_is_no_answer(database_url: str, start_us: int) -> None:
@@ -205,7 +209,7 @@ def test_before_the_first_start_there_is_no_answer(database_url: str, start_us: 
 def test_the_newest_gaps_are_listed_where_a_limit_is_given(
     database: Database, database_url: str, start_us: int
 ) -> None:
-    told = one(database_url, "--limit", "1")
-    assert [row["gap_id"] for row in told["gaps"]] == [5]
-    assert told["unhealed"] == 3
+    reported = one(database_url, "--limit", "1")
+    assert [row["gap_id"] for row in reported["gaps"]] == [5]
+    assert reported["unhealed"] == 3
     assert len(run_sql(database, "SELECT * FROM gaps")) == 3

@@ -193,11 +193,11 @@ def test_a_person_gets_tables_on_a_terminal_and_a_program_json_elsewhere(
 ) -> None:
     record_scene(database)
     for command in ("status", "balances", "orders", "events", "verify"):
-        with redirect_stdout(out()) as said, redirect_stderr(io.StringIO()):
+        with redirect_stdout(out()) as sentence, redirect_stderr(io.StringIO()):
             code = main((command, *flags), {"RECORDER_DATABASE_URL": database_url})
 
         assert code == 0
-        lines = said.getvalue().splitlines()
+        lines = sentence.getvalue().splitlines()
         assert lines
         assert not is_json or all(isinstance(json.loads(line), dict) for line in lines)
         assert is_json or not any(line.startswith("{") for line in lines)

@@ -32,9 +32,9 @@ def test_enqueue_prints_the_id_of_a_durable_row(database: Database, database_url
     )
 
     assert (answer.code, answer.err) == (0, "")
-    (told,) = answer.rows
+    (reported,) = answer.rows
     (row,) = ask(database_url, "outbox").rows
-    assert row["outbox_id"] == told["outbox_id"]
+    assert row["outbox_id"] == reported["outbox_id"]
     assert row["payload"] == LIMIT_ORDER
     assert (row["client_msg_id"], row["priority"]) == ("mine", -7)
     assert row["not_before"] == "2026-01-01T00:00:00.000000Z"
@@ -107,9 +107,9 @@ def test_a_command_for_an_account_that_nobody_records_does_not_wait_unseen(
     # Nobody has set a switch for it, neither on nor off.
     assert "switch" not in queued.err
     assert [row["account"] for row in ask(database_url, "outbox").rows] == ["mian"]
-    told = {row["account"]: row for row in ask(database_url, "status").rows}
-    assert told["mian"]["outbox"]["queued"] == 1
-    assert not told["mian"]["live"]
+    reported = {row["account"]: row for row in ask(database_url, "status").rows}
+    assert reported["mian"]["outbox"]["queued"] == 1
+    assert not reported["mian"]["live"]
 
 
 def test_a_command_whose_time_is_over_is_said_to_go_nowhere(database_url: str) -> None:
@@ -235,14 +235,14 @@ def test_the_story_of_a_command_tells_every_change_and_the_events_that_prove_it(
 
     answer = ask(database_url, "outbox", "show", str(outbox_id))
 
-    command, *story = answer.rows
+    command, *history_of = answer.rows
     assert answer.code == 0
     assert (command["status"], command["meaning"]) == ("accepted", "it took effect")
-    changes = [item["to_status"] for item in story if item["kind"] == "transition"]
+    changes = [item["to_status"] for item in history_of if item["kind"] == "transition"]
     assert changes == ["queued", "sending", "sent", "acknowledged", "accepted"]
-    events = {item["position"]: item["type"] for item in story if item["kind"] == "event"}
+    events = {item["position"]: item["type"] for item in history_of if item["kind"] == "event"}
     assert events == {1: "PLACE_LIMIT_ORDER", 2: "PLACE_LIMIT_WS_RESPONSE"}
-    assert [item["at"] for item in story] == sorted(item["at"] for item in story)
+    assert [item["at"] for item in history_of] == sorted(item["at"] for item in history_of)
 
 
 def test_the_story_is_told_to_people_without_letting_the_exchange_write_it(

@@ -18,7 +18,7 @@ from recorder.database.schema import projections
 from recorder.lease.holder import this_holder
 from recorder.lease.sql import take
 from recorder.log.rules.event import Draft, Event, Note, noted
-from recorder.queries.account_status import FAR_BEHIND_EVENTS, read_standing, tables_behind
+from recorder.queries.account_status import FAR_BEHIND_EVENTS, read_account_status, tables_behind
 from recorder.timestamps import from_us
 from tests.cli.scene import (
     ESCAPES,
@@ -43,19 +43,19 @@ def test_the_status_of_a_running_recorder_tells_head_connection_lease_and_lag(
 
     answer = ask(database_url, "status")
 
-    (told,) = answer.rows
+    (reported,) = answer.rows
     assert answer.code == 0
-    assert told["recorder"] == "running"
-    assert told["live"] is True
-    assert told["doubts"] == []
-    assert told["head"]["position"] == len(written)
-    assert told["head"]["digest"] == written[-1].digest.hex()
-    assert told["connection"]["state"] == "authenticated"
-    assert told["connection"]["last_frame_age_s"] < 60
-    assert told["lease"]["epoch"] == 1
-    assert {each["lag"] for each in told["projections"]} == {0}
-    assert told["switch"]["trading"] == "on"
-    assert told["gaps_open"] == 0
+    assert reported["recorder"] == "running"
+    assert reported["live"] is True
+    assert reported["warnings"] == []
+    assert reported["head"]["position"] == len(written)
+    assert reported["head"]["digest"] == written[-1].digest.hex()
+    assert reported["connection"]["state"] == "authenticated"
+    assert reported["connection"]["last_frame_age_s"] < 60
+    assert reported["lease"]["epoch"] == 1
+    assert {each["lag"] for each in reported["projections"]} == {0}
+    assert reported["switch"]["trading"] == "on"
+    assert reported["gaps_open"] == 0
 
 
 def test_status_never_calls_a_row_connected_whose_recorder_is_gone(
@@ -65,12 +65,12 @@ def test_status_never_calls_a_row_connected_whose_recorder_is_gone(
     write(database, *start_notes())
     fold(database)
 
-    (told,) = ask(database_url, "status").rows
+    (reported,) = ask(database_url, "status").rows
     page = ask(database_url, "status", "--table").out
 
-    assert told["recorder"] == "not running"
-    assert told["live"] is False
-    assert told["connection"]["state"] == "unknown"
+    assert reported["recorder"] == "not running"
+    assert reported["live"] is False
+    assert reported["connection"]["state"] == "unknown"
     assert "connection  unknown" in page
     assert "authenticated since" not in page
 
@@ -80,11 +80,11 @@ def test_status_tells_of_silence_and_of_an_open_gap(database: Database, database
     write(database, *start_notes(), frame(kind="", at_us=NOW_US))
     fold(database)
 
-    (told,) = ask(database_url, "status").rows
+    (reported,) = ask(database_url, "status").rows
 
-    assert told["gaps_open"] == 1
-    assert any("nothing was heard" in doubt for doubt in told["doubts"])
-    assert any("a gap is open" in doubt for doubt in told["doubts"])
+    assert reported["gaps_open"] == 1
+    assert any("nothing was received" in doubt for doubt in reported["warnings"])
+    assert any("a gap is open" in doubt for doubt in reported["warnings"])
 
 
 def test_status_counts_what_is_pending_in_the_outbox(database: Database, database_url: str) -> None:
@@ -93,9 +93,9 @@ def test_status_counts_what_is_pending_in_the_outbox(database: Database, databas
         payload = json.dumps({"pair": pair, "orderId": "o"})
         assert ask(database_url, "enqueue", "CANCEL_ORDER", payload).code == 0
 
-    (told,) = ask(database_url, "status").rows
+    (reported,) = ask(database_url, "status").rows
 
-    assert told["outbox"] == {
+    assert reported["outbox"] == {
         "queued": 2,
         "sending": 0,
         "sent": 0,
@@ -114,7 +114,7 @@ def test_status_counts_through_the_partial_indexes_however_long_the_outbox_is(
         if "FROM outbox" in statement:
             seen.append(statement)
 
-    in_unit(sqlite.reader, read_standing, "main")
+    in_unit(sqlite.reader, read_account_status, "main")
 
     plans = [
         str(run_sql(sqlite, f"EXPLAIN QUERY PLAN {statement.replace('?', ':account')}", account=""))
@@ -135,9 +135,9 @@ def test_status_tells_every_account_the_database_knows(
     one = ask(database_url, "status", "--account", "b").rows
     variable = ask(database_url, "status", environment={"RECORDER_ACCOUNT": "a"}).rows
 
-    assert [told["account"] for told in everyone] == ["a", "b", "c"]
-    assert [told["account"] for told in one] == ["b"]
-    assert [told["account"] for told in variable] == ["a"]
+    assert [reported["account"] for reported in everyone] == ["a", "b", "c"]
+    assert [reported["account"] for reported in one] == ["b"]
+    assert [reported["account"] for reported in variable] == ["a"]
 
 
 def test_balances_are_exact_and_leave_out_what_is_zero(
@@ -219,10 +219,10 @@ def test_a_process_that_lives_but_does_not_renew_is_not_called_gone(
     ttl = timedelta(seconds=15)
     in_unit(database.writer, take, "main", holder=this_holder(), now=begun, ttl=ttl)
 
-    (told,) = ask(database_url, "status").rows
+    (reported,) = ask(database_url, "status").rows
 
-    assert (told["recorder"], told["live"]) == ("not running", False)
-    assert "frozen or cut off from the database" in told["doubts"][0]
+    assert (reported["recorder"], reported["live"]) == ("not running", False)
+    assert "frozen or cut off from the database" in reported["warnings"][0]
 
 
 def test_a_table_that_stands_still_under_a_running_recorder_is_a_doubt(
@@ -235,18 +235,18 @@ def test_a_table_that_stands_still_under_a_running_recorder_is_a_doubt(
     stopped = update(projections).where(projections.c.projection == "trades")
     in_unit(database.writer, lambda c: c.execute(stopped.values(updated_at=long_ago)))
 
-    told = ask(database_url, "status").rows[0]
+    reported = ask(database_url, "status").rows[0]
 
-    assert before["doubts"] == []
-    (doubt,) = told["doubts"]
+    assert before["warnings"] == []
+    (doubt,) = reported["warnings"]
     assert doubt.startswith(f"the table 'trades' stands still at position {len(written)} for 5 min")
-    assert not told["live"]
+    assert not reported["live"]
     assert f"beware      {doubt[:40]}" in ask(database_url, "status", "--table").out
 
 
 def test_a_table_that_is_far_behind_is_a_doubt_even_while_it_moves(database: Database) -> None:
     record_scene(database)
-    standing = in_unit(database.reader, read_standing, "main")
+    standing = in_unit(database.reader, read_account_status, "main")
     far = evolve(standing, position=standing.position + FAR_BEHIND_EVENTS + 1)
 
     now = from_us(now_us())
@@ -254,7 +254,7 @@ def test_a_table_that_is_far_behind_is_a_doubt_even_while_it_moves(database: Dat
     assert tables_behind(standing, now) == ()
     assert len(tables_behind(far, now)) == len(standing.checkpoints)
     assert "is 10,001 events behind the log" in tables_behind(far, now)[0]
-    # Of one that isn't running that is said already, and nothing keeps up.
+    # Of one that isn't running that is reported already, and nothing keeps up.
     assert tables_behind(far, now + timedelta(hours=1)) == ()
 
 
@@ -267,7 +267,7 @@ def test_a_lease_that_outlives_its_process_has_not_ended_yet(
 
     page = ask(database_url, "status", "--table").out
 
-    assert f"not running: {gone}, epoch 1; lease not given back, ends " in page
+    assert f"not running: {gone}, epoch 1; lease not released, ends " in page
     assert "process is gone" in page
 
 

@@ -40,14 +40,14 @@ OPEN = ("queued", "sending", "sent", "acknowledged", "in_doubt")
 
 def command_of(url: str, database: Database, status: str, *flags: str) -> int:
     """Queue a command and bring it to a status; return its id."""
-    (told,) = ask(url, "enqueue", "PLACE_LIMIT_ORDER", LIMIT_ORDER, *flags).rows
+    (reported,) = ask(url, "enqueue", "PLACE_LIMIT_ORDER", LIMIT_ORDER, *flags).rows
     before = "queued"
     for step in STEPS[status]:
         now = from_us(now_us())
-        outbox_id: int = told["outbox_id"]
+        outbox_id: int = reported["outbox_id"]
         assert in_unit(database.writer, change_status, "main", outbox_id, before, step, now=now)
         before = step
-    return int(told["outbox_id"])
+    return int(reported["outbox_id"])
 
 
 def test_every_status_is_tried() -> None:
@@ -71,8 +71,8 @@ def test_a_command_is_queued_again_as_a_new_one_that_points_to_it(
     assert first["client_msg_id"] != second["client_msg_id"]
     assert (second["requeue_of"], second["customer_order_id"]) == (old, None)
     assert first["status"] == "not_placed"
-    told = ask(database_url, "outbox", "show", str(old)).rows[0]
-    assert told["requeued_as"] == [old + 1]
+    reported = ask(database_url, "outbox", "show", str(old)).rows[0]
+    assert reported["requeued_as"] == [old + 1]
     shown = ask(database_url, "outbox", "show", str(old + 1), "--table").out
     assert f"a resend of command {old}" in shown
 
@@ -177,15 +177,15 @@ def test_whose_resend_a_command_is_can_not_be_changed(
 def looked_up(database: Database, url: str) -> int:
     """Take a command into doubt and look it up twice, the second time in vain."""
     epoch = own(database).epoch
-    (told,) = ask(url, "enqueue", "PLACE_LIMIT_ORDER", LIMIT_ORDER).rows
-    outbox_id: int = told["outbox_id"]
+    (reported,) = ask(url, "enqueue", "PLACE_LIMIT_ORDER", LIMIT_ORDER).rows
+    outbox_id: int = reported["outbox_id"]
     (sent,) = write(database, frame("{}", kind="PLACE_LIMIT_ORDER"))
     now = from_us(now_us())
     ids: dict[str, Any] = {"connection_id": "c-1", "customer_order_id": "cid", "order_id": None}
     in_unit(database.writer, claim, "main", outbox_id, epoch=epoch, now=now, **ids)
     in_unit(database.writer, mark_sent, "main", outbox_id, sent.position, now)
     in_unit(database.writer, change_status, "main", outbox_id, "sent", "in_doubt", now=now)
-    look = Look(outbox_id, "/v1/orders/open", Finding.NO_ANSWER, f"trouble {ESCAPES}")
+    look = Look(outbox_id, "/v1/orders/open", Finding.NO_ANSWER, f"problem {ESCAPES}")
 
     def unit(connection: Connection) -> None:
         heads = {"main": read_head(connection, "main")}
@@ -205,26 +205,26 @@ def test_the_story_tells_every_look_up_and_what_it_said(
 ) -> None:
     outbox_id = looked_up(database, database_url)
 
-    command, *story = ask(database_url, "outbox", "show", str(outbox_id)).rows
+    command, *history_of = ask(database_url, "outbox", "show", str(outbox_id)).rows
 
     assert command["status"] == "not_placed"
-    lookups = [item for item in story if item["kind"] == "lookup"]
+    lookups = [item for item in history_of if item["kind"] == "lookup"]
     assert [(each["finding"], each["position"]) for each in lookups] == [
         ("no_answer", None),
         ("absent", 2),
     ]
-    changes = [item["to_status"] for item in story if item["kind"] == "transition"]
+    changes = [item["to_status"] for item in history_of if item["kind"] == "transition"]
     assert changes == ["queued", "sending", "sent", "in_doubt", "not_placed"]
-    assert [item["kind"] for item in story][-2:] == ["lookup", "transition"]
-    positions = [item["position"] for item in story if item["kind"] == "event"]
+    assert [item["kind"] for item in history_of][-2:] == ["lookup", "transition"]
+    positions = [item["position"] for item in history_of if item["kind"] == "event"]
     assert positions == [1, 2]
 
 
 def test_the_story_of_look_ups_is_told_to_people(database: Database, database_url: str) -> None:
     outbox_id = looked_up(database, database_url)
 
-    told = ask(database_url, "outbox", "show", str(outbox_id), "--table").out
+    reported = ask(database_url, "outbox", "show", str(outbox_id), "--table").out
 
-    assert "look-up /v1/orders/open (no answer): no_answer: trouble" in told
-    assert "look-up /v1/orders/open (event 2): absent: none" in told
-    assert "\x1b" not in told
+    assert "look-up /v1/orders/open (no answer): no_answer: problem" in reported
+    assert "look-up /v1/orders/open (event 2): absent: none" in reported
+    assert "\x1b" not in reported

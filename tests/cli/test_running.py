@@ -22,7 +22,7 @@ from recorder.errors import LeaseHeld, RecorderError, StorageFailed
 from tests.cli.scene import ESCAPES
 
 #: Long enough for a slow machine; nothing waits this long on a good one.
-PATIENCE_S = 60
+WAIT_MAX_S = 60
 
 
 def start(*argv: str, cwd: Path, **environment: str) -> subprocess.Popen[str]:
@@ -38,7 +38,7 @@ def start(*argv: str, cwd: Path, **environment: str) -> subprocess.Popen[str]:
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=PATIENCE_S)
+    out, err = process.communicate(timeout=WAIT_MAX_S)
     return process.returncode, out, err
 
 
@@ -93,9 +93,9 @@ def test_a_demo_on_a_terminal_draws_one_screen_and_ends_at_a_signal(tmp_path: Pa
         try:
             while more := os.read(ours, 65_536):
                 seen += more
-        except OSError:  # Linux says so when the other side of a terminal is closed
+        except OSError:  # Linux reports so when the other side of a terminal is closed
             os.close(ours)
-        assert running.wait(PATIENCE_S) == 0
+        assert running.wait(WAIT_MAX_S) == 0
 
     assert b"SELECT * FROM balances" in seen
     assert b"verified them all" in seen
@@ -119,8 +119,8 @@ def test_a_recorder_records_what_the_simulator_serves(tmp_path: Path) -> None:
     recorder.send_signal(signal.SIGTERM)
     code, out, err = ended(recorder)
     assert (code, out) == (0, "")
-    said = [json.loads(line) for line in err.splitlines()]
-    assert all(line["level"] == "INFO" for line in said)
+    sentence = [json.loads(line) for line in err.splitlines()]
+    assert all(line["level"] == "INFO" for line in sentence)
     simulator.send_signal(signal.SIGINT)
     assert ended(simulator)[0] == 0
 
@@ -178,7 +178,7 @@ def test_a_recorder_with_half_its_credentials_says_which_half_is_missing(
 @pytest.mark.parametrize("formatter", [PlainLines(), JsonLines()])
 def test_what_is_logged_stays_on_one_line_whatever_it_quotes(formatter: logging.Formatter) -> None:
     record = logging.LogRecord(
-        "recorder.x", logging.INFO, "", 1, "said %s", (f"{ESCAPES}\nERROR forged",), None
+        "recorder.x", logging.INFO, "", 1, "reported %s", (f"{ESCAPES}\nERROR forged",), None
     )
 
     line = formatter.format(record)

@@ -60,7 +60,7 @@ class Scene:
         return (self.folder / name / "statement.html").read_text(encoding="utf-8")
 
     def record(self) -> None:
-        """Write all that was heard, and fold it."""
+        """Write all that was received, and fold it."""
         write(self.database, *self.account.log)
         fold(self.database)
 
@@ -69,7 +69,7 @@ class Scene:
         row = {
             "account": "main",
             "reconciliation_id": 1,
-            "asked_by": "schedule",
+            "requested_by": "schedule",
             "state": "clean",
             "is_open": False,
             "answers": 2,
@@ -83,7 +83,7 @@ class Scene:
 
 @pytest.fixture
 def scene(database: Database, tmp_path: Path) -> Scene:
-    """Let an account trade, and take the part of its time in which it was heard."""
+    """Let an account trade, and take the part of its time in which it was received."""
     account = Account(random.Random(21), net=True)
     begin = account.clock() + timedelta(seconds=1)
     account.live(60)
@@ -95,25 +95,25 @@ def test_a_sound_period_is_exit_code_0_and_its_files_prove_themselves(scene: Sce
     scene.compare()
     scene.end = last_frame(scene)
     answer = scene.state()
-    assert (answer.code, answer.rows[0]["doubts"]) == (0, []), answer.out
-    told = scene.manifest()
-    assert (told["sound"], told["doubts"], told["account"]) == (True, [], "main")
-    assert {each["path"] for each in told["files"]} | {"manifest.json"} == {
+    assert (answer.code, answer.rows[0]["caveats"]) == (0, []), answer.out
+    reported = scene.manifest()
+    assert (reported["sound"], reported["caveats"], reported["account"]) == (True, [], "main")
+    assert {each["path"] for each in reported["files"]} | {"manifest.json"} == {
         path.name for path in (scene.folder / "out").iterdir()
     }
-    for each in told["files"]:
+    for each in reported["files"]:
         text = (scene.folder / "out" / each["path"]).read_bytes()
         assert (each["bytes"], each["sha256"]) == (len(text), sha256(text).hexdigest())
         if each["table"]:
             assert each["rows"] == len(scene.rows(each["table"]))
     assert "Nothing was found wanting" in scene.page()
-    assert told["heads"]["head"]["position"] == len(scene.account.log)
+    assert reported["heads"]["head"]["position"] == len(scene.account.log)
 
 
 def last_frame(scene: Scene) -> datetime:
-    """Return when the exchange was last heard: behind that, nothing was observed."""
+    """Return when the exchange was last received: behind that, nothing was observed."""
     (row,) = ask(scene.url, "gaps").rows
-    return datetime.fromisoformat(row["last_good_moment"])
+    return datetime.fromisoformat(row["last_good_time"])
 
 
 def test_the_figures_are_those_of_the_exchange(scene: Scene) -> None:
@@ -127,8 +127,8 @@ def test_the_figures_are_those_of_the_exchange(scene: Scene) -> None:
         assert sum(Decimal(each["amount"]) for each in lines) == Decimal(row["moved"])
         moved = [each for each in scene.rows("movements") if each["currency"] == row["currency"]]
         assert sum(Decimal(each["amount"]) for each in moved) == Decimal(row["moved"])
-    told = [each.payload for each in scene.account.log if each.type == "NEW_ACCOUNT_TRADE"]
-    fills = {row["id"]: row["tradedAt"] for row in (json.loads(each)["data"] for each in told)}
+    reported = [each.payload for each in scene.account.log if each.type == "NEW_ACCOUNT_TRADE"]
+    fills = {row["id"]: row["tradedAt"] for row in (json.loads(each)["data"] for each in reported)}
     inside = {key for key, at in fills.items() if datetime.fromisoformat(at) > scene.begin}
     assert {row["trade_id"] for row in scene.rows("trades")} == inside < set(fills)
     # No command of ours placed any of them.
@@ -168,8 +168,8 @@ def test_a_gap_is_shaded_counted_and_doubted(scene: Scene) -> None:
     scene.end = account.clock()
     scene.record()
     assert scene.state().code == 1
-    blind = [row for row in scene.rows("coverage") if row["cause"] == "connection_lost"]
-    assert [(row["part"], row["seconds"]) for row in blind] == [("unobserved", "90")]
+    unobserved = [row for row in scene.rows("coverage") if row["cause"] == "connection_lost"]
+    assert [(row["part"], row["seconds"]) for row in unobserved] == [("unobserved", "90")]
     (row,) = (row for row in scene.rows("gaps") if row["cause"] == "connection_lost")
     assert row["state"] == "closed"
     seconds = sum(Decimal(row["seconds"]) for row in scene.rows("coverage"))
@@ -215,7 +215,7 @@ def text_of(row: Mapping[str, Any]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("ends", "said"),
+    ("ends", "sentence"),
     [
         (("2026-01-02T00:00:00Z", "2026-01-01T00:00:00Z"), "ends before it begins"),
         (("2026-01-01T00:00:00Z", "2026-01-01T00:00:00Z"), "ends before it begins"),
@@ -224,13 +224,13 @@ def text_of(row: Mapping[str, Any]) -> dict[str, str]:
     ],
 )
 def test_a_period_that_cannot_be_stated_is_exit_code_2(
-    scene: Scene, ends: tuple[str, str], said: str
+    scene: Scene, ends: tuple[str, str], sentence: str
 ) -> None:
     scene.record()
     answer = ask(
         scene.url, "statement", str(scene.folder / "x"), "--from", ends[0], "--to", ends[1]
     )
-    assert answer.code == 2 and said in answer.err
+    assert answer.code == 2 and sentence in answer.err
     assert list(scene.folder.glob("*x*")) == []
 
 
@@ -269,8 +269,8 @@ def test_a_damaged_log_is_the_first_doubt(scene: Scene) -> None:
     alter(scene.database)
     answer = scene.state()
     assert answer.code == 1
-    assert "log is damaged: position 3" in answer.rows[0]["doubts"][0]
-    assert "log was not verified" in scene.state("more", "--no-verify").rows[0]["doubts"][0]
+    assert "log is damaged: position 3" in answer.rows[0]["caveats"][0]
+    assert "log was not verified" in scene.state("more", "--no-verify").rows[0]["caveats"][0]
 
 
 def alter(database: Database) -> None:

@@ -1,4 +1,4 @@
-"""Whatever is done to a log, both verifiers find it, name it, and say where it begins.
+"""Whatever is done to a log, both verifiers find it, name it, and report where it begins.
 
 Both are asked by the same cases: they share no code, so that they can't share a mistake.
 """
@@ -24,7 +24,7 @@ from recorder.log.rules.event import Event
 from recorder.log.sql.checkpoint_keys import make_keys
 from tests.cli.scene import ask
 from tests.cli.tampering import (
-    Kept,
+    PersistentConnection,
     Verdict,
     chain_anew,
     keep,
@@ -36,30 +36,36 @@ MOVE = "UPDATE events SET position = {} WHERE account = 'main' AND position = {}
 
 
 @pytest.fixture
-def kept(database: Database, database_url: str, tmp_path: Path) -> Kept:
+def kept(database: Database, database_url: str, tmp_path: Path) -> PersistentConnection:
     """A log of ten events with checkpoints at 3, 6, 9 and 10."""
     folder = tmp_path / "outside"
     folder.mkdir()
     return keep(database, database_url, folder)
 
 
-def both(kept: Kept) -> Iterator[Verdict]:
+def both(kept: PersistentConnection) -> Iterator[Verdict]:
     """Ask both verifiers."""
     yield kept.verify()
     yield kept.verify_apart()
 
 
-def assert_found(kept: Kept, *damage: tuple[str, int | None]) -> None:
+def assert_found(kept: PersistentConnection, *damage: tuple[str, int | None]) -> None:
     """Check that both find exactly this."""
     for found in both(kept):
-        assert (found.code, found.damage) == (1, list(damage)), found.said
+        assert (found.code, found.damage) == (1, list(damage)), found.lines
 
 
-def test_what_was_written_is_sound_for_both_and_they_say_what_they_compared(kept: Kept) -> None:
+def test_what_was_written_is_sound_for_both_and_they_say_what_they_compared(
+    kept: PersistentConnection,
+) -> None:
     for found in both(kept):
-        assert (found.code, found.damage) == (0, []), found.said
-        (said,) = found.said
-        assert (said["position"], said["checkpoints"], said["signatures"]) == (10, 4, "checked")
+        assert (found.code, found.damage) == (0, []), found.lines
+        (sentence,) = found.lines
+        assert (sentence["position"], sentence["checkpoints"], sentence["signatures"]) == (
+            10,
+            4,
+            "checked",
+        )
 
 
 CONTENT = [
@@ -76,13 +82,15 @@ CONTENT = [
 
 @pytest.mark.parametrize(("column", "value"), CONTENT)
 @pytest.mark.parametrize("position", [1, 5, 10])
-def test_a_changed_event(kept: Kept, column: str, value: str, position: int) -> None:
+def test_a_changed_event(
+    kept: PersistentConnection, column: str, value: str, position: int
+) -> None:
     tamper(kept.database, f"UPDATE events SET {column} = {value} WHERE position = {position}")
 
     assert_found(kept, ("altered", position))
 
 
-def test_a_changed_digest(kept: Kept) -> None:
+def test_a_changed_digest(kept: PersistentConnection) -> None:
     digest = "decode(repeat('ab', 32), 'hex')"
     if kept.database.dialect == "sqlite":
         digest = f"x'{'ab' * 32}'"
@@ -108,7 +116,9 @@ PAST_THE_TRIGGERS = {
 
 
 @pytest.mark.parametrize("way", range(4))
-def test_no_way_past_the_triggers_is_a_way_past_the_verifiers(kept: Kept, way: int) -> None:
+def test_no_way_past_the_triggers_is_a_way_past_the_verifiers(
+    kept: PersistentConnection, way: int
+) -> None:
     ways = PAST_THE_TRIGGERS[kept.database.dialect]
     change = "UPDATE events SET payload = 'forged' WHERE position = 4"
     if kept.database.dialect == "postgresql":
@@ -128,39 +138,41 @@ def test_no_way_past_the_triggers_is_a_way_past_the_verifiers(kept: Kept, way: i
 
 
 @pytest.mark.parametrize("position", [1, 4, 9])
-def test_an_event_that_was_taken_out_of_the_middle(kept: Kept, position: int) -> None:
+def test_an_event_that_was_taken_out_of_the_middle(
+    kept: PersistentConnection, position: int
+) -> None:
     tamper(kept.database, f"DELETE FROM events WHERE position = {position}")
 
     assert_found(kept, ("altered", position))
 
 
-def test_a_hole_that_was_closed_by_renumbering(kept: Kept) -> None:
+def test_a_hole_that_was_closed_by_renumbering(kept: PersistentConnection) -> None:
     closed = [MOVE.format(number - 1, number) for number in range(5, 11)]
     tamper(kept.database, "DELETE FROM events WHERE position = 4", *closed)
 
     assert_found(kept, ("altered", 4))
 
 
-def test_events_that_changed_places(kept: Kept) -> None:
+def test_events_that_changed_places(kept: PersistentConnection) -> None:
     tamper(kept.database, MOVE.format(99, 4), MOVE.format(4, 5), MOVE.format(5, 99))
 
     assert_found(kept, ("altered", 4))
 
 
-def test_positions_that_all_moved_on(kept: Kept) -> None:
+def test_positions_that_all_moved_on(kept: PersistentConnection) -> None:
     tamper(kept.database, *(MOVE.format(number + 1, number) for number in range(10, 0, -1)))
 
     assert_found(kept, ("altered", 1))
 
 
 @pytest.mark.parametrize("last", [9, 8, 5, 3, 1])
-def test_a_tail_that_was_cut_off(kept: Kept, last: int) -> None:
+def test_a_tail_that_was_cut_off(kept: PersistentConnection, last: int) -> None:
     tamper(kept.database, f"DELETE FROM events WHERE position > {last}")
 
     assert_found(kept, ("cut_tail", last + 1))
 
 
-def test_a_log_that_was_emptied(kept: Kept) -> None:
+def test_a_log_that_was_emptied(kept: PersistentConnection) -> None:
     tamper(kept.database, "DELETE FROM events")
 
     assert_found(kept, ("cut_tail", 1))
@@ -168,7 +180,7 @@ def test_a_log_that_was_emptied(kept: Kept) -> None:
 
 @pytest.mark.parametrize(("changed", "known"), [(1, 3), (3, 3), (4, 6), (7, 9), (9, 9), (10, 10)])
 def test_a_log_that_was_chained_anew_from_a_position_on(
-    kept: Kept, changed: int, known: int
+    kept: PersistentConnection, changed: int, known: int
 ) -> None:
     events = kept.events()
     events[changed - 1] = evolve(events[changed - 1], payload="what never came")
@@ -177,10 +189,10 @@ def test_a_log_that_was_chained_anew_from_a_position_on(
     assert_found(kept, ("rewritten", known))
     without = kept.verify("--checkpoints", "none")
     assert without.code == 0, "in itself the forgery is sound"
-    assert "as was asked for" in without.said[0]["not_compared"]
+    assert "as was asked for" in without.lines[0]["not_compared"]
 
 
-def test_an_event_that_was_left_out_and_the_rest_chained_anew(kept: Kept) -> None:
+def test_an_event_that_was_left_out_and_the_rest_chained_anew(kept: PersistentConnection) -> None:
     events = kept.events()
     del events[4]
     chain_anew(kept, events)
@@ -192,7 +204,7 @@ def test_an_event_that_was_left_out_and_the_rest_chained_anew(kept: Kept) -> Non
 @pytest.mark.parametrize("copied_at", [3, 5, 9])
 @pytest.mark.parametrize("ran_on", [1, 4, 30])
 def test_an_older_copy_that_was_restored_and_ran_on(
-    kept: Kept, copied_at: int, ran_on: int
+    kept: PersistentConnection, copied_at: int, ran_on: int
 ) -> None:
     tamper(kept.database, f"DELETE FROM events WHERE position > {copied_at}")
     kept.record(ran_on, words="after the restore")
@@ -205,23 +217,23 @@ def test_an_older_copy_that_was_restored_and_ran_on(
     assert [found.code for found in both(kept)] == [1, 1]
 
 
-def test_an_older_copy_that_was_not_run_on_lacks_its_tail(kept: Kept) -> None:
+def test_an_older_copy_that_was_not_run_on_lacks_its_tail(kept: PersistentConnection) -> None:
     tamper(kept.database, "DELETE FROM events WHERE position > 6")
 
     assert_found(kept, ("cut_tail", 7))
 
 
-def test_an_account_that_was_taken_out_with_all_its_traces(kept: Kept) -> None:
+def test_an_account_that_was_taken_out_with_all_its_traces(kept: PersistentConnection) -> None:
     kept.record(2, account="other")
     kept.checkpoint("other")
     tamper(kept.database, "DELETE FROM events WHERE account = 'other'")
 
     for found in both(kept):
         assert (found.code, found.damage) == (1, [("cut_tail", 1)])
-        assert [said["account"] for said in found.said] == ["main", "other"]
+        assert [sentence["account"] for sentence in found.lines] == ["main", "other"]
 
 
-def line_changed(kept: Kept, number: int, **values: object) -> None:
+def line_changed(kept: PersistentConnection, number: int, **values: object) -> None:
     lines = kept.file.read_text().splitlines()
     lines[number - 1] = json.dumps(json.loads(lines[number - 1]) | values)
     kept.file.write_text("".join(line + "\n" for line in lines))
@@ -237,29 +249,31 @@ def line_changed(kept: Kept, number: int, **values: object) -> None:
         {"signature": "00" * 64},
     ],
 )
-def test_a_checkpoint_that_was_changed(kept: Kept, values: dict[str, object]) -> None:
+def test_a_checkpoint_that_was_changed(
+    kept: PersistentConnection, values: dict[str, object]
+) -> None:
     line_changed(kept, 2, **values)
 
     for found in both(kept):
         assert found.code == 1
         assert found.damage == [("bad_signature", values.get("position", 6))]
-        assert found.said[0]["line"] == 2
+        assert found.lines[0]["line"] == 2
 
 
-def test_a_checkpoint_of_a_key_that_nobody_trusts(kept: Kept) -> None:
+def test_a_checkpoint_of_a_key_that_nobody_trusts(kept: PersistentConnection) -> None:
     kept.checkpoint(key=make_keys(kept.folder / "forged"))
 
     assert_found(kept, ("unknown_key", 10))
 
 
-def test_a_signature_that_was_taken_off(kept: Kept) -> None:
+def test_a_signature_that_was_taken_off(kept: PersistentConnection) -> None:
     line_changed(kept, 4, key=None, signature=None)
 
     assert_found(kept, ("unsigned", 10))
 
 
 @pytest.mark.parametrize("line", ["{}", '{"a":}', "[]}", '{"format":"recorder-checkpoint-2"}'])
-def test_a_line_that_no_recorder_wrote(kept: Kept, line: str) -> None:
+def test_a_line_that_no_recorder_wrote(kept: PersistentConnection, line: str) -> None:
     with kept.file.open("a") as file:
         file.write(line + "\n")
 
@@ -267,16 +281,18 @@ def test_a_line_that_no_recorder_wrote(kept: Kept, line: str) -> None:
 
 
 @pytest.mark.parametrize("torn", [b'{"format":"recorder-che', b"\x00" * 100, b"\n\n"])
-def test_a_line_that_was_torn_by_a_crash_is_no_tampering(kept: Kept, torn: bytes) -> None:
+def test_a_line_that_was_torn_by_a_crash_is_no_tampering(
+    kept: PersistentConnection, torn: bytes
+) -> None:
     with kept.file.open("ab") as file:
         file.write(torn)
     kept.checkpoint()
 
     for found in both(kept):
-        assert (found.code, found.damage) == (0, []), found.said
+        assert (found.code, found.damage) == (0, []), found.lines
 
 
-def test_a_forged_log_under_forged_checkpoints(kept: Kept) -> None:
+def test_a_forged_log_under_forged_checkpoints(kept: PersistentConnection) -> None:
     forger = make_keys(kept.folder / "forged")
     chain_anew(kept, [evolve(event, payload="forged") for event in kept.events()])
     kept.file.unlink()
@@ -287,7 +303,7 @@ def test_a_forged_log_under_forged_checkpoints(kept: Kept) -> None:
         assert found.damage[0] == ("unknown_key", 10)
 
 
-def test_checkpoints_that_are_gone_are_no_proof(kept: Kept) -> None:
+def test_checkpoints_that_are_gone_are_no_proof(kept: PersistentConnection) -> None:
     kept.file.write_text("")
     assert [found.code for found in both(kept)] == [2, 2]
     kept.file.unlink()
@@ -295,7 +311,7 @@ def test_checkpoints_that_are_gone_are_no_proof(kept: Kept) -> None:
     assert "recorder checkpoint" in kept.verify().err
 
 
-def test_rotated_checkpoints_are_read_too(kept: Kept) -> None:
+def test_rotated_checkpoints_are_read_too(kept: PersistentConnection) -> None:
     lines = kept.file.read_text().splitlines(keepends=True)
     kept.file.with_name("heads.jsonl.2.gz").write_bytes(gzip.compress(lines[0].encode()))
     kept.file.with_name("heads.jsonl-20260301").write_text(lines[1])
@@ -305,36 +321,38 @@ def test_rotated_checkpoints_are_read_too(kept: Kept) -> None:
     found = kept.verify()
 
     assert found.code == 0
-    assert found.said[0]["checkpoints"] == 4
+    assert found.lines[0]["checkpoints"] == 4
 
 
-def test_without_a_public_key_checkpoints_are_compared_and_signatures_are_not(kept: Kept) -> None:
+def test_without_a_public_key_checkpoints_are_compared_and_signatures_are_not(
+    kept: PersistentConnection,
+) -> None:
     environment = {"RECORDER_CHECKPOINT_FILE": str(kept.file)}
     answer = ask(kept.url, "verify", "--json", environment=environment)
-    apart = run_script(kept.url, "--checkpoints", str(kept.file))
+    differences = run_script(kept.url, "--checkpoints", str(kept.file))
 
     assert (answer.code, answer.rows[0]["signatures"]) == (0, "unchecked")
-    assert (apart.code, apart.said[0]["signatures"]) == (0, "unchecked")
+    assert (differences.code, differences.lines[0]["signatures"]) == (0, "unchecked")
     shown = ask(kept.url, "verify", "--table", environment=environment).out
     assert "signatures were not checked" in shown
     tamper(kept.database, "DELETE FROM events WHERE position > 9")
     assert ask(kept.url, "verify", environment=environment).code == 1
 
 
-def test_with_no_checkpoints_at_all_both_say_so(kept: Kept) -> None:
+def test_with_no_checkpoints_at_all_both_say_so(kept: PersistentConnection) -> None:
     answer = ask(kept.url, "verify", "--json")
-    apart = run_script(kept.url)
+    differences = run_script(kept.url)
 
-    for said in (answer.rows[0], apart.said[0]):
-        assert said["result"] == "sound"
-        assert "no checkpoint to compare with" in said["not_compared"]
-    assert (answer.code, apart.code) == (0, 0)
+    for sentence in (answer.rows[0], differences.lines[0]):
+        assert sentence["result"] == "sound"
+        assert "no checkpoint to compare with" in sentence["not_compared"]
+    assert (answer.code, differences.code) == (0, 0)
 
 
 # The same, of an export.
 
 
-def exported(kept: Kept, change: str = "") -> Verdict:
+def exported(kept: PersistentConnection, change: str = "") -> Verdict:
     path = kept.export()
     lines = path.read_text().splitlines(keepends=True)
     if change == "payload":
@@ -356,23 +374,23 @@ def exported(kept: Kept, change: str = "") -> Verdict:
     return kept.verify_apart(str(first), str(second))
 
 
-def test_an_export_verifies_on_its_own(kept: Kept) -> None:
+def test_an_export_verifies_on_its_own(kept: PersistentConnection) -> None:
     found = exported(kept)
 
     assert (found.code, found.damage) == (0, [])
-    assert found.said[0]["checkpoints"] == 4
+    assert found.lines[0]["checkpoints"] == 4
 
 
 @pytest.mark.parametrize("change", ["payload", "order", "hole", "garbage", "time"])
-def test_an_export_that_was_changed(kept: Kept, change: str) -> None:
+def test_an_export_that_was_changed(kept: PersistentConnection, change: str) -> None:
     assert exported(kept, change).damage == [("altered", 5)]
 
 
-def test_an_export_whose_tail_was_cut_off(kept: Kept) -> None:
+def test_an_export_whose_tail_was_cut_off(kept: PersistentConnection) -> None:
     assert exported(kept, "tail").damage == [("cut_tail", 10)]
 
 
-def test_an_export_of_a_log_that_was_chained_anew(kept: Kept) -> None:
+def test_an_export_of_a_log_that_was_chained_anew(kept: PersistentConnection) -> None:
     events = kept.events()
     events[6] = evolve(events[6], payload="what never came")
     chain_anew(kept, events)
@@ -384,7 +402,9 @@ def test_an_export_of_a_log_that_was_chained_anew(kept: Kept) -> None:
 
 
 @pytest.fixture(scope="module")
-def sound_file(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Kept:
+def sound_file(
+    sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory
+) -> PersistentConnection:
     """A SQLite file of some pages, which nobody has open, and its checkpoints."""
     folder = tmp_path_factory.mktemp("outside")
     path = folder / "sound.db"
@@ -396,7 +416,7 @@ def sound_file(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) 
     return kept
 
 
-def spoilt(kept: Kept, content: bytes) -> Kept:
+def spoilt(kept: PersistentConnection, content: bytes) -> PersistentConnection:
     """Return the same with another content of the database file."""
     path = kept.folder / "spoilt.db"
     for suffix in ("", "-wal", "-shm"):
@@ -405,12 +425,14 @@ def spoilt(kept: Kept, content: bytes) -> Kept:
     return evolve(kept, url=f"sqlite:///{path}")
 
 
-def content_of(kept: Kept) -> bytes:
+def content_of(kept: PersistentConnection) -> bytes:
     return Path(kept.url.removeprefix("sqlite:///")).read_bytes()
 
 
 @pytest.mark.parametrize("kept_bytes", [0, 1, 100, 4096, 0.3, 0.5, 0.9, 0.999])
-def test_a_truncated_file_is_never_called_sound(sound_file: Kept, kept_bytes: float) -> None:
+def test_a_truncated_file_is_never_called_sound(
+    sound_file: PersistentConnection, kept_bytes: float
+) -> None:
     content = content_of(sound_file)
     length = int(kept_bytes * len(content)) if kept_bytes and kept_bytes < 1 else int(kept_bytes)
     broken = spoilt(sound_file, content[:length])
@@ -425,7 +447,7 @@ def test_a_truncated_file_is_never_called_sound(sound_file: Kept, kept_bytes: fl
 )
 @given(place=st.floats(0, 1, exclude_max=True), value=st.binary(min_size=1, max_size=64))
 def test_flipped_bytes_end_in_a_verdict_and_never_in_a_traceback(
-    sound_file: Kept, place: float, value: bytes
+    sound_file: PersistentConnection, place: float, value: bytes
 ) -> None:
     content = bytearray(content_of(sound_file))
     at = int(place * len(content))
@@ -438,23 +460,27 @@ def test_flipped_bytes_end_in_a_verdict_and_never_in_a_traceback(
     assert found.code in (0, 1, 2)
     assert found.code == 0 or found.damage or found.err
     if found.code == 0:
-        assert [said["position"] for said in found.said] == [70]
+        assert [sentence["position"] for sentence in found.lines] == [70]
 
 
-def test_a_schema_whose_words_are_no_text_is_a_damaged_database(sound_file: Kept) -> None:
+def test_a_schema_whose_words_are_no_text_is_a_damaged_database(
+    sound_file: PersistentConnection,
+) -> None:
     # SQLite quotes what it can't parse, and its driver can't read the quotation.
     content = content_of(sound_file).replace(b"CREATE TRIGGER outbox", b"CREATE TRI\x80GER outbox")
     broken = spoilt(sound_file, content)
 
     for found in both(broken):
-        assert (found.code, found.said) == (2, [])
+        assert (found.code, found.lines) == (2, [])
     status = ask(broken.url, "status")
     assert status.code == 3
     assert "damaged" in status.err
 
 
 @pytest.mark.parametrize("part", ["payload", "digest"])
-def test_one_flipped_bit_of_an_event_is_found_by_both(sound_file: Kept, part: str) -> None:
+def test_one_flipped_bit_of_an_event_is_found_by_both(
+    sound_file: PersistentConnection, part: str
+) -> None:
     event: Event = last_of(sound_file)
     content = content_of(sound_file)
     bits = event.payload.encode() if part == "payload" else event.digest
@@ -465,6 +491,6 @@ def test_one_flipped_bit_of_an_event_is_found_by_both(sound_file: Kept, part: st
         assert (found.code, found.damage) == (1, [("altered", event.position)])
 
 
-def last_of(kept: Kept) -> Event:
+def last_of(kept: PersistentConnection) -> Event:
     with open_database(kept.url) as database:
         return evolve(kept, database=database).events()[-1]

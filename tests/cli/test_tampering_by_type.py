@@ -18,38 +18,46 @@ from attrs import evolve
 from recorder.database.engine import Database
 from recorder.log.sql.checkpoint_keys import make_keys
 from tests.cli.scene import ask
-from tests.cli.tampering import SCRIPT, Kept, Verdict, chain_anew, keep, tamper, verdict
+from tests.cli.tampering import (
+    SCRIPT,
+    PersistentConnection,
+    Verdict,
+    chain_anew,
+    keep,
+    tamper,
+    verdict,
+)
 
 
 @pytest.fixture
-def kept(database: Database, database_url: str, tmp_path: Path) -> Kept:
+def kept(database: Database, database_url: str, tmp_path: Path) -> PersistentConnection:
     """A log of ten events with checkpoints at 3, 6, 9 and 10."""
     return kept_outside(database, database_url, tmp_path)
 
 
 @pytest.fixture
-def on_sqlite(sqlite: Database, sqlite_url: str, tmp_path: Path) -> Kept:
+def on_sqlite(sqlite: Database, sqlite_url: str, tmp_path: Path) -> PersistentConnection:
     """The same in a file."""
     return kept_outside(sqlite, sqlite_url, tmp_path)
 
 
-def kept_outside(database: Database, url: str, tmp_path: Path) -> Kept:
+def kept_outside(database: Database, url: str, tmp_path: Path) -> PersistentConnection:
     folder = tmp_path / "outside"
     folder.mkdir()
     return keep(database, url, folder)
 
 
-def assert_both_find(kept: Kept, *damage: tuple[str, int | None]) -> None:
+def assert_both_find(kept: PersistentConnection, *damage: tuple[str, int | None]) -> None:
     for found in both(kept):
-        assert (found.code, found.damage) == (1, list(damage)), (found.said, found.err)
+        assert (found.code, found.damage) == (1, list(damage)), (found.lines, found.err)
 
 
-def both(kept: Kept) -> Iterator[Verdict]:
+def both(kept: PersistentConnection) -> Iterator[Verdict]:
     yield kept.verify()
     yield kept.verify_apart()
 
 
-def beside_the_index(kept: Kept, change: str) -> None:
+def beside_the_index(kept: PersistentConnection, change: str) -> None:
     """Change the table while its index looks away, as whoever owns the catalogue can."""
     kept.database.close()
     if kept.database.dialect == "postgresql":
@@ -79,7 +87,7 @@ def beside_the_index(kept: Kept, change: str) -> None:
 
 @pytest.mark.parametrize(("position", "found"), [("position", 4), ("104", 11), ("11", 11)])
 def test_a_forged_event_that_only_a_scan_of_the_table_meets(
-    kept: Kept, position: str, found: int
+    kept: PersistentConnection, position: str, found: int
 ) -> None:
     columns = "received_at, elapsed_ns, connection_id, origin"
     forged = """'', '{"forged": 1}', encoding, digest FROM events WHERE position = 4"""
@@ -92,7 +100,9 @@ def test_a_forged_event_that_only_a_scan_of_the_table_meets(
     assert_both_find(kept, ("altered", found))
 
 
-def test_a_position_that_is_another_one_in_the_table_than_in_its_index(on_sqlite: Kept) -> None:
+def test_a_position_that_is_another_one_in_the_table_than_in_its_index(
+    on_sqlite: PersistentConnection,
+) -> None:
     beside_the_index(on_sqlite, "UPDATE events SET position = 77 WHERE position = 4")
 
     assert_both_find(on_sqlite, ("altered", 4))
@@ -100,7 +110,7 @@ def test_a_position_that_is_another_one_in_the_table_than_in_its_index(on_sqlite
 
 @pytest.mark.parametrize(("position", "finding"), [(4, "altered"), (10, "cut_tail")])
 def test_an_event_of_which_only_the_index_knows(
-    on_sqlite: Kept, position: int, finding: str
+    on_sqlite: PersistentConnection, position: int, finding: str
 ) -> None:
     beside_the_index(on_sqlite, f"DELETE FROM events WHERE position = {position}")
 
@@ -124,7 +134,7 @@ ON_SQLITE = [
 
 @pytest.mark.parametrize(("change", "position"), ON_SQLITE)
 def test_a_value_of_a_type_that_its_column_can_not_have(
-    on_sqlite: Kept, change: str, position: int
+    on_sqlite: PersistentConnection, change: str, position: int
 ) -> None:
     on_sqlite.database.close()
     path = on_sqlite.url.removeprefix("sqlite:///")
@@ -166,39 +176,41 @@ def test_a_column_that_was_given_another_type(
 
 
 FORMS: list[Callable[[dict[str, object]], dict[str, object]]] = [
-    lambda said: {"position": str(said["position"])},
-    lambda said: {"position": float(str(said["position"]))},
-    lambda said: {"position": float("inf")},
-    lambda said: {"position": 0},
-    lambda said: {"position": True},
-    lambda said: {"digest": str(said["digest"]).upper()},
-    lambda said: {"digest": "ab"},
-    lambda said: {"account": ""},
-    lambda said: {"account": ["main"]},
-    lambda said: {"at": str(said["at"]).replace("Z", "+00:00")},
-    lambda said: {"at": "2026-03-01"},
-    lambda said: {"key": None},
-    lambda said: {"key": 5},
-    lambda said: {"signature": None},
-    lambda said: {"signature": "ab"},
+    lambda sentence: {"position": str(sentence["position"])},
+    lambda sentence: {"position": float(str(sentence["position"]))},
+    lambda sentence: {"position": float("inf")},
+    lambda sentence: {"position": 0},
+    lambda sentence: {"position": True},
+    lambda sentence: {"digest": str(sentence["digest"]).upper()},
+    lambda sentence: {"digest": "ab"},
+    lambda sentence: {"account": ""},
+    lambda sentence: {"account": ["main"]},
+    lambda sentence: {"at": str(sentence["at"]).replace("Z", "+00:00")},
+    lambda sentence: {"at": "2026-03-01"},
+    lambda sentence: {"key": None},
+    lambda sentence: {"key": 5},
+    lambda sentence: {"signature": None},
+    lambda sentence: {"signature": "ab"},
 ]
 
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("is_signed", [True, False])
 def test_a_checkpoint_in_a_form_that_nobody_writes(
-    on_sqlite: Kept, form: Callable[[dict[str, object]], dict[str, object]], is_signed: bool
+    on_sqlite: PersistentConnection,
+    form: Callable[[dict[str, object]], dict[str, object]],
+    is_signed: bool,
 ) -> None:
     lines = on_sqlite.file.read_text().splitlines()
-    said = json.loads(lines[1])
-    lines[1] = json.dumps(said | form(said))
+    sentence = json.loads(lines[1])
+    lines[1] = json.dumps(sentence | form(sentence))
     on_sqlite.file.write_text("".join(line + "\n" for line in lines))
     if is_signed:
         assert_both_find(on_sqlite, ("unreadable", None))
         return
     # Where signatures don't count, so much the less may the form.
-    told = [sys.executable, str(SCRIPT), on_sqlite.url, "--checkpoints", str(on_sqlite.file)]
-    done = subprocess.run(told, capture_output=True, text=True, timeout=60)
+    reported = [sys.executable, str(SCRIPT), on_sqlite.url, "--checkpoints", str(on_sqlite.file)]
+    done = subprocess.run(reported, capture_output=True, text=True, timeout=60)
     assert "Traceback" not in done.stderr
     assert (done.returncode, json.loads(done.stdout.splitlines()[0])["finding"]) == (
         1,
@@ -208,17 +220,17 @@ def test_a_checkpoint_in_a_form_that_nobody_writes(
 
 @pytest.mark.parametrize("keys", [b"", b"# none\n", b"abcd\n", b"zz\n", b"\xff\n"])
 def test_a_file_without_a_public_key_checks_no_signature_and_so_proves_nothing(
-    on_sqlite: Kept, keys: bytes
+    on_sqlite: PersistentConnection, keys: bytes
 ) -> None:
     on_sqlite.public_file.write_bytes(keys)
 
     for found in both(on_sqlite):
-        assert (found.code, found.said) == (2, [])
+        assert (found.code, found.lines) == (2, [])
         assert "public key" in found.err or "hex" in found.err or "decode" in found.err
 
 
 def test_signatures_that_were_to_be_checked_and_can_not_be_are_no_success(
-    on_sqlite: Kept,
+    on_sqlite: PersistentConnection,
 ) -> None:
     flags = ["--checkpoints", str(on_sqlite.file), "--public-keys", str(on_sqlite.public_file)]
     # -S and -I leave out every installed package.
@@ -230,30 +242,32 @@ def test_signatures_that_were_to_be_checked_and_can_not_be_are_no_success(
     assert "cryptography" in done.stderr
 
 
-def test_what_no_index_hides_is_what_was_written_in_whatever_order(kept: Kept) -> None:
+def test_what_no_index_hides_is_what_was_written_in_whatever_order(
+    kept: PersistentConnection,
+) -> None:
     # Accounts that take turns, and events of another that were cut off, are no strays of the first.
     kept.record(3, account="other")
     kept.record(2)
     tamper(kept.database, "DELETE FROM events WHERE account = 'other' AND position = 3")
 
     for found in both(kept):
-        # `recorder verify` also says that it had no checkpoint of the other account.
+        # `recorder verify` also reports that it had no checkpoint of the other account.
         assert found.code in (0, 2)
-        assert (found.damage, found.said[0]["position"]) == ([], 12), found.said
+        assert (found.damage, found.lines[0]["position"]) == ([], 12), found.lines
 
 
-# What `recorder verify --export` says of an export, beside the second verifier.
+# What `recorder verify --export` reports of an export, beside the second verifier.
 
 
 @pytest.fixture
-def export(kept: Kept) -> Path:
+def export(kept: PersistentConnection) -> Path:
     """An export of the ten events."""
     folder = kept.folder / "export"
     assert ask(kept.url, "export", str(folder), "--no-partition").code == 0
     return folder
 
 
-def proofs(kept: Kept, export: Path) -> Iterator[Verdict]:
+def proofs(kept: PersistentConnection, export: Path) -> Iterator[Verdict]:
     named = ("--checkpoints", str(kept.file), "--checkpoint-public-file", str(kept.public_file))
     answer = ask("sqlite:////nowhere.db", "verify", "--json", "--export", str(export), *named)
     yield verdict(answer.code, answer.out, answer.err)
@@ -261,47 +275,49 @@ def proofs(kept: Kept, export: Path) -> Iterator[Verdict]:
 
 
 def test_an_export_is_compared_with_the_checkpoints_that_are_named(
-    kept: Kept, export: Path
+    kept: PersistentConnection, export: Path
 ) -> None:
     for found in proofs(kept, export):
         assert (found.code, found.damage) == (0, []), found.err
-        assert (found.said[0]["checkpoints"], found.said[0]["signatures"]) == (4, "checked")
+        assert (found.lines[0]["checkpoints"], found.lines[0]["signatures"]) == (4, "checked")
     kept.file.write_text("")
     assert [found.code for found in proofs(kept, export)] == [2, 2]
 
 
 @pytest.mark.parametrize("account", ["main", "other"])
 def test_an_export_that_lacks_what_a_checkpoint_knows(
-    kept: Kept, export: Path, account: str
+    kept: PersistentConnection, export: Path, account: str
 ) -> None:
     kept.record(1, account=account)
     kept.checkpoint(account)
 
     position = 11 if account == "main" else 1
     for found in proofs(kept, export):
-        assert (found.code, found.damage) == (1, [("cut_tail", position)]), found.said
+        assert (found.code, found.damage) == (1, [("cut_tail", position)]), found.lines
 
 
-def test_an_export_of_a_log_that_was_chained_anew_is_named_so(kept: Kept) -> None:
+def test_an_export_of_a_log_that_was_chained_anew_is_named_so(kept: PersistentConnection) -> None:
     chain_anew(kept, [evolve(each, payload="forged") for each in kept.events()])
     folder = kept.folder / "export"
     assert ask(kept.url, "export", str(folder), "--no-partition").code == 0
 
     for found in proofs(kept, folder):
-        assert (found.code, found.damage) == (1, [("rewritten", 3)]), found.said
+        assert (found.code, found.damage) == (1, [("rewritten", 3)]), found.lines
 
 
-def test_a_stretch_is_compared_with_the_checkpoints_behind_its_beginning(kept: Kept) -> None:
+def test_a_stretch_is_compared_with_the_checkpoints_behind_its_beginning(
+    kept: PersistentConnection,
+) -> None:
     folder = kept.folder / "export"
     assert ask(kept.url, "export", str(folder), "--no-partition", "--from", "5").code == 0
 
     found = next(proofs(kept, folder))
 
     assert (found.code, found.damage) == (0, [])
-    assert (found.said[0]["after"], found.said[0]["checkpoints"]) == (4, 3)
+    assert (found.lines[0]["after"], found.lines[0]["checkpoints"]) == (4, 3)
 
 
-def test_an_export_and_forged_checkpoints(kept: Kept, export: Path) -> None:
+def test_an_export_and_forged_checkpoints(kept: PersistentConnection, export: Path) -> None:
     kept.checkpoint(key=make_keys(kept.folder / "forged"))
 
     for found in proofs(kept, export):

@@ -36,10 +36,10 @@ def test_balances_as_true_at_a_time_have_what_was_told_later(
     database: Database, database_url: str
 ) -> None:
     record_scene(database)
-    told = balance("BTC", "7")
-    said = json.loads(told.payload)
-    said["data"]["updatedAt"] = "2026-01-01T00:00:00Z"
-    write(database, evolve(told, payload=json.dumps(said), connection_id="c-2"))
+    reported = balance("BTC", "7")
+    sentence = json.loads(reported.payload)
+    sentence["data"]["updatedAt"] = "2026-01-01T00:00:00Z"
+    write(database, evolve(reported, payload=json.dumps(sentence), connection_id="c-2"))
     fold(database)
 
     answer = ask(database_url, "balances", "--as", "true", "--at", "2026-01-02T00:00:00Z")
@@ -48,7 +48,7 @@ def test_balances_as_true_at_a_time_have_what_was_told_later(
     assert [(row["currency"], row["available"]) for row in answer.rows] == [("BTC", "7")]
     assert {row["as_of"] for row in answer.rows} == {"2026-01-02T00:00:00.000000Z"}
     assert {row["as_of_position"] for row in answer.rows} == {9}
-    assert {(row["reading"], row["observed"]) for row in answer.rows} == {("true", "blind")}
+    assert {(row["reading"], row["observed"]) for row in answer.rows} == {("true", "unobserved")}
     assert "before the log's first event" in answer.err
     assert "known up to position 9" in shown.out
     assert "0.00002887" in shown.out
@@ -102,12 +102,12 @@ def test_within_the_first_gap_the_answer_is_marked(database: Database, database_
 
     answer = ask(database_url, "balances", "--at", str(written[3].position))
 
-    assert [(row["currency"], row["observed"]) for row in answer.rows] == [("BTC", "blind")]
+    assert [(row["currency"], row["observed"]) for row in answer.rows] == [("BTC", "unobserved")]
     assert "lies in a gap" in answer.err
 
 
 @pytest.mark.parametrize(
-    ("when", "said"),
+    ("when", "sentence"),
     [
         ("99", "the head is 8"),
         ("2000-01-01T00:00:00Z", "nothing was known"),
@@ -122,14 +122,14 @@ def test_within_the_first_gap_the_answer_is_marked(database: Database, database_
     ],
 )
 def test_what_can_not_be_told_is_refused(
-    database: Database, database_url: str, when: str, said: str
+    database: Database, database_url: str, when: str, sentence: str
 ) -> None:
     assert len(record_scene(database)) == 8
 
     answer = ask(database_url, "balances", "--at", when)
 
     assert answer.code == 2
-    assert said in answer.err
+    assert sentence in answer.err
     assert answer.out == ""
 
 
@@ -163,7 +163,7 @@ def test_orders_at_a_moment_are_those_that_were_open_then(
     assert (row["foreign"], row["certain"], row["as_of_position"]) == (True, True, head)
     assert row["remaining_quantity"] == "0.0001"
     assert after.rows == []
-    # It was told of then for the last time: when it ended since, nobody knows.
+    # It was reported of then for the last time: when it ended since, nobody knows.
     assert [(row["order_id"], row["certain"]) for row in true.rows] == [(OPEN_ORDER_ID, False)]
     assert "may have ended before" in true.err
     assert f"as known at position {head}" in shown.out

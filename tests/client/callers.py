@@ -48,10 +48,10 @@ class Caller:
         return enqueue(self.connection, "main", command, **options)
 
     def repeats(self, **options: Any) -> AlreadyQueued:
-        """Return what the caller is told who queues again."""
-        with pytest.raises(AlreadyQueued) as told:
+        """Return what the caller is reported who queues again."""
+        with pytest.raises(AlreadyQueued) as reported:
             self.enqueue(**options)
-        return told.value
+        return reported.value
 
 
 def rows_of(cursor: Any) -> list[Any]:

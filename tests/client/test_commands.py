@@ -1,4 +1,4 @@
-"""A command that can be made can be queued and sent; what can't says which field is wrong."""
+"""A command that can be made can be queued and sent; what can't reports which field is wrong."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def modify(**changed: Any) -> ModifyOrder:
 @pytest.mark.parametrize("kind", CLASSES)
 def test_a_class_has_the_fields_that_the_rules_know(kind: type[attrs.AttrsInstance]) -> None:
     command: str = kind.command  # type: ignore[attr-defined]
-    rules = command_rules._FIELDS[command]
+    rules = command_rules.CHECKS[command]
     assert {_wire_name(at.name) for at in attrs.fields(kind)} == set(rules)
     without_default = {at.name for at in attrs.fields(kind) if at.default is attrs.NOTHING}
     assert {_wire_name(name) for name in without_default} == command_rules._REQUIRED[command]

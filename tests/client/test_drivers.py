@@ -127,9 +127,9 @@ def test_the_enqueuer_can_not_compare_and_is_told_so(postgres_url: str) -> None:
     with by_psycopg(postgres_url) as caller:
         as_enqueuer(caller)
         first = caller.enqueue(client_msg_id="mine")
-        told = caller.repeats(client_msg_id="mine", on_repeat="return")
-        assert (told.outbox_id, told.differs) == (first.outbox_id, None)
-        assert "without SELECT (command, payload) ON outbox" in str(told)
+        reported = caller.repeats(client_msg_id="mine", on_repeat="return")
+        assert (reported.outbox_id, reported.differs) == (first.outbox_id, None)
+        assert "without SELECT (command, payload) ON outbox" in str(reported)
         # The transaction goes on.
         caller.enqueue(client_msg_id="next")
         caller.commit()
@@ -144,21 +144,23 @@ def test_what_the_enqueuer_may_not_write_is_the_servers_own_error(postgres_url: 
     with by_psycopg(postgres_url) as caller:
         as_enqueuer(caller)
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            caller.enqueue(created_by="somebody else")
+            caller.enqueue(created_by="another")
 
 
 def test_of_two_callers_at_once_one_queues_and_one_is_told(postgres_url: str) -> None:
     with by_psycopg(postgres_url) as first, by_psycopg(postgres_url) as second:
         queued = first.enqueue(client_msg_id="mine")
-        told: list[AlreadyQueued] = []
-        waits = threading.Thread(target=lambda: told.append(second.repeats(client_msg_id="mine")))
+        reported: list[AlreadyQueued] = []
+        waits = threading.Thread(
+            target=lambda: reported.append(second.repeats(client_msg_id="mine"))
+        )
         waits.start()
         # It waits for the first one's end, since that may yet be a rollback.
         waits.join(0.2)
         assert waits.is_alive()
         first.commit()
         waits.join(10)
-        assert told[0].outbox_id == queued.outbox_id
+        assert reported[0].outbox_id == queued.outbox_id
 
 
 def test_a_repeat_that_a_snapshot_can_not_show_is_the_servers_own_error(postgres_url: str) -> None:

@@ -1,4 +1,4 @@
-"""The page's examples run as they stand, and queue what they say."""
+"""The page's examples run as they stand, and queue what they report."""
 
 from __future__ import annotations
 

@@ -142,12 +142,12 @@ def test_amounts_arrive_digit_by_digit(kind: str, request: pytest.FixtureRequest
 
 def test_a_repeated_id_is_told_with_the_row_that_stands(caller: Caller) -> None:
     first = caller.enqueue(client_msg_id="mine")
-    told = caller.repeats(client_msg_id="mine")
-    assert (told.outbox_id, told.client_msg_id) == (first.outbox_id, "mine")
-    assert str(told) == (
+    reported = caller.repeats(client_msg_id="mine")
+    assert (reported.outbox_id, reported.client_msg_id) == (first.outbox_id, "mine")
+    assert str(reported) == (
         f"a command with client_msg_id 'mine' stands already as outbox_id {first.outbox_id}"
     )
-    assert not isinstance(told, Refused)
+    assert not isinstance(reported, Refused)
 
 
 def test_a_repeated_command_returns_the_row_that_stands(caller: Caller) -> None:
@@ -169,9 +169,9 @@ def test_a_repeated_command_returns_the_row_that_stands(caller: Caller) -> None:
 )
 def test_an_id_belongs_to_one_order_only(caller: Caller, command: Any) -> None:
     first = caller.enqueue(client_msg_id="mine")
-    told = caller.repeats(command=command, client_msg_id="mine", on_repeat="return")
-    assert (told.outbox_id, told.differs) == (first.outbox_id, True)
-    assert "is another command" in str(told)
+    reported = caller.repeats(command=command, client_msg_id="mine", on_repeat="return")
+    assert (reported.outbox_id, reported.differs) == (first.outbox_id, True)
+    assert "is another command" in str(reported)
 
 
 def test_a_repeat_leaves_the_transaction_as_it_was(caller: Caller) -> None:

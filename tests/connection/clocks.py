@@ -8,7 +8,7 @@ from attrs import frozen
 
 @frozen
 class TrioClock:
-    """Both clocks from trio's. At trio's zero the one on the wall says ``began_us``."""
+    """Both clocks from trio's. At trio's zero the one on the wall reports ``began_us``."""
 
     began_us: int = 0
 

@@ -13,7 +13,7 @@ SECOND_NS = 1_000_000_000
 
 @define
 class Clocks:
-    """Two clocks that go as they are told; a look may take its time."""
+    """Two clocks that go as they are reported; a look may take its time."""
 
     wall: int = 1_700_000_000_000_000
     monotonic: int = 5 * SECOND_NS
@@ -37,7 +37,7 @@ def test_it_is_blind_from_its_start_until_a_snapshot_and_again_from_the_last_fra
     clocks.go(3)
     assert observation.regain() == 3
     clocks.go(100)
-    assert observation.blind_s == 0
+    assert observation.unobserved_s == 0
     observation.lose(clocks.monotonic - 7 * SECOND_NS)
     clocks.go(1)
     observation.lose(clocks.monotonic)  # a second loss changes nothing
@@ -57,7 +57,7 @@ def test_a_clock_that_is_set_back_measures_nothing() -> None:
     clocks = Clocks()
     observation = ObservationTracker(clocks)
     clocks.go(5, wall_s=-3_600)
-    assert observation.blind_s == 5
+    assert observation.unobserved_s == 5
 
 
 @pytest.mark.parametrize("jump_s", [-3_600.0, 3_600.0, 2.0])

@@ -1,4 +1,4 @@
-"""A list of open orders that doesn't come is asked for, and only an empty one is concluded from."""
+"""A list of open orders that doesn't come is asked for, and only an empty one is inferred from."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Bench:
     inbox: Inbox = field(factory=lambda: Inbox(100, 1_000_000))
     done: list[Action] = field(factory=list)
     asked: int = 0
-    #: Told while REST is asked, and while a long answer is read elsewhere.
+    #: Reported while REST is asked, and while a long answer is read elsewhere.
     meanwhile: str = ""
     while_reading: str = ""
     read_aside: int = 0
@@ -44,19 +44,19 @@ class Bench:
     def __attrs_post_init__(self) -> None:
         now_s = trio.current_time()
         self.session.on_open(now_s)
-        self.tell("AUTHENTICATED", '{"type":"AUTHENTICATED"}')
-        self.tell("BALANCE_UPDATE", '{"type":"BALANCE_UPDATE","data":{"currency":"ZAR"}}')
+        self.report("AUTHENTICATED", '{"type":"AUTHENTICATED"}')
+        self.report("BALANCE_UPDATE", '{"type":"BALANCE_UPDATE","data":{"currency":"ZAR"}}')
         self.session.on_time(now_s + 1)
         self.session.on_frame(now_s + 1, "PONG", PONG)
         assert self.session.lacks_list
 
-    def tell(self, kind: str, text: str) -> None:
+    def report(self, kind: str, text: str) -> None:
         self.session.on_frame(trio.current_time(), kind, text)
 
     async def get(self, request: RestRequest) -> RestAnswer:
         self.asked += 1
         if self.meanwhile:
-            self.tell("OPEN_ORDERS_UPDATE", self.meanwhile)
+            self.report("OPEN_ORDERS_UPDATE", self.meanwhile)
         answer = self.answers.pop(0)
         if answer is None:
             raise RestUnavailable("no answer")
@@ -67,7 +67,7 @@ class Bench:
     async def aside(self, work: Callable[[], T]) -> T:
         self.read_aside += 1
         if self.while_reading:
-            self.tell("OPEN_ORDERS_UPDATE", self.while_reading)
+            self.report("OPEN_ORDERS_UPDATE", self.while_reading)
         return work()
 
     @asynccontextmanager
@@ -125,7 +125,7 @@ async def test_a_list_that_comes_while_it_is_asked_for_is_what_counts(
 
 async def test_a_list_that_came_is_never_asked_for(autojump_clock: MockClock) -> None:
     bench = Bench([])
-    bench.tell("OPEN_ORDERS_UPDATE", '{"type":"OPEN_ORDERS_UPDATE","data":[]}')
+    bench.report("OPEN_ORDERS_UPDATE", '{"type":"OPEN_ORDERS_UPDATE","data":[]}')
     await bench.run()
     assert (bench.asked, bench.notes) == (0, [])
 

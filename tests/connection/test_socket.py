@@ -1,4 +1,4 @@
-"""Opening a WebSocket: whatever answers, it ends as a lost session that says what happened."""
+"""Opening a WebSocket: whatever answers, it ends as a lost session that reports what happened."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from recorder.connection.socket import open_network_stream, run_on_socket
 from recorder.connection.wire import Message, Wire
 from recorder.errors import SessionLost
 
-PATIENCE_S = 8.0
+WAIT_MAX_S = 8.0
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 AGREED = (
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -60,8 +60,8 @@ async def answering(
         stream = bare if tls is None else trio.SSLStream(bare, tls, server_side=True)
         try:
             asked = b""
-            while b"\r\n\r\n" not in asked and (came := await stream.receive_some()):
-                asked += came
+            while b"\r\n\r\n" not in asked and (result := await stream.receive_some()):
+                asked += result
             if asked:
                 await stream.send_all(answer.replace(b"@ACCEPT@", _accepted(bytes(asked))))
                 if not ends:
@@ -88,19 +88,19 @@ def _accepted(asked: bytes) -> bytes:
 
 async def lose(url: str) -> tuple[SessionLost, list[Message]]:
     """Connect and read until the session is lost; return why, and what came before."""
-    came: list[Message] = []
+    result: list[Message] = []
 
     async def read(wire: Wire) -> None:
         try:
             while True:
-                came.extend(await wire.messages())
+                result.extend(await wire.messages())
         except ConnectionClosed as error:
             code = error.reason.code if error.reason else None
             raise SessionLost("closed", code=code) from error
 
-    with trio.fail_after(PATIENCE_S), pytest.raises(SessionLost) as caught:
+    with trio.fail_after(WAIT_MAX_S), pytest.raises(SessionLost) as caught:
         await run_on_socket(url, [], read, open_stream=open_network_stream, max_message_bytes=2**20)
-    return caught.value, came
+    return caught.value, result
 
 
 @pytest.mark.parametrize("ends", [True, False], ids=["ends", "stays"])
@@ -134,15 +134,15 @@ async def test_what_is_said_right_behind_the_upgrade_is_heard_though_the_line_en
     attempt: int,
 ) -> None:
     async with answering(AGREED + b'\x81\x10{"type":"ERROR"}' + CLOSE, ends=True) as url:
-        lost, came = await lose(url)
-    assert (came, lost.code) == (['{"type":"ERROR"}'], 1007)
+        lost, result = await lose(url)
+    assert (result, lost.code) == (['{"type":"ERROR"}'], 1007)
 
 
 @pytest.mark.parametrize("attempt", range(6))
 async def test_a_line_that_ends_right_behind_the_upgrade_was_cut(attempt: int) -> None:
     async with answering(AGREED, ends=True) as url:
-        lost, came = await lose(url)
-    assert (came, lost.code) == ([], 1006)
+        lost, result = await lose(url)
+    assert (result, lost.code) == ([], 1006)
 
 
 async def test_a_certificate_that_does_not_hold_is_named_at_once(tmp_path: Path) -> None:

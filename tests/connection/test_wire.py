@@ -12,7 +12,7 @@ from wsproto.frame_protocol import FrameProtocol
 
 from recorder.connection.wire import HELD_BYTES_MAX, HELD_MAX, RECEIVE_BUFFER_BYTES, Arrivals, Wire
 
-PATIENCE_S = 5.0
+WAIT_MAX_S = 5.0
 
 
 class Peer:
@@ -39,7 +39,7 @@ async def connected(max_message_bytes: int = 2**20) -> AsyncIterator[tuple[Wire,
         assert (b"x-a", b"b") in [(name.lower(), value) for name, value in request.headers]
         peers.append(Peer(theirs, await request.accept()))
 
-    with trio.fail_after(PATIENCE_S):
+    with trio.fail_after(WAIT_MAX_S):
         async with trio.open_nursery() as nursery:
             async with trio.open_nursery() as opening:
                 opening.start_soon(accept, nursery)
@@ -49,20 +49,20 @@ async def connected(max_message_bytes: int = 2**20) -> AsyncIterator[tuple[Wire,
 
 
 async def read(wire: Wire, count: int) -> list[str | bytes]:
-    came: list[str | bytes] = []
-    while len(came) < count:
-        came += await wire.messages()
-    return came
+    result: list[str | bytes] = []
+    while len(result) < count:
+        result += await wire.messages()
+    return result
 
 
 async def test_a_burst_comes_in_order_and_in_few_pieces() -> None:
     async with connected() as (wire, peer):
-        said = [f"message {number}" for number in range(400)]
-        await peer.say(*said)
+        answer = [f"message {number}" for number in range(400)]
+        await peer.say(*answer)
         pieces = [await wire.messages()]
-        while sum(map(len, pieces)) < len(said):
+        while sum(map(len, pieces)) < len(answer):
             pieces.append(await wire.messages())
-        assert [each for piece in pieces for each in piece] == said
+        assert [each for piece in pieces for each in piece] == answer
         # One piece for each read of the socket, not one for each message.
         assert len(pieces) == 1
 
@@ -96,12 +96,12 @@ async def test_a_reader_that_stops_stops_the_socket_with_little_held() -> None:
 
 async def test_tiny_messages_are_held_by_number() -> None:
     async with connected() as (wire, peer):
-        said = [str(number) for number in range(3 * HELD_MAX)]
-        await peer.say(*said)
+        answer = [str(number) for number in range(3 * HELD_MAX)]
+        await peer.say(*answer)
         await trio.testing.wait_all_tasks_blocked()
         first = await wire.messages()
         assert len(first) == HELD_MAX
-        assert first + await read(wire, len(said) - HELD_MAX) == said
+        assert first + await read(wire, len(answer) - HELD_MAX) == answer
 
 
 async def test_what_came_before_a_close_is_still_given_and_then_the_close() -> None:

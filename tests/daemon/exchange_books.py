@@ -22,8 +22,8 @@ def moment(value: Any) -> datetime:
     """Return a time of either database."""
     if isinstance(value, str):
         return datetime.fromisoformat(value).replace(tzinfo=UTC)
-    told: datetime = value.astimezone(UTC)
-    return told
+    reported: datetime = value.astimezone(UTC)
+    return reported
 
 
 def true_trades(simulator: Simulator) -> Rows:
@@ -64,9 +64,9 @@ def told_ledger(books: Books) -> Rows:
         return None if currency is None else (currency, exact(value))
 
     return Counter(
-        (*named, money(*told[:2]), money(*told[2:4]), money(*told[4:]), moment(at))
+        (*named, money(*reported[:2]), money(*reported[2:4]), money(*reported[4:]), moment(at))
         for *named_and_told, at in books.ask(asked)
-        for named, told in [(named_and_told[:2], named_and_told[2:])]
+        for named, reported in [(named_and_told[:2], named_and_told[2:])]
     )
 
 
@@ -148,8 +148,8 @@ PAIRS = {
 def differences(simulator: Simulator, books: Books) -> dict[str, tuple[list[Any], list[Any]]]:
     """Return (what the tables lack, what they have too much) of each table that isn't right."""
     found = {}
-    for name, (true, told) in PAIRS.items():
-        right, ours = true(simulator), told(books)
+    for name, (true, reported) in PAIRS.items():
+        right, ours = true(simulator), reported(books)
         if right != ours:
             found[name] = (list((right - ours).elements()), list((ours - right).elements()))
     return found

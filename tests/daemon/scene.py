@@ -26,7 +26,7 @@ from recorder.runtime import Runtime
 from recorder.simulator import Simulator, SimulatorConfig, serve
 
 #: Longer than anything here takes on a slow machine.
-PATIENCE_S = 30.0
+WAIT_MAX_S = 30.0
 #: Between two looks at something that is to come true.
 LOOK_S = 0.02
 KEY, SECRET = "an-api-key-for-tests", "an-api-secret-for-tests"
@@ -85,13 +85,13 @@ class Books:
         """Return a command's status."""
         return str(self.one("SELECT status FROM outbox WHERE outbox_id = :id", id=outbox_id))
 
-    def story(self, outbox_id: int) -> list[str]:
+    def history_of(self, outbox_id: int) -> list[str]:
         """Return every status that a command went through."""
         query = "SELECT to_status FROM outbox_transitions WHERE outbox_id = :id ORDER BY seq"
         return [row[0] for row in self.ask(query, id=outbox_id)]
 
     def has_note(self, kind: str) -> bool:
-        """Tell whether the recorder noted such a fact."""
+        """Return whether the recorder noted such a fact."""
         return self.count("events", "origin = 'noted' AND type = :kind", kind=kind) > 0
 
     def endings(self) -> list[dict[str, Any]]:
@@ -103,7 +103,7 @@ class Books:
         return [{"type": kind, **json.loads(text)["data"]} for kind, text in self.ask(query)]
 
     def is_caught_up(self) -> bool:
-        """Tell whether every projection stands at the head of its account's log."""
+        """Return whether every projection stands at the head of its account's log."""
         behind = (
             "SELECT count(*) FROM projections WHERE position <"
             " (SELECT max(position) FROM events WHERE events.account = projections.account)"
@@ -172,13 +172,13 @@ class Scene:
     async def end(self) -> None:
         """Stop the daemon in order, and wait for that."""
         self.stop.set()
-        with trio.fail_after(PATIENCE_S):
+        with trio.fail_after(WAIT_MAX_S):
             await self.stopped.wait()
 
 
-async def until(holds: Callable[..., object], patience_s: float = PATIENCE_S) -> None:
+async def until(holds: Callable[..., object], wait_max_s: float = WAIT_MAX_S) -> None:
     """Look again and again until something holds. Raises trio.TooSlowError."""
-    with trio.fail_after(patience_s):
+    with trio.fail_after(wait_max_s):
         while not holds():
             await trio.sleep(LOOK_S)
 
@@ -186,9 +186,9 @@ async def until(holds: Callable[..., object], patience_s: float = PATIENCE_S) ->
 @asynccontextmanager
 async def exchange(**config: Any) -> AsyncIterator[Simulator]:
     """Run a simulated exchange."""
-    told = SimulatorConfig(key=KEY, secret=SECRET, upgrades_per_min=0)
+    reported = SimulatorConfig(key=KEY, secret=SECRET, upgrades_per_min=0)
     async with trio.open_nursery() as nursery:
-        simulator: Simulator = await nursery.start(partial(serve, evolve(told, **config)))
+        simulator: Simulator = await nursery.start(partial(serve, evolve(reported, **config)))
         yield simulator
         nursery.cancel_scope.cancel()
 
@@ -258,7 +258,7 @@ def field_of(part: object) -> bytes:
     return len(wire).to_bytes(4, "big") + wire
 
 
-def moment_us(moment: str | datetime) -> int:
+def time_us(moment: str | datetime) -> int:
     """Return whole microseconds since 1970."""
     if isinstance(moment, str):
         moment = datetime.fromisoformat(moment).replace(tzinfo=UTC)
@@ -274,7 +274,7 @@ def assert_chained(books: Books, account: str = "main") -> int:
     previous, last = bytes(32), 0
     for position, received_at, connection, *words, digest in books.ask(query, account=account):
         assert position == last + 1
-        parts = (1, account, position, moment_us(received_at), connection or "", *words)
+        parts = (1, account, position, time_us(received_at), connection or "", *words)
         previous = hashlib.sha256(previous + b"".join(map(field_of, parts))).digest()
         assert bytes(digest) == previous, f"position {position}"
         last = position

@@ -18,7 +18,7 @@ from recorder.database.engine import open_database
 from recorder.projections import PROJECTIONS
 from recorder.projections.sql.rebuild import check
 from recorder.simulator import Simulator
-from recorder.simulator.activity import live_a_little
+from recorder.simulator.activity import act_at_random
 from recorder.simulator.requests import Placing
 from tests.cli.scene import Answer, ask
 from tests.daemon.exchange_books import differences
@@ -40,22 +40,22 @@ PAIR, PRICE = "BTCZAR", Decimal(1_000_000)
 
 
 def live(simulator: Simulator, times: int) -> None:
-    """Let the account see life; whoever is connected is told of it."""
+    """Let the account see life; whoever is connected is reported of it."""
     for _ in range(times):
-        simulator.say(simulator.exchange.tick())
-        simulator.say(live_a_little(simulator.exchange))
+        simulator.send(simulator.exchange.tick())
+        simulator.send(act_at_random(simulator.exchange))
 
 
 def rest(simulator: Simulator, quantity: str = "0.004") -> str:
     """Place an order that rests; return its id."""
     placing = Placing(PAIR, "buy", Decimal(quantity), PRICE, post_only=True, time_in_force="GTC")
     order = simulator.exchange.trading.place(placing)
-    simulator.say(simulator.exchange.account.take())
+    simulator.send(simulator.exchange.account.take())
     return order.order_id
 
 
 def fill_unheard(simulator: Simulator, order_id: str, quantity: str = "0.001") -> None:
-    """Fill a part of an order in a moment in which nobody is told of it."""
+    """Fill a part of an order in a moment in which nobody is reported of it."""
     simulator.exchange.fill(order_id, Decimal(quantity))
 
 
@@ -78,12 +78,12 @@ async def until_healed(scene: Scene) -> None:
         is_closed = all(state != "open" for _, state in gaps)
         return bool(gaps) and is_closed and {gap for gap, _ in gaps} <= judged(scene)
 
-    await until(is_done, patience_s=180)
+    await until(is_done, wait_max_s=180)
     await scene.until_folded()
 
 
 async def cut(scene: Scene, how: Any = "cut") -> None:
-    """End the line, and go on once the exchange has nobody to tell anything."""
+    """End the line, and go on once the exchange has nobody to report anything."""
     scene.simulator.faults.change({"refuse_upgrade": 503})
     for _ in range(CUTS_MAX):
         await scene.simulator.drop(how)
@@ -113,7 +113,7 @@ async def test_what_was_traded_while_nobody_listened_is_fetched(database_url: st
         await until_back(scene)
         live(simulator, 10)
         await until_healed(scene)
-        await until(lambda: not differences(simulator, scene.books), patience_s=90)
+        await until(lambda: not differences(simulator, scene.books), wait_max_s=90)
         assert notes(scene, "GAP_UNVERIFIABLE") == []
         healed = notes(scene, "GAP_HEALED")
         assert len(healed) == 2
@@ -133,12 +133,12 @@ async def test_two_fills_of_one_moment_stand_once_each_where_only_one_was_told(
         await scene.until_live()
         simulator.faults.change({"without_ids": True})
         order_id = rest(simulator)
-        told = simulator.exchange.fill(order_id, Decimal("0.001"))
+        reported = simulator.exchange.fill(order_id, Decimal("0.001"))
         simulator.exchange.fill(order_id, Decimal("0.001"))
         first, second = simulator.exchange.trading.trades[-2:]
         simulator.exchange.trading.trades[-1] = evolve(second, at=first.at)
         # The line breaks behind the fill's own frame: what follows from it is lost.
-        simulator.say(told[:1])
+        simulator.send(reported[:1])
         await simulator.flush()
         await cut(scene)
         await until_back(scene)
@@ -173,8 +173,8 @@ async def test_whatever_rest_does_meanwhile_it_ends_with_the_books(
             await cut(scene, how)
             live(simulator, rng.randint(10, 20))
             # A right answer now and then, or the waits in between grow to minutes.
-            trouble = [each for what in rng.sample(TROUBLE, 3) for each in (what, "none")]
-            simulator.faults.change({"next_rest": trouble})
+            problem = [each for what in rng.sample(TROUBLE, 3) for each in (what, "none")]
+            simulator.faults.change({"next_rest": problem})
             # It breaks once more in the middle of the snapshot.
             simulator.faults.change({"refuse_upgrade": 0, "delay_s": 0.05})
             before = simulator.connections
@@ -184,7 +184,7 @@ async def test_whatever_rest_does_meanwhile_it_ends_with_the_books(
             await until_back(scene)
             live(simulator, 3)
         await until_healed(scene)
-        await until(lambda: not differences(simulator, scene.books), patience_s=90)
+        await until(lambda: not differences(simulator, scene.books), wait_max_s=90)
         assert notes(scene, "GAP_UNVERIFIABLE") == []
         assert {text for (text,) in scene.books.ask("SELECT type FROM events WHERE type = ''")}
     assert_rebuilt_alike(database_url)
@@ -212,7 +212,7 @@ async def test_a_run_that_was_broken_off_goes_on_with_the_page_that_is_missing(
         simulator.faults.change({"rest_delay_s": 0})
         async with daemon(database_url, simulator, **SOON) as scene:
             await until_healed(scene)
-            await until(lambda: not differences(simulator, scene.books), patience_s=90)
+            await until(lambda: not differences(simulator, scene.books), wait_max_s=90)
             begun, asked = notes(scene, "BACKFILL_STARTED"), notes(scene, "BACKFILL_PAGE")
             assert len(begun) == len(scene.books.ask("SELECT gap_id FROM gaps"))
             first = notes(scene, "BACKFILL_FINISHED")[0]["run"]
@@ -230,7 +230,7 @@ async def run_until(url: str, simulator: Simulator, books: Books, end: str) -> N
         await nursery.start(run)
         await until(lambda: books.count("events", "type = 'BACKFILL_PAGE'") >= 4)
         if end == "killed":
-            # Nothing more is written by anybody.
+            # Nothing more is written by any reader.
             nursery.cancel_scope.cancel()
         stop.set()
 
@@ -245,9 +245,9 @@ async def test_what_can_not_be_fetched_is_said_to_be_unverifiable(database_url: 
         simulator.faults.change({"next_rest": ["odd_row"]})
         await until_back(scene)
         await until_healed(scene)
-        (told,) = notes(scene, "GAP_UNVERIFIABLE")
-        assert told["reasons"] == ["trades: 1 rows could not be read"]
-        await until(lambda: not differences(simulator, scene.books), patience_s=90)
+        (reported,) = notes(scene, "GAP_UNVERIFIABLE")
+        assert reported["reasons"] == ["trades: 1 rows could not be read"]
+        await until(lambda: not differences(simulator, scene.books), wait_max_s=90)
         simulator.faults.change({"rest_status": 403})
         await cut(scene)
         await until_back(scene)

@@ -24,20 +24,22 @@ RICH = {"USDT": Decimal(10_000), "ZAR": Decimal(100_000)}
 
 def trade(simulator: Simulator, pair: str, side: str, quantity: str) -> None:
     simulator.exchange.futures.trade(pair, side, Decimal(quantity), Decimal(20))
-    simulator.say(simulator.exchange.account.take())
+    simulator.send(simulator.exchange.account.take())
 
 
 def wait_for(simulator: Simulator, pair: str = BTC) -> str:
     """Leave a conditional order; return its id."""
     futures = simulator.exchange.futures
     futures.add_conditional(pair, Decimal(0), take_profit=Decimal(900_000))
-    simulator.say(simulator.exchange.account.take())
+    simulator.send(simulator.exchange.account.take())
     return list(futures.conditionals)[-1]
 
 
 def held(scene: Scene) -> dict[str, Decimal]:
     """Return the positions that count as open, by their ids."""
-    query = "SELECT position_id, quantity FROM positions WHERE state = 'open' AND basis = 'stated'"
+    query = (
+        "SELECT position_id, quantity FROM positions WHERE state = 'open' AND basis = 'reported'"
+    )
     return {str(name): Decimal(str(quantity)) for name, quantity in scene.books.ask(query)}
 
 
@@ -75,9 +77,9 @@ async def test_what_became_of_positions_and_conditionals_unheard_is_fetched(
 
         assert held(scene) == true_positions(simulator)
         assert len(held(scene)) == 1
-        told = states(scene)
-        assert told[stays] == told[new] == ("open", "stated")
-        assert told[ends][0] == "cancelled"
+        reported = states(scene)
+        assert reported[stays] == reported[new] == ("open", "reported")
+        assert reported[ends][0] == "cancelled"
         assert notes(scene, "GAP_UNVERIFIABLE") == []
         covered = notes(scene, "GAP_HEALED")[-1]["not_covered"]
         assert not [each for each in covered if "HTTP" in each]

@@ -45,8 +45,8 @@ async def test_books_by_time_add_up_after_a_gap_and_by_position_say_what_was_kno
         await until_back(scene)
         live(simulator, 10)
         await until_healed(scene)
-        told = partial(ask, database_url, "books")
-        answer = await trio.to_thread.run_sync(told)
+        reported = partial(ask, database_url, "books")
+        answer = await trio.to_thread.run_sync(reported)
         (row,) = answer.rows
         assert (answer.code, unexplained(answer), row["unmatched_fills"]) == (0, {}, [])
         held = simulator.exchange.account.books.balances
@@ -60,7 +60,7 @@ async def test_books_by_time_add_up_after_a_gap_and_by_position_say_what_was_kno
         ((position,),) = scene.books.ask(
             "SELECT max(position) FROM events WHERE type = 'SNAPSHOT_COMPLETE'"
         )
-        told = partial(ask, database_url, "books", "--to-position", str(position))
-        answer = await trio.to_thread.run_sync(told)
+        reported = partial(ask, database_url, "books", "--to-position", str(position))
+        answer = await trio.to_thread.run_sync(reported)
         assert answer.code == 1
         assert "BTC" in unexplained(answer)

@@ -34,7 +34,7 @@ async def test_a_daemon_signs_its_heads_and_verify_agrees_while_it_runs_and_afte
     folder.mkdir()
     key, file, hooked = make_keys(folder / "key"), folder / "heads", folder / "hooked"
     code = "import sys; open(sys.argv[1], 'a').write(sys.stdin.read())"
-    told = {
+    reported = {
         "RECORDER_CHECKPOINT_FILE": str(file),
         "RECORDER_CHECKPOINT_KEY_FILE": str(folder / "key"),
     }
@@ -47,12 +47,12 @@ async def test_a_daemon_signs_its_heads_and_verify_agrees_while_it_runs_and_afte
     async with connected(database_url, **given) as scene:
         await until(lambda: len(heads_of(file)) >= 3 and bool(heads_of(hooked)))
         beside = await trio.to_thread.run_sync(
-            lambda: ask(database_url, "verify", environment=told)
+            lambda: ask(database_url, "verify", environment=reported)
         )
         await scene.end()
         last = scene.books.one("SELECT max(position) FROM events")
 
-    after = ask(database_url, "verify", environment=told)
+    after = ask(database_url, "verify", environment=reported)
     assert (beside.code, after.code) == (0, 0), beside.err + after.err
     assert after.rows[0]["checkpoints"] == len(heads_of(file))
     assert after.rows[0]["signatures"] == "checked"
@@ -60,8 +60,8 @@ async def test_a_daemon_signs_its_heads_and_verify_agrees_while_it_runs_and_afte
     assert heads_of(file)[-1]["position"] == heads_of(hooked)[-1]["position"] == last
     for line in file.read_bytes().splitlines():
         assert isinstance(judge_line(line, {key.public}), Checkpoint)
-    said = [each.getMessage() for each in caplog.records if each.name == "recorder.checkpoints"]
-    assert json.loads(said[-1].removeprefix("checkpoint ")) == heads_of(file)[-1]
+    answer = [each.getMessage() for each in caplog.records if each.name == "recorder.checkpoints"]
+    assert json.loads(answer[-1].removeprefix("checkpoint ")) == heads_of(file)[-1]
     secret = (folder / "key").read_text().splitlines()[1]
     assert secret not in caplog.text
     assert secret not in repr(scene.settings)

@@ -68,11 +68,11 @@ async def test_a_reset_under_a_stream_of_frames_loses_none_that_arrived(sqlite_u
         await scene.until_live()
 
         # A reset throws away what waits in the kernel: of each connection a beginning is there.
-        told, heard = scene.simulator.sent, received(scene.books)
-        for number in {number for number, _ in told}:
-            said = [text for each, text in told if each == number]
-            kept = [text for each, text in heard if each == number]
-            assert kept == said[: len(kept)]
+        reported, received_facts = scene.simulator.sent, received(scene.books)
+        for number in {number for number, _ in reported}:
+            answer = [text for each, text in reported if each == number]
+            kept = [text for each, text in received_facts if each == number]
+            assert kept == answer[: len(kept)]
         assert_chained(scene.books)
 
 
@@ -92,7 +92,7 @@ def without_welcome(simulator: Simulator) -> None:
     simulator.faults.withhold_authenticated = True
 
 
-#: What goes wrong, when, and what is to be said of it.
+#: What goes wrong, when, and what is to be reported of it.
 SILENCES: dict[str, tuple[Callable[[Simulator], None], bool, str]] = {
     "half_open": (silent, True, "no PONG and no frame for 5 s"),
     "no_pong": (without_pong, True, "no PONG and no frame for 5 s"),
@@ -104,7 +104,7 @@ SILENCES: dict[str, tuple[Callable[[Simulator], None], bool, str]] = {
 async def test_every_way_of_falling_silent_is_found_out_in_seconds_and_outlived(
     tmp_path: Path, sqlite_template: Path
 ) -> None:
-    # Each takes its patience, so they fall silent together.
+    # Each takes its waiting time, so they fall silent together.
     async with trio.open_nursery() as nursery:
         for name in SILENCES:
             copy = shutil.copyfile(sqlite_template, tmp_path / f"{name}.db")
@@ -116,7 +116,7 @@ async def _falls_silent(url: str, name: str) -> None:
     async with exchange() as simulator:
         if not is_live_before:
             break_it(simulator)
-        # Time enough to mend the exchange before it is asked again.
+        # Time enough to fix the exchange before it is asked again.
         around = runtime(fraction=0.5)
         async with daemon(url, simulator, around) as scene:
             if is_live_before:
@@ -144,7 +144,7 @@ async def _falls_silent(url: str, name: str) -> None:
 async def test_an_exchange_that_is_not_there_is_asked_again(sqlite_url: str, status: int) -> None:
     async with exchange() as simulator:
         simulator.faults.refuse_upgrade = status
-        # Some patience, or its tries would be used up before the exchange is mended.
+        # Some waiting time, or its tries would be used up before the exchange is fixed.
         async with daemon(sqlite_url, simulator, runtime(fraction=0.1)) as scene:
             await until(lambda: len(scene.books.endings()) >= 2)
             simulator.faults.refuse_upgrade = 0
@@ -317,14 +317,14 @@ async def test_what_came_in_one_piece_with_the_end_is_recorded_behind_it(sqlite_
         peers.append(theirs)
         return ours
 
-    said = ['{"type":"UNAUTHORIZED"}', '{"type":"A"}', '{"type":"B"}']
+    answer = ['{"type":"UNAUTHORIZED"}', '{"type":"A"}', '{"type":"B"}']
     async with exchange() as simulator:
         around = evolve(runtime(fraction=0.9), open_stream=open_stream)
         async with daemon(sqlite_url, simulator, around) as scene:
             await until(lambda: peers)
             await upgrade(peers[0])
             await peers[0].send_all(
-                b"".join(b"\x81" + bytes([len(each)]) + each.encode() for each in said)
+                b"".join(b"\x81" + bytes([len(each)]) + each.encode() for each in answer)
             )
             await until(lambda: scene.books.has_note("CONNECTION_REFUSED"))
 

@@ -23,7 +23,7 @@ def held_by_exchange(scene: Scene) -> dict[str, tuple[Any, ...]]:
 def held_by_tables(scene: Scene) -> dict[str, tuple[Any, ...]]:
     query = (
         "SELECT position_id, pair, side, quantity, average_entry_price, realised_pnl"
-        " FROM positions WHERE state = 'open' AND basis = 'stated'"
+        " FROM positions WHERE state = 'open' AND basis = 'reported'"
     )
     return {
         key: (pair, side, *(Decimal(str(each)) for each in amounts))
@@ -53,7 +53,7 @@ async def test_after_disconnections_the_positions_are_the_exchanges_own_books(
             for _ in range(5):
                 await do_something(scene, rng)
             await scene.simulator.drop(rng.choice(["cut", "reset", "close"]))
-            # Nobody hears of these.
+            # Nobody receives of these.
             for _ in range(3):
                 await do_something(scene, rng)
             await until(lambda wanted=sessions: scene.simulator.connections >= wanted)

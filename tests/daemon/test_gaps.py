@@ -1,4 +1,4 @@
-"""Every way of missing something is a row of gaps, from the last thing heard until all is known."""
+"""Every way of missing something is a row of gaps, from the last frame until all is known."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from attrs import define
 
 from recorder.cli import main
 from recorder.clock import SystemClock
-from recorder.connection.connection import PAUSE_BLIND_S
+from recorder.connection.connection import PAUSE_UNOBSERVED_S
 from recorder.connection.observation import STILL_S
 from recorder.daemon import run_daemon
 from recorder.simulator.faults import GARBAGE
@@ -140,7 +140,7 @@ async def test_a_stop_and_a_kill_are_gaps_from_the_last_frame_on(database_url: s
             await until_closed(scene.books, "first_start", "stopped")
             await scene.simulator.reward("USDC", Decimal("0.5"))
             await scene.until_recorded()
-            # Long enough that we say PING ourselves: our own words show nothing of the exchange.
+            # Long enough that we report PING ourselves: our own words show nothing of the exchange.
             await until(lambda: is_said_last(scene.books))
         async with daemon(database_url, simulator, **NO_BACKFILL) as scene:
             await until_closed(scene.books, "first_start", "stopped", "killed")
@@ -153,7 +153,7 @@ async def test_a_stop_and_a_kill_are_gaps_from_the_last_frame_on(database_url: s
 
 
 def is_said_last(books: Books) -> bool:
-    """Tell whether the last event is a PING of ours; its answer is a millisecond away."""
+    """Return whether the last event is a PING of ours; its answer is a millisecond away."""
     query = "SELECT origin FROM events ORDER BY position DESC LIMIT 1"
     return bool(books.one(query) == "sent") or books.count("events", "type = 'PONG'") >= 4
 
@@ -192,9 +192,9 @@ async def test_a_machine_that_slept_or_whose_clock_was_set_connects_anew(
             note = "SELECT payload FROM events WHERE type = 'CLOCK_JUMPED'"
             (payload,) = scene.books.ask(note)[0]
             assert abs(json.loads(payload)["data"]["ahead_s"] - ahead_s) < 1
-            blind_s = (moment(end) - moment(begin)).total_seconds()
+            unobserved_s = (moment(end) - moment(begin)).total_seconds()
             # Who slept was away all the time; who set the clock back wasn't away for an hour.
-            assert blind_s > HOUR_S if ahead_s > 0 else 0 < blind_s < 60
+            assert unobserved_s > HOUR_S if ahead_s > 0 else 0 < unobserved_s < 60
             assert (moment(from_at) > moment(until_at)) == (ahead_s < 0)
 
 
@@ -246,8 +246,8 @@ async def test_what_back_fill_finds_out_is_the_gaps_own_verdict(database_url: st
         # Who asks for the period again, once it can be read, has the last word.
         scene.books.do(
             "INSERT INTO backfills (account, from_at, until_at)"
-            " SELECT account, MIN(unobserved_from), MAX(unobserved_until)"
-            " FROM gaps GROUP BY account"
+            " SELECT account, MIN(unobserved_from), MAX(unobserved_until) FROM gaps"
+            " GROUP BY account"
         )
         await until(lambda: gaps(scene.books, "state")[2] == ("healed",))
 
@@ -283,13 +283,13 @@ async def test_a_log_that_took_nothing_for_long_is_a_gap_and_a_short_wait_is_non
         await until(lambda: scene.books.has_note("READING_PAUSED"))
         assert gaps(scene.books, "cause") == [("first_start",)]
 
-        await lock_for(scene, PAUSE_BLIND_S + 1)
+        await lock_for(scene, PAUSE_UNOBSERVED_S + 1)
         await until_closed(scene.books, "first_start", "queue_full")
 
         gap_id, from_at, evidence = gaps(scene.books, "gap_id", "from_at", "evidence")[1]
         assert moment(from_at) <= last_frame_before(scene.books, gap_id)
         assert "was not read for" in evidence
-        # What TCP held was read before we left: nothing that was said is missing.
+        # What TCP held was read before we left: nothing that was reported is missing.
         assert scene.books.count("ledger") == len(scene.simulator.exchange.account.books.ledger)
         assert_sane(scene.books)
 
@@ -401,10 +401,10 @@ async def test_a_pong_that_stays_away_under_traffic_is_a_gap(sqlite_url: str) ->
     async with connected(sqlite_url, **NO_BACKFILL) as scene:
         await scene.until_live()
         scene.simulator.faults.no_pong = True
-        said = "type = 'PING' AND origin = 'sent'"
-        before = scene.books.count("events", said)
+        answer = "type = 'PING' AND origin = 'sent'"
+        before = scene.books.count("events", answer)
         # Once it is quiet it is asked soon; traffic since then is no answer.
-        await until(lambda: scene.books.count("events", said) > before)
+        await until(lambda: scene.books.count("events", answer) > before)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(talk, scene)
             await until(lambda: bool(scene.books.endings()), 60)
@@ -431,20 +431,20 @@ async def test_what_the_command_says_adds_up_while_it_runs_and_after(
         running = ask(database_url, capsys)
     stopped = ask(database_url, capsys)
 
-    for told in (running, stopped):
-        parts = [Decimal(told[name]) for name in ("observed_s", "blind_s", "healed_s")]
-        assert sum(parts) == Decimal(told["seconds"])
+    for reported in (running, stopped):
+        parts = [Decimal(reported[name]) for name in ("observed_s", "unobserved_s", "healed_s")]
+        assert sum(parts) == Decimal(reported["seconds"])
         assert parts[2] == 0
-        assert told["complete"] is False
-        assert told["blind_spots"]
+        assert reported["complete"] is False
+        assert reported["unknowable"]
     assert running["recorder"] == "running"
     assert {row["cause"] for row in running["causes"]} >= {"first_start", "connection_lost"}
-    # The stop is an open gap by now: the time since is blind, and grows.
+    # The stop is an open gap by now: the time since is not observed, and grows.
     assert stopped["causes"][1]["cause"] == "stopped"
-    assert Decimal(stopped["blind_s"]) > Decimal(running["blind_s"])
+    assert Decimal(stopped["unobserved_s"]) > Decimal(running["unobserved_s"])
 
 
 def ask(url: str, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     assert main(["gaps", "--json"], {"RECORDER_DATABASE_URL": url}) == 0
-    told: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return told
+    reported: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return reported

@@ -42,7 +42,7 @@ async def test_an_order_beyond_a_limit_is_refused_with_the_rule_named(database_u
 
         assert reason(books, large) == "max_quantity: 0.002 is more than 0.001 of BTCZAR"
         assert reason(books, unseen).startswith("max_price_deviation: no price of BTCZAR was ever")
-        assert books.story(large) == ["queued", "refused"]
+        assert books.history_of(large) == ["queued", "refused"]
         assert not scene.simulator.exchange.received
         books.do("DELETE FROM limits")
         fine = books.queue("PLACE_LIMIT_ORDER", LIMIT)
@@ -100,9 +100,9 @@ async def test_what_met_the_rate_limit_goes_again_and_is_placed_once(database_ur
         attempts = [row[0] for row in books.ask("SELECT attempts FROM outbox ORDER BY outbox_id")]
         assert any(attempts), "the burst met the limit"
         again = queued[attempts.index(max(attempts))]
-        story = books.story(again)
-        assert story.count("queued") == 1 + max(attempts)
-        assert story[-1] == "accepted"
+        history_of = books.history_of(again)
+        assert history_of.count("queued") == 1 + max(attempts)
+        assert history_of[-1] == "accepted"
         assert len(scene.simulator.exchange.open_orders()) == 5
         assert set(sent_names(books).values()) == {1}
         assert set(scene.simulator.exchange.received.values()) == {1}
@@ -130,7 +130,7 @@ async def test_a_command_that_always_meets_the_limit_is_rejected_in_the_end(
 
         assert scene.books.status(outbox_id) == "rejected"
         assert reason(scene.books, outbox_id) == "rate limit exceeded"
-        assert scene.books.story(outbox_id).count("sending") == 5
+        assert scene.books.history_of(outbox_id).count("sending") == 5
         assert set(sent_names(scene.books).values()) == {1}
 
 
@@ -171,7 +171,7 @@ async def test_rows_in_order_wait_for_the_fate_of_those_before_them(database_url
         second = books.queue("PLACE_LIMIT_ORDER", LIMIT, in_order=True)
         await trio.sleep(HASTE_S)
         assert books.status(second) == "queued"
-        # A later one that asks for no order goes at once, and its list tells of the first.
+        # A later one that asks for no order goes at once, and its list reports of the first.
         free = books.queue("PLACE_LIMIT_ORDER", LIMIT)
         for outbox_id in (free, first, second):
             await scene.until_status(outbox_id, "accepted")
@@ -191,9 +191,11 @@ async def test_rows_in_order_wait_for_the_fate_of_those_before_them(database_url
 
 def dry_runs(books: Books) -> dict[int, dict[str, Any]]:
     query = "SELECT payload FROM events WHERE type = 'COMMAND_DRY_RUN' ORDER BY position"
-    told = [json.loads(text)["data"] for (text,) in books.ask(query)]
-    assert len(told) == len({each["outbox_id"] for each in told}), "each is told of once"
-    return {each["outbox_id"]: each for each in told}
+    reported = [json.loads(text)["data"] for (text,) in books.ask(query)]
+    assert len(reported) == len({each["outbox_id"] for each in reported}), (
+        "each is reported of once"
+    )
+    return {each["outbox_id"]: each for each in reported}
 
 
 @pytest.mark.parametrize("trading", ["0", "1"])
@@ -209,21 +211,21 @@ async def test_a_dry_run_says_what_would_be_sent_and_sends_nothing(
         await until(lambda: len(dry_runs(books)) == 3)
         await trio.sleep(HASTE_S)
 
-        told = dry_runs(books)
-        assert {number: each["verdict"] for number, each in told.items()} == {
+        reported = dry_runs(books)
+        assert {number: each["verdict"] for number, each in reported.items()} == {
             fine: "would be sent",
             large: "would be refused",
             late: "would expire",
         }
-        assert {number: each["states"] for number, each in told.items()} == {
+        assert {number: each["states"] for number, each in reported.items()} == {
             fine: ["queued", "sending", "sent"],
             large: ["queued", "refused"],
             late: ["queued", "expired"],
         }
-        frame = json.loads(told[fine]["frame"])
+        frame = json.loads(reported[fine]["frame"])
         assert frame["type"] == "PLACE_LIMIT_ORDER"
         assert frame["payload"]["price"] == "1000000"
-        assert told[large]["reason"].startswith("max_quantity: ")
+        assert reported[large]["reason"].startswith("max_quantity: ")
         _assert_untouched(scene)
 
 

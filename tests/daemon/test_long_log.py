@@ -18,12 +18,12 @@ from tests.daemon.scene import LIMIT, daemon, exchange
 
 #: Names that a statement may give the log.
 ALIAS = re.compile(r"\bevents(?:\s+AS)?\s+(\w+)", re.IGNORECASE)
-#: A statement, not what a trigger says of itself, that names the log.
+#: A statement, not what a trigger reports of itself, that names the log.
 ABOUT_IT = re.compile(r"\s*(SELECT|WITH|INSERT|UPDATE|DELETE)\b.*\bevents\b", re.DOTALL)
 
 
 @pytest.fixture
-def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Every statement on every SQLite connection that the recorder opens from now on."""
     found: list[str] = []
 
@@ -41,14 +41,14 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return found
 
 
-def scans_of_the_log(url: str, said: list[str]) -> list[tuple[str, str]]:
+def scans_of_the_log(url: str, statements: list[str]) -> list[tuple[str, str]]:
     """Return the statements that would read the log from end to end, and how SQLite goes about it.
 
     SQLite has no statistics here, so what it does is the same for a log of any length.
     """
     found = []
     with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as database:
-        for statement in set(said):
+        for statement in set(statements):
             if not ABOUT_IT.match(statement):
                 continue
             names = {"events", *ALIAS.findall(statement)}
@@ -59,18 +59,20 @@ def scans_of_the_log(url: str, said: list[str]) -> list[tuple[str, str]]:
 
 
 async def test_neither_a_start_nor_status_reads_the_log_from_end_to_end(
-    sqlite_url: str, said: list[str]
+    sqlite_url: str, statements: list[str]
 ) -> None:
     async with exchange() as simulator:
         for _ in range(2):
-            said.clear()
+            statements.clear()
             async with daemon(sqlite_url, simulator) as scene:
                 await scene.until_live()
                 await scene.until_status(scene.books.queue("PLACE_LIMIT_ORDER", LIMIT), "accepted")
                 await scene.until_folded()
         answer = ask(sqlite_url, "status")
     assert answer.code == 0
-    assert sum("INSERT INTO events" in statement for statement in said) > 5
-    assert any("INDEXED BY outbox_queued" in statement for statement in said), "status was heard"
+    assert sum("INSERT INTO events" in statement for statement in statements) > 5
+    assert any("INDEXED BY outbox_queued" in statement for statement in statements), (
+        "status was received"
+    )
     assert scans_of_the_log(sqlite_url, ["SELECT count(*) FROM events"])
-    assert scans_of_the_log(sqlite_url, said) == []
+    assert scans_of_the_log(sqlite_url, statements) == []

@@ -61,7 +61,7 @@ async def test_each_kind_of_command_comes_to_its_end(database_url: str) -> None:
 
         ways = {books.status(each) for each in (resting, market, modified, cancelled, batch)}
         assert ways == {"accepted"}
-        assert books.story(resting)[:3] == ["queued", "sending", "sent"]
+        assert books.history_of(resting)[:3] == ["queued", "sending", "sent"]
         await until(lambda: books.count("open_orders") == 2)
         assert set(sent_ids(books).values()) == {1}
         assert set(scene.simulator.exchange.received.values()) == {1}
@@ -130,10 +130,10 @@ async def test_an_order_cut_off_before_its_answer_is_in_doubt_until_the_list_nam
         await scene.until_status(outbox_id, "accepted")
 
         assert scene.simulator.connections == 2
-        story = scene.books.story(outbox_id)
-        assert story[:2] == ["queued", "sending"]
-        assert "in_doubt" in story
-        assert story[-1] == "accepted"
+        history_of = scene.books.history_of(outbox_id)
+        assert history_of[:2] == ["queued", "sending"]
+        assert "in_doubt" in history_of
+        assert history_of[-1] == "accepted"
         assert set(scene.simulator.exchange.received.values()) == {1}
         assert len(scene.simulator.exchange.open_orders()) == 1
 
@@ -264,7 +264,7 @@ async def test_a_command_taken_back_in_time_is_never_sent(database_url: str) -> 
         scene.books.do("UPDATE outbox SET status = 'withdrawn' WHERE outbox_id = 1")
         await trio.sleep(HASTE_S)
 
-        assert scene.books.story(outbox_id) == ["queued", "withdrawn"]
+        assert scene.books.history_of(outbox_id) == ["queued", "withdrawn"]
         assert not scene.simulator.exchange.received
 
 

@@ -22,8 +22,8 @@ from tests.daemon.scene import LIMIT, Scene, connected, daemon, exchange, until
 from tests.daemon.test_backfill import PAIR, PRICE, rest
 
 #: Nothing is compared unless it is asked for; gaps are fetched at once.
-ASKED: dict[str, Any] = {"reconcile_every_s": "0", "backfill_after_s": "0.05"}
-PATIENCE_S = 60.0
+REQUESTED: dict[str, Any] = {"reconcile_every_s": "0", "backfill_after_s": "0.05"}
+WAIT_MAX_S = 60.0
 
 
 @pytest.fixture(autouse=True)
@@ -36,11 +36,11 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def compare(scene: Scene) -> dict[str, Any]:
-    """Ask for a comparison as anybody may, and return its row once it has ended."""
+    """Ask for a comparison as any reader may, and return its row once it has ended."""
     before = scene.books.count("reconciliations", "state <> 'running'")
     scene.books.do("INSERT INTO reconciliation_requests (account) VALUES ('main')")
     ended = "state <> 'running'"
-    await until(lambda: scene.books.count("reconciliations", ended) > before, PATIENCE_S)
+    await until(lambda: scene.books.count("reconciliations", ended) > before, WAIT_MAX_S)
     names = "reconciliation_id", "state", "reason", "balances", "open_orders", "differences"
     query = f"SELECT {', '.join(names)} FROM reconciliations ORDER BY reconciliation_id DESC"
     return dict(zip(names, scene.books.ask(query)[0], strict=True))
@@ -67,7 +67,7 @@ async def trade_on(scene: Scene) -> None:
 
 
 def rest_unheard(scene: Scene) -> str:
-    """Place an order of which no frame tells; return its id."""
+    """Place an order of which no frame reports; return its id."""
     placing = Placing(PAIR, "buy", Decimal("0.004"), PRICE, post_only=True, time_in_force="GTC")
     order = scene.simulator.exchange.trading.place(placing)
     scene.simulator.exchange.account.take()
@@ -82,7 +82,7 @@ def assert_rebuilt_alike(url: str) -> None:
 
 
 async def test_nothing_differs_while_trading_goes_on(database_url: str) -> None:
-    async with connected(database_url, **ASKED) as scene:
+    async with connected(database_url, **REQUESTED) as scene:
         await ready(scene)
         rest(scene.simulator)
         await scene.simulator.flush()
@@ -100,7 +100,7 @@ async def test_nothing_differs_while_trading_goes_on(database_url: str) -> None:
 async def test_a_balance_whose_frame_was_swallowed_is_found_and_its_end_is_told(
     database_url: str,
 ) -> None:
-    async with connected(database_url, **ASKED) as scene:
+    async with connected(database_url, **REQUESTED) as scene:
         await ready(scene)
         scene.simulator.exchange.reward("USDC", Decimal("0.5"))
         made = await compare(scene)
@@ -112,7 +112,7 @@ async def test_a_balance_whose_frame_was_swallowed_is_found_and_its_end_is_told(
         }
         for _, _, _, ours, theirs, _ in rows:
             assert Decimal(theirs) - Decimal(ours) == Decimal("0.5")
-        # The transaction's own frame was swallowed too; the history told of it.
+        # The transaction's own frame was swallowed too; the history reported of it.
         ((_, key, field, ours, theirs, state),) = [
             row for row in found(scene, made) if row[0] == "ledger"
         ]
@@ -120,7 +120,7 @@ async def test_a_balance_whose_frame_was_swallowed_is_found_and_its_end_is_told(
         assert "0.5" in theirs
         assert scene.books.count("ledger", "transaction_id = :key", key=key) == 1
 
-        # It stands, so it is found again; then a frame tells the truth, and it is gone.
+        # It stands, so it is found again; then a frame reports the truth, and it is gone.
         again = await compare(scene)
         assert {row[5] for row in found(scene, made)} == {"found_again", "filled_in"}
         await scene.simulator.reward("USDC", Decimal("0.1"))
@@ -131,7 +131,7 @@ async def test_a_balance_whose_frame_was_swallowed_is_found_and_its_end_is_told(
 
 
 async def test_an_order_and_a_fill_of_which_no_frame_came_are_found(database_url: str) -> None:
-    async with connected(database_url, **ASKED) as scene:
+    async with connected(database_url, **REQUESTED) as scene:
         await ready(scene)
         order_id = rest_unheard(scene)
         made = await compare(scene)
@@ -149,17 +149,17 @@ async def test_an_order_and_a_fill_of_which_no_frame_came_are_found(database_url
 async def test_a_fill_that_the_history_does_not_list_or_lists_otherwise_is_found(
     database_url: str,
 ) -> None:
-    async with connected(database_url, **ASKED) as scene:
+    async with connected(database_url, **REQUESTED) as scene:
         await ready(scene)
         simulator = scene.simulator
         order_id = rest(simulator)
-        told = simulator.exchange.fill(order_id, Decimal("0.001"))
-        (trade,) = [each for each in told if each["type"] == "NEW_ACCOUNT_TRADE"]
+        reported = simulator.exchange.fill(order_id, Decimal("0.001"))
+        (trade,) = [each for each in reported if each["type"] == "NEW_ACCOUNT_TRADE"]
         real = simulator.exchange.trading.trades[-1]
         dear = {**trade, "data": {**trade["data"], "price": "1000001"}}
         invented = {**trade, "data": {**trade["data"], "id": "invented"}}
-        simulator.say([each if each is not trade else dear for each in told])
-        simulator.say([invented])
+        simulator.send([each if each is not trade else dear for each in reported])
+        simulator.send([invented])
         await scene.until_recorded()
         await trio.sleep(0.7)
 
@@ -171,7 +171,7 @@ async def test_a_fill_that_the_history_does_not_list_or_lists_otherwise_is_found
         ((ours, theirs, state),) = [row[3:] for row in shown if row[1] == "invented"]
         assert ours.startswith(fill)
         assert (theirs, state, len(shown)) == (None, "open", 2)
-        # It was no invention, the history had not heard of it.
+        # It was no invention, the history had not received of it.
         simulator.exchange.trading.trades.append(evolve(real, trade_id="invented"))
         await compare(scene)
         states = {row[1]: row[5] for row in found(scene, made)}
@@ -180,7 +180,7 @@ async def test_a_fill_that_the_history_does_not_list_or_lists_otherwise_is_found
 
 
 async def test_an_order_that_ended_unheard_is_found(database_url: str) -> None:
-    async with connected(database_url, **ASKED) as scene:
+    async with connected(database_url, **REQUESTED) as scene:
         await ready(scene)
         order_id = rest(scene.simulator)
         await scene.simulator.flush()
@@ -191,24 +191,24 @@ async def test_an_order_that_ended_unheard_is_found(database_url: str) -> None:
         scene.simulator.exchange.trading.cancel(order)
         scene.simulator.exchange.account.take()
         made = await compare(scene)
-        told = [row for row in found(scene, made) if row[1] == order_id]
-        assert {row[0] for row in told} <= {"open_orders", "orders"}
-        assert told
+        reported = [row for row in found(scene, made) if row[1] == order_id]
+        assert {row[0] for row in reported} <= {"open_orders", "orders"}
+        assert reported
 
 
-@pytest.mark.parametrize("trouble", [{"rest_status": 500}, {"rest_status": 403}])
+@pytest.mark.parametrize("problem", [{"rest_status": 500}, {"rest_status": 403}])
 async def test_what_is_not_answered_is_not_called_equal(
-    sqlite_url: str, trouble: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    sqlite_url: str, problem: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reconciler, "RETRY_FIRST_S", 0.01)
-    async with connected(sqlite_url, **ASKED) as scene:
+    async with connected(sqlite_url, **REQUESTED) as scene:
         await ready(scene)
         monkeypatch.setattr(reconciler, "HISTORY_WAIT_S", 1.0)
-        scene.simulator.faults.change(trouble)
+        scene.simulator.faults.change(problem)
         made = await compare(scene)
         assert made["state"] == "incomplete"
-        assert f"balances: HTTP {trouble['rest_status']}" in made["reason"]
-        assert f"open_orders: HTTP {trouble['rest_status']}" in made["reason"]
+        assert f"balances: HTTP {problem['rest_status']}" in made["reason"]
+        assert f"open_orders: HTTP {problem['rest_status']}" in made["reason"]
         assert "histories: " in made["reason"]
         assert (made["balances"], made["differences"]) == (None, 0)
 
@@ -217,7 +217,7 @@ async def test_a_difference_stays_open_where_only_the_first_look_was_answered(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reconciler, "RETRY_FIRST_S", 0.01)
-    async with connected(sqlite_url, **ASKED) as scene:
+    async with connected(sqlite_url, **REQUESTED) as scene:
         await ready(scene)
         scene.simulator.exchange.reward("USDC", Decimal("0.5"))
         first = await compare(scene)
@@ -230,14 +230,14 @@ async def test_a_difference_stays_open_where_only_the_first_look_was_answered(
 
 async def test_a_limit_is_waited_out(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reconciler, "RETRY_FIRST_S", 0.1)
-    async with connected(sqlite_url, **ASKED) as scene:
+    async with connected(sqlite_url, **REQUESTED) as scene:
         await ready(scene)
         scene.simulator.faults.change({"next_rest": ["error", "cut", "html"]})
         assert (await compare(scene))["state"] == "clean"
 
 
 async def test_without_a_connection_it_is_incomplete_and_says_so(sqlite_url: str) -> None:
-    async with connected(sqlite_url, **ASKED) as scene:
+    async with connected(sqlite_url, **REQUESTED) as scene:
         await ready(scene)
         scene.simulator.faults.refuse_upgrade = 503
         await scene.simulator.drop("cut")
@@ -251,7 +251,7 @@ async def test_a_connection_that_breaks_in_the_middle_leaves_no_difference(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reconciler, "SETTLE_S", 1.0)
-    async with connected(sqlite_url, **ASKED) as scene:
+    async with connected(sqlite_url, **REQUESTED) as scene:
         await ready(scene)
         scene.books.do("INSERT INTO reconciliation_requests (account) VALUES ('main')")
         await until(lambda: scene.books.has_note("RECONCILIATION_ANSWER"))
@@ -269,25 +269,25 @@ async def test_one_that_was_broken_off_is_ended_by_the_next_start(
 ) -> None:
     monkeypatch.setattr(reconciler, "SETTLE_S", 30.0)
     async with exchange() as simulator:
-        async with daemon(sqlite_url, simulator, **ASKED) as scene:
+        async with daemon(sqlite_url, simulator, **REQUESTED) as scene:
             await ready(scene)
             scene.books.do("INSERT INTO reconciliation_requests (account) VALUES ('main')")
             await until(lambda: scene.books.has_note("RECONCILIATION_ANSWER"))
-        async with daemon(sqlite_url, simulator, **ASKED) as scene:
+        async with daemon(sqlite_url, simulator, **REQUESTED) as scene:
             await until(lambda: scene.books.count("reconciliations", "state = 'incomplete'") == 1)
             reason = scene.books.one("SELECT reason FROM reconciliations")
             assert reason == "the recorder ended in the middle of it"
 
 
 async def test_it_is_made_by_schedule(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with connected(sqlite_url, **(ASKED | {"reconcile_every_s": "0.5"})) as scene:
+    async with connected(sqlite_url, **(REQUESTED | {"reconcile_every_s": "0.5"})) as scene:
         await ready(scene)
-        clean = "state = 'clean' AND requested_by = 'schedule'"
-        await until(lambda: scene.books.count("reconciliations", clean) >= 2, PATIENCE_S)
+        clean = "state = 'clean' AND asked_by = 'schedule'"
+        await until(lambda: scene.books.count("reconciliations", clean) >= 2, WAIT_MAX_S)
 
 
 async def test_orders_of_others_are_foreign_and_ours_are_not(database_url: str) -> None:
-    async with connected(database_url, **ASKED) as scene:
+    async with connected(database_url, **REQUESTED) as scene:
         await ready(scene)
         alone = scene.books.queue("PLACE_LIMIT_ORDER", LIMIT)
         named = LIMIT.replace("}", ',"customerOrderId":"mine1"}')
@@ -313,17 +313,17 @@ async def test_the_command_asks_waits_and_tells(
         code = main(["reconcile", *flags], {"RECORDER_DATABASE_URL": sqlite_url})
         return code, capsys.readouterr().out
 
-    async with connected(sqlite_url, **ASKED) as scene:
+    async with connected(sqlite_url, **REQUESTED) as scene:
         await ready(scene)
         code, out = await trio.to_thread.run_sync(call, "--table")
         assert code == 0
         assert "nothing differs" in out
         scene.simulator.exchange.reward("USDC", Decimal("0.5"))
         code, out = await trio.to_thread.run_sync(call, "--json")
-        told = [json.loads(line) for line in out.splitlines()]
+        reported = [json.loads(line) for line in out.splitlines()]
         assert code == 1
-        assert told[0]["state"] == "differing"
-        assert {row["list"] for row in told[1:]} == {"balances", "ledger"}
+        assert reported[0]["state"] == "differing"
+        assert {row["list"] for row in reported[1:]} == {"balances", "ledger"}
     code, out = call("--past", "--json")
     assert code == 0
     assert json.loads(out.splitlines()[0])["state"] == "differing"

@@ -1,4 +1,4 @@
-"""What the exchange said is in the log, all of it and in order, and the tables are its books."""
+"""All that the exchange sent is in the log and in order, and the tables equal its state."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from recorder.simulator.faults import GARBAGE
 from tests.daemon.scene import (
     LIMIT,
-    PATIENCE_S,
+    WAIT_MAX_S,
     Scene,
     amounts,
     assert_chained,
@@ -171,7 +171,7 @@ async def test_a_list_of_tens_of_thousands_of_orders_is_recorded_and_folded(
         await scene.simulator.emit(frame)
         for table in ("open_orders", "orders"):
             full = partial(_counts, scene, table, len(listed))
-            await until(full, patience_s=3 * PATIENCE_S)
+            await until(full, wait_max_s=3 * WAIT_MAX_S)
 
         prices = scene.books.ask("SELECT price FROM open_orders")
         assert {Decimal(price) for (price,) in prices} == {Decimal(row["price"]) for row in listed}
@@ -209,15 +209,15 @@ async def test_a_sub_account_is_named_and_recorded(sqlite_url: str) -> None:
 
 async def test_a_currency_no_longer_held_is_absent_after_reconnecting(database_url: str) -> None:
     async with recording(database_url) as scene:
-        # Spent, and nobody was told: the next snapshot doesn't name it any more.
+        # Spent, and nobody was reported: the next snapshot doesn't name it any more.
         assert scene.simulator.exchange.withdraw("ETH", Decimal("4"))
         await scene.simulator.drop("cut")
         query = "SELECT basis, available, reserved, total FROM balances WHERE currency = 'ETH'"
-        await until(lambda: scene.books.ask(query)[0][0] == "absent")
+        await until(lambda: scene.books.ask(query)[0][0] == "inferred_zero")
 
         assert [Decimal(each) for each in scene.books.ask(query)[0][1:]] == [0, 0, 0]
         others = "SELECT DISTINCT basis FROM balances WHERE currency <> 'ETH'"
-        assert scene.books.ask(others) == [("stated",)]
+        assert scene.books.ask(others) == [("reported",)]
         gaps = "SELECT cause, state FROM gaps ORDER BY gap_id"
         closed = [("first_start", "closed"), ("connection_lost", "closed")]
         await until(lambda: scene.books.ask(gaps) == closed)
@@ -230,7 +230,7 @@ async def test_an_order_that_vanished_meanwhile_ended_in_a_way_nobody_told(
         placed = scene.books.queue("PLACE_LIMIT_ORDER", LIMIT)
         await scene.until_status(placed, "accepted")
         await until(lambda: scene.books.count("open_orders") == 1)
-        # Cancelled, and nobody was told: the next list doesn't name it any more.
+        # Cancelled, and nobody was reported: the next list doesn't name it any more.
         assert scene.simulator.exchange.cancel_all()
         await scene.simulator.drop("cut")
 
@@ -250,7 +250,7 @@ async def test_an_account_without_orders_is_observed_though_it_is_told_of_none(
         scene.simulator.faults.change({"no_empty_list": True})
         await scene.simulator.drop("cut")
 
-        # REST says that there are none: that stands for the list.
+        # REST reports that there are none: that stands for the list.
         await until(lambda: scene.books.count("gaps", "state <> 'open'") == 2)
         await until(lambda: scene.books.ask("SELECT state FROM orders") == [("end_unknown",)])
         assert scene.books.count("open_orders") == 0

@@ -1,4 +1,4 @@
-"""Did my order go out? What no frame tells is asked over REST, and absence counts late."""
+"""Did my order go out? What no frame reports is asked over REST, and absence counts late."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ async def looking(url: str, config: dict[str, Any] | None = None) -> AsyncIterat
 
 
 def lookups(scene: Scene, outbox_id: int) -> list[tuple[Any, ...]]:
-    """Return (what was asked, position, finding, said) of each look-up, in order."""
+    """Return (what was asked, position, finding, reported) of each look-up, in order."""
     query = (
-        "SELECT request, position, finding, answer FROM outbox_lookups"
+        "SELECT asked, position, finding, answer FROM outbox_lookups"
         " WHERE account = 'main' AND outbox_id = :id ORDER BY seq"
     )
     return scene.books.ask(query, id=outbox_id)
@@ -48,12 +48,12 @@ def assert_sent_once(scene: Scene) -> None:
 
 def assert_answers_kept(scene: Scene, outbox_id: int) -> None:
     """Check that each look-up with an answer points at it, as a fetched event."""
-    told = [row for row in lookups(scene, outbox_id) if row[1] is not None]
-    assert told
+    reported = [row for row in lookups(scene, outbox_id) if row[1] is not None]
+    assert reported
     query = "SELECT origin, connection_id FROM events WHERE account = 'main' AND position = :at"
-    for _, position, _, said in told:
+    for _, position, _, answer in reported:
         assert scene.books.ask(query, at=position) == [("fetched", None)]
-        assert said
+        assert answer
 
 
 async def lost(scene: Scene, command: str = "PLACE_LIMIT_ORDER", payload: str = LIMIT) -> int:
@@ -85,7 +85,7 @@ async def test_a_lost_order_counts_as_not_placed_after_three_look_ups_spread_ove
         outbox_id = await lost(scene)
         await scene.until_status(outbox_id, "not_placed")
 
-        assert scene.books.story(outbox_id)[-2:] == ["in_doubt", "not_placed"]
+        assert scene.books.history_of(outbox_id)[-2:] == ["in_doubt", "not_placed"]
         # Two questions each: every state of the order, and the open ones.
         kept = lookups(scene, outbox_id)
         assert {row[2] for row in kept} == {"absent"}
@@ -116,16 +116,16 @@ async def test_an_order_that_came_and_went_unseen_is_found_over_rest(database_ur
 
 
 async def test_what_rest_does_not_know_yet_is_not_taken_for_absent(database_url: str) -> None:
-    # REST hears of orders late, but sooner than absence begins to count.
+    # REST receives of orders late, but sooner than absence begins to count.
     async with connected(database_url, settle_s="2", lookup_every_s="0.1") as scene:
         scene.simulator.faults.change({"next_commands": ["accept_then_cut"], "rest_behind_s": 1})
         outbox_id = scene.books.queue("PLACE_MARKET_ORDER", MARKET)
         await scene.until_status(outbox_id, "accepted")
 
-        said = findings(scene, outbox_id)
-        assert said[-1] == "effect"
-        assert said.count("absent") > 3
-        assert "not_placed" not in scene.books.story(outbox_id)
+        answer = findings(scene, outbox_id)
+        assert answer[-1] == "effect"
+        assert answer.count("absent") > 3
+        assert "not_placed" not in scene.books.history_of(outbox_id)
         assert_sent_once(scene)
 
 
@@ -145,7 +145,7 @@ async def test_a_cancel_in_doubt_is_resolved_by_its_order(database_url: str, end
     async with looking(database_url) as scene:
         _, order_id = await placed(scene)
         fault = "accept_then_cut" if end == "accepted" else "lose_command"
-        # Nobody is let in again until the order's fate is what it is to be.
+        # Nobody is let in again until the order's outcome is what it is to be.
         scene.simulator.faults.change({"next_commands": [fault], "refuse_upgrade": 503})
         cancel = scene.books.queue("CANCEL_ORDER", cancel_of(order_id))
         if end != "accepted":
@@ -168,7 +168,7 @@ async def test_a_cancel_in_doubt_is_resolved_by_its_order(database_url: str, end
 
 
 class FastClock(SystemClock):
-    """A clock that is ahead by more than clocks are taken to be apart."""
+    """A clock that is ahead by more than clocks are taken to be different."""
 
     def wall_us(self) -> int:
         return super().wall_us() + 20_000_000
@@ -197,7 +197,7 @@ async def test_a_cancel_by_name_ends_with_the_only_order_of_that_name(
         assert findings(scene, cancel)[-1] == "refused"
         query = "SELECT reason FROM outbox WHERE outbox_id = :id"
         assert scene.books.one(query, id=cancel) == "the order ended first: Filled"
-        is_acknowledged = "acknowledged" in scene.books.story(cancel)
+        is_acknowledged = "acknowledged" in scene.books.history_of(cancel)
         assert is_acknowledged is (fault == "swallow_outcome")
         assert_sent_once(scene)
 
@@ -276,13 +276,13 @@ async def test_a_lost_batch_counts_as_not_placed_when_each_order_is_absent(sqlit
 
 
 @pytest.mark.parametrize(
-    "trouble", [{"rest_status": 500}, {"rest_status": 429}, {"rest_is_html": True}]
+    "problem", [{"rest_status": 500}, {"rest_status": 429}, {"rest_is_html": True}]
 )
 async def test_where_rest_does_not_answer_the_command_stays_in_doubt(
-    database_url: str, trouble: dict[str, Any]
+    database_url: str, problem: dict[str, Any]
 ) -> None:
     async with looking(database_url) as scene:
-        scene.simulator.faults.change(trouble)
+        scene.simulator.faults.change(problem)
         outbox_id = await lost(scene)
         await until(lambda: lookups(scene, outbox_id))
         await trio.sleep(SETTLE_S + 6 * EVERY_S)
@@ -293,7 +293,7 @@ async def test_where_rest_does_not_answer_the_command_stays_in_doubt(
 
 
 class Rubbish:
-    """A REST client whose every answer is nothing that an exchange says."""
+    """A REST client whose every answer is nothing that an exchange reports."""
 
     def __init__(self, body: bytes) -> None:
         self.body = body
@@ -335,7 +335,7 @@ async def test_rubbish_is_kept_and_proves_nothing(
 
 @asynccontextmanager
 async def without_history(*given: Any) -> AsyncIterator[Any]:
-    """Open a client that VALR tells no order's history."""
+    """Open a client that VALR reports no order's history."""
     async with open_rest(*given) as client:
 
         class WithoutHistory:
@@ -419,7 +419,7 @@ async def test_a_late_frame_overturns_not_placed(database_url: str) -> None:
         await scene.simulator.emit(json.dumps({"type": "ORDER_PROCESSED", "data": late}))
         await scene.until_status(outbox_id, "accepted")
 
-        assert scene.books.story(outbox_id)[-3:] == ["in_doubt", "not_placed", "accepted"]
+        assert scene.books.history_of(outbox_id)[-3:] == ["in_doubt", "not_placed", "accepted"]
         assert_sent_once(scene)
 
 
@@ -437,12 +437,12 @@ async def test_what_was_never_answered_is_in_doubt_once_it_is_overdue(sqlite_url
         assert_sent_once(scene)
 
 
-@pytest.mark.parametrize("trouble", [{"rest_status": 500}, {"next_rest": ["cut"] * 100}])
+@pytest.mark.parametrize("problem", [{"rest_status": 500}, {"next_rest": ["cut"] * 100}])
 async def test_what_was_never_answered_is_in_doubt_though_rest_is_silent(
-    database_url: str, trouble: dict[str, Any]
+    database_url: str, problem: dict[str, Any]
 ) -> None:
     async with looking(database_url) as scene:
-        scene.simulator.faults.change({"next_commands": ["lose_command"], **trouble})
+        scene.simulator.faults.change({"next_commands": ["lose_command"], **problem})
         outbox_id = scene.books.queue("PLACE_LIMIT_ORDER", LIMIT)
         await scene.until_status(outbox_id, "in_doubt")
 
@@ -459,7 +459,7 @@ async def test_an_outcome_that_is_overdue_is_looked_up(sqlite_url: str) -> None:
         outbox_id = scene.books.queue("PLACE_LIMIT_ORDER", LIMIT)
         await scene.until_status(outbox_id, "accepted")
 
-        assert "acknowledged" in scene.books.story(outbox_id)
+        assert "acknowledged" in scene.books.history_of(outbox_id)
         assert findings(scene, outbox_id) == ["effect"]
 
 

@@ -1,4 +1,4 @@
-"""Neither key nor secret is ever written down or said, whatever goes wrong."""
+"""Neither key nor secret is ever written down or reported, whatever goes wrong."""
 
 from __future__ import annotations
 
@@ -143,8 +143,8 @@ async def test_an_error_that_ends_the_recorder_shows_no_credentials(
         with pytest.raises(RecorderError) as caught:
             await run_daemon(second, runtime(holder="a/b/1/1"), stop=trio.Event())
 
-    told = "".join(traceback.format_exception(caught.value))
-    assert_unsaid(told + repr(caught.value))
+    reported = "".join(traceback.format_exception(caught.value))
+    assert_unsaid(reported + repr(caught.value))
 
 
 async def test_a_password_in_the_databases_address_is_not_shown(postgres_url: str) -> None:

@@ -29,15 +29,15 @@ from tests.daemon.scene import (
     connected,
     daemon,
     exchange,
-    moment_us,
     received,
     runtime,
     settings_for,
+    time_us,
     until,
 )
 
 REWARD = Decimal("0.01")
-#: Between two things that the exchange says, each of them two frames: busier than any account.
+#: Between two things that the exchange reports, each of them two frames: busier than any account.
 PAUSE_S = 0.002
 #: A stop with nothing wrong takes a fraction of this, and never more than its grace.
 PROMPT_S = 5.0
@@ -45,7 +45,7 @@ LOCKED_S = 2.0
 
 
 async def keep_talking(simulator: Simulator) -> None:
-    """Say something all the time, until cancelled."""
+    """Report something all the time, until cancelled."""
     while True:
         await simulator.reward("USDC", REWARD)
         await trio.sleep(PAUSE_S)
@@ -72,7 +72,7 @@ async def test_a_stop_under_traffic_leaves_a_whole_log_and_a_free_lease(
 
 
 async def until_more(books: Books) -> None:
-    """Wait until some more of what the exchange says is folded."""
+    """Wait until some more of what the exchange reports is folded."""
     before = books.count("ledger")
     await until(lambda: books.count("ledger") > before + 50)
 
@@ -81,23 +81,23 @@ def assert_is_stopped(books: Books) -> None:
     last = "SELECT type FROM events ORDER BY position DESC LIMIT 1"
     assert books.one(last) == "RECORDER_STOPPED"
     assert books.is_caught_up()
-    assert moment_us(books.one("SELECT expires_at FROM leases")) <= moment_us(datetime.now(UTC))
+    assert time_us(books.one("SELECT expires_at FROM leases")) <= time_us(datetime.now(UTC))
     assert books.endings()[-1]["reason"] == "the recorder stopped"
     assert books.count("connections", "is_open") == 0
     assert_chained(books)
 
 
 def assert_said_without_holes(books: Books, simulator: Simulator) -> None:
-    """Check that what was heard on each connection is how that connection began."""
-    heard = received(books)
-    for number in {number for number, _ in heard}:
-        kept = [text for each, text in heard if each == number]
-        said = [text for each, text in simulator.sent if each == number]
-        assert kept == said[: len(kept)]
+    """Check that what was received on each connection is how that connection began."""
+    received_facts = received(books)
+    for number in {number for number, _ in received_facts}:
+        kept = [text for each, text in received_facts if each == number]
+        answer = [text for each, text in simulator.sent if each == number]
+        assert kept == answer[: len(kept)]
 
 
 async def test_what_was_announced_is_durable_before_it_is_announced(database_url: str) -> None:
-    """Whoever hears of a commit finds it through a connection of its own."""
+    """Whoever receives of a commit finds it through a connection of its own."""
     missing: list[int] = []
     with books_of(database_url) as books:
 
@@ -127,7 +127,7 @@ async def test_a_second_daemon_is_turned_away_while_the_first_lives(database_url
             with pytest.raises(LeaseHeld, match="is held by"):
                 await run_daemon(settings, runtime(), stop=trio.Event())
             assert simulator.connections == 1
-        # Once it is gone the next one needs no patience.
+        # Once it is gone the next one needs no waiting time.
         async with daemon(database_url, simulator, runtime(holder="another/boot/1/1")) as second:
             began = trio.current_time()
             await second.until_connected(2)

@@ -173,14 +173,14 @@ def test_a_file_that_is_no_database_calls_for_a_person(tmp_path: Path) -> None:
 def test_a_disk_that_fails_is_not_called_a_damaged_database() -> None:
     failed = sqlite3.OperationalError("disk I/O error")
     failed.sqlite_errorcode = sqlite3.SQLITE_IOERR_WRITE
-    said = str(translated(failed))
-    assert "disk" in said
-    assert "damaged" not in said
-    assert "restore" not in said
+    answer = str(translated(failed))
+    assert "disk" in answer
+    assert "damaged" not in answer
+    assert "restore" not in answer
 
 
 @pytest.mark.parametrize(
-    ("code", "kind", "said"),
+    ("code", "kind", "answer"),
     [
         ("53100", StorageFailed, "free some space"),
         ("25006", StorageFailed, "can't be written"),
@@ -193,11 +193,11 @@ def test_a_disk_that_fails_is_not_called_a_damaged_database() -> None:
     ],
 )
 def test_what_a_server_says_calls_for_a_person_or_for_patience(
-    code: str, kind: type[RecorderError], said: str
+    code: str, kind: type[RecorderError], answer: str
 ) -> None:
     error = translated(psycopg.errors.lookup(code)("something"))
     assert type(error) is kind
-    assert said in str(error)
+    assert answer in str(error)
 
 
 def test_a_folder_that_is_not_there_calls_for_a_person(tmp_path: Path) -> None:

@@ -37,9 +37,9 @@ def test_the_enqueuer_queues_and_throws_the_switch(postgres: Database) -> None:
         "SELECT payload FROM outbox",
         "UPDATE outbox SET status = 'accepted'",
         "INSERT INTO outbox (account, command, payload, created_by)"
-        " VALUES ('main', 'CANCEL_ORDER', '{}', 'somebody else')",
+        " VALUES ('main', 'CANCEL_ORDER', '{}', 'another')",
         "INSERT INTO outbox_transitions VALUES ('main', 1, 1)",
-        "UPDATE controls SET changed_by = 'somebody else'",
+        "UPDATE controls SET changed_by = 'another'",
         "UPDATE leases SET epoch = 99",
     ],
 )

@@ -1,4 +1,4 @@
-"""The page on books knows every kind, and its queries say what the command says."""
+"""The page on books knows every kind, and its queries report what the command reports."""
 
 from __future__ import annotations
 
@@ -79,10 +79,10 @@ def test_the_residuals_of_the_page_are_those_of_the_command(
             rows = [(row[0], row[1]) for row in connection.execute(ON_SQLITE)]
     else:
         rows = [(row[0], row[-1]) for row in run_sql(database, ON_POSTGRESQL)]
-    told = {name: None if amount is None else Decimal(amount) for name, amount in rows}
-    stated = {name: each for name, each in truth.items() if each.opening.basis == Basis.STATED}
-    assert len(stated) > 2
-    assert {name: told[name] for name in stated} == {
-        name: each.residual for name, each in stated.items()
+    reported = {name: None if amount is None else Decimal(amount) for name, amount in rows}
+    listed = {name: each for name, each in truth.items() if each.opening.basis == Basis.REPORTED}
+    assert len(listed) > 2
+    assert {name: reported[name] for name in listed} == {
+        name: each.residual for name, each in listed.items()
     }
-    assert all(told[name] is None for name in truth.keys() - stated.keys())
+    assert all(reported[name] is None for name in truth.keys() - listed.keys())

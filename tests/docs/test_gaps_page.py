@@ -63,16 +63,19 @@ def test_the_seconds_of_a_period_are_those_of_the_command(
     # From the middle of a gap to the middle of another, to the microsecond.
     since, until = from_us(begun + 4_999_999), from_us(begun + 1_230_000_003)
     for named, moment in (("2026-01-01", since), ("2026-02-01", until)):
-        moment_text = moment.strftime("%Y-%m-%d %H:%M:%S.%f")
-        query = query.replace(f"{named} 00:00:00.000000", moment_text)
+        time_text_ = moment.strftime("%Y-%m-%d %H:%M:%S.%f")
+        query = query.replace(f"{named} 00:00:00.000000", time_text_)
 
     rows = run_sql(database, query.replace(":", r"\:"))
 
     seconds = {(kind, cause): Decimal(str(us)).scaleb(-6) for kind, cause, us in rows}
     period = ("--from", since.isoformat(), "--to", until.isoformat())
-    (told,) = ask(database_url, "gaps", *period).rows
+    (reported,) = ask(database_url, "gaps", *period).rows
     assert seconds == {
-        ("observed", None): Decimal(told["observed_s"]),
-        **{("unobserved", each["cause"]): Decimal(each["blind_s"]) for each in told["causes"]},
+        ("observed", None): Decimal(reported["observed_s"]),
+        **{
+            ("unobserved", each["cause"]): Decimal(each["unobserved_s"])
+            for each in reported["causes"]
+        },
     }
     assert sum(seconds.values()) == Decimal("1225.000004")

@@ -28,7 +28,7 @@ def anchors(page: Path) -> set[str]:
 
 
 def defined(source: str, name: str) -> bool:
-    """Tell whether each part of ``Class.method`` is defined in the source."""
+    """Return whether each part of ``Class.method`` is defined in the source."""
     return all(
         re.search(rf"^\s*(?:async def|def|class) {part}\b", source, re.MULTILINE)
         for part in name.split(".")

@@ -87,14 +87,14 @@ FRAMES = [
             "confirmed": False,
         },
     ),
-    # The first order is gone from the list, and no status has told how it ended.
+    # The first order is gone from the list, and no status has reported how it ended.
     ("OPEN_ORDERS_UPDATE", []),
 ]
 
 
 @define
 class Story:
-    """An account with something to find for everybody who asks."""
+    """An account with something to find for all others who asks."""
 
     database: Database
     heads: dict[str, Head] = field(factory=lambda: {"main": EMPTY_HEAD})
@@ -140,25 +140,25 @@ def frame(
     kind: str, content: object, after_ms: int, *, origin: str = "received", **more: object
 ) -> Draft:
     """Return a frame, so many milliseconds after the connection opened."""
-    said = json.dumps({"type": kind, "data": content, **more})
-    return Draft("main", NOW_US, after_ms * 1_000_000, "c1", origin, kind, said)
+    answer = json.dumps({"type": kind, "data": content, **more})
+    return Draft("main", NOW_US, after_ms * 1_000_000, "c1", origin, kind, answer)
 
 
 @pytest.fixture
 def recorded(database: Database) -> Database:
     """A database in which each query of the README has something to find."""
-    story = Story(database)
+    history_of = Story(database)
     in_unit(database.writer, take, "main", holder="x", now=NOW, ttl=timedelta(hours=1))
     in_unit(database.writer, outbox.ensure_control, "main", NOW)
-    story.append(
+    history_of.append(
         noted("main", NOW_US, Note.RECORDER_STARTED, {"epoch": 1, "last_event_at": None}),
         *(frame(kind, content, 0) for kind, content in FRAMES),
     )
-    story.send("answered")
+    history_of.send("answered")
     answer = frame("PLACE_LIMIT_WS_RESPONSE", {"orderId": "o-9"}, 42, clientMsgId="answered")
-    story.append(answer)
-    story.send("unanswered")
-    story.fold()
+    history_of.append(answer)
+    history_of.send("unanswered")
+    history_of.fold()
     refused = in_unit(database.writer, outbox.enqueue, "main", "PLACE_LIMIT_ORDER", LIMIT)
     in_unit(
         database.writer,

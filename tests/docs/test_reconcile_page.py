@@ -36,7 +36,7 @@ def test_the_queries_of_the_page_find_what_is_there(database: Database) -> None:
     run_sql(database, STATEMENTS[0])
     assert run_sql(database, "SELECT account FROM reconciliation_requests") == [("main",)]
     for state, found in (("clean", []), ("differing", ["open", "filled_in"])):
-        (run,) = write(database, note(Note.RECONCILIATION_STARTED, {"asked_by": "person"}))
+        (run,) = write(database, note(Note.RECONCILIATION_STARTED, {"requested_by": "person"}))
         for each in found:
             facts = {"list": "balances", "key": "ZAR", "field": "total", "ours": "1", "theirs": "2"}
             ended = {"ended": None if each == "open" else each, "answer_position": 3}

@@ -1,4 +1,4 @@
-"""The page of settings tells every one of them as the program knows it."""
+"""The page of settings reports every one of them as the program knows it."""
 
 from __future__ import annotations
 

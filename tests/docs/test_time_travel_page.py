@@ -1,4 +1,4 @@
-"""The queries that the page about time travel shows say what the commands say."""
+"""The queries that the page about time travel shows report what the commands report."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Past:
 def past(database: Database) -> Past:
     account = Account(random.Random(5))
     account.live(80)
-    account.hear(account.rest())
+    account.converse_with(account.rest())
     account.live(40)
     written = write(database, *account.log)
     for projection in PROJECTIONS:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recorder.exchange.close_reasons import (
+from recorder.exchange.session_actions import (
     EXCERPT_CHARS_MAX,
     asked_wait_s,
     close_reason,
@@ -103,10 +103,12 @@ def test_a_moment_to_come_back_at_is_counted_by_the_exchanges_own_clock(
 
 
 @pytest.mark.parametrize(
-    ("told", "wait_s"), [("0", 0), ("00000120", 120), ("1234567", 900), ("9" * 5_000, 900)]
+    ("reported", "wait_s"), [("0", 0), ("00000120", 120), ("1234567", 900), ("9" * 5_000, 900)]
 )
-def test_seconds_to_stay_away_are_read_however_they_are_written(told: str, wait_s: float) -> None:
-    assert asked_wait_s(told) == wait_s
+def test_seconds_to_stay_away_are_read_however_they_are_written(
+    reported: str, wait_s: float
+) -> None:
+    assert asked_wait_s(reported) == wait_s
 
 
 def test_an_exchange_can_not_send_us_away_for_days() -> None:
@@ -154,6 +156,8 @@ def test_no_answer_to_the_upgrade_is_too_strange_to_be_read(status: int, body: b
 
 
 def test_bytes_that_could_not_be_read_are_kept_without_our_secrets_and_signatures() -> None:
-    said = b"\x00\xffX-VALR-API-KEY: A-Key\r\nX-VALR-SIGNATURE: " + b"0aF" * 42 + b"ff\r\nX-Id: abc"
+    answer = (
+        b"\x00\xffX-VALR-API-KEY: A-Key\r\nX-VALR-SIGNATURE: " + b"0aF" * 42 + b"ff\r\nX-Id: abc"
+    )
     kept = b"\x00\xffX-VALR-API-KEY: ***\r\nX-VALR-SIGNATURE: ***\r\nX-Id: abc"
-    assert masked(said, ("a-key", "", "a-secret")) == kept
+    assert masked(answer, ("a-key", "", "a-secret")) == kept

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from recorder.exchange.command_pace import KIND, CommandPace
 from recorder.exchange.commands import CANCEL_ORDER, COMMANDS, PLACE_LIMIT_ORDER, PLACE_MARKET_ORDER
+from recorder.exchange.token_bucket import KIND, CommandPace
 
 
 def test_every_command_is_of_a_kind() -> None:

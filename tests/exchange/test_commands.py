@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recorder.errors import ConfigurationError, Refused
+from recorder.exchange.command_rules import CHECKS
 from recorder.exchange.commands import (
     CANCEL_ORDER,
     COMMANDS,
@@ -261,7 +262,7 @@ def test_every_published_command_passes() -> None:
             parse_command(command, json.dumps(frame["payload"]))
         except Refused as refused:
             assert (path.name, refused.rule) in {
-                # Both samples contradict what the exchange's own texts say elsewhere.
+                # Both samples contradict what the exchange's own texts report elsewhere.
                 ("BATCH_ORDERS.docs2025.json", "requests"),
                 ("MODIFY_ORDER.rooibos.json", "modifyMatchStrategy"),
                 # Its author cut the id.
@@ -353,7 +354,7 @@ def _json_text(value: object) -> str:
 def test_every_value_goes_out_in_the_text_in_which_it_was_queued(
     quantity: str, price: str, extras: dict[str, str]
 ) -> None:
-    known = {"side", "pair", "quantity", "price", "timeInForce", "customerOrderId"}
+    known = set(CHECKS[PLACE_LIMIT_ORDER])
     members = {
         "side": '"BUY"',
         "pair": '"BTC\\u005aAR"',

@@ -284,17 +284,17 @@ def test_a_whole_number_has_at_most_eighteen_digits() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "flag"),
+    ("reported", "flag"),
     [("true", True), ('"true"', True), ('"FALSE"', False), ("false", False), ("null", None)],
 )
-def test_a_flag_may_be_told_in_a_text(told: str, flag: bool | None) -> None:
-    assert fields(f'{{"a":{told}}}').flag("a") is flag
+def test_a_flag_may_be_told_in_a_text(reported: str, flag: bool | None) -> None:
+    assert fields(f'{{"a":{reported}}}').flag("a") is flag
 
 
-@pytest.mark.parametrize("told", ["0", "1", '"yes"', '""', "[]"])
-def test_nothing_else_is_a_flag(told: str) -> None:
+@pytest.mark.parametrize("reported", ["0", "1", '"yes"', '""', "[]"])
+def test_nothing_else_is_a_flag(reported: str) -> None:
     with pytest.raises(FieldError, match=r"data\.a is not true or false"):
-        fields(f'{{"a":{told}}}').flag("a")
+        fields(f'{{"a":{reported}}}').flag("a")
 
 
 @pytest.mark.parametrize("word", ["None", "null", ""])

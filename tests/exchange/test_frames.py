@@ -300,7 +300,7 @@ def test_nesting_that_no_recursion_bears_is_unrecognised_not_raised(type_: str) 
 
 def test_words_that_no_database_holds_are_made_plain() -> None:
     frame = '{"type":"INVALID_PLACE_LIMIT_REQUEST","clientMsgId":"m","message":"\\ud800 a\\u0000b"}'
-    said = parse_message("INVALID_PLACE_LIMIT_REQUEST", frame)
-    assert isinstance(said, CommandResponse)
-    assert said.error is not None
-    assert said.error.message == "? a\ufffdb"
+    answer = parse_message("INVALID_PLACE_LIMIT_REQUEST", frame)
+    assert isinstance(answer, CommandResponse)
+    assert answer.error is not None
+    assert answer.error.message == "? a\ufffdb"

@@ -1,4 +1,4 @@
-"""What each kind of frame says, member by member, of frames as they were published."""
+"""What each kind of frame reports, member by member, of frames as they were published."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ FRAMES = Path(__file__).parents[1] / "frames"
 
 
 def at(year: int, month: int, day: int, hour: int, minute: int, second: int, ms: int) -> datetime:
-    """Return a time as the exchange tells it, to the millisecond."""
+    """Return a time as the exchange reports it, to the millisecond."""
     return datetime(year, month, day, hour, minute, second, ms * 1000, tzinfo=UTC)
 
 
@@ -79,7 +79,7 @@ KINDS: dict[str, type[Message]] = {
     "RATE_LIMIT_EXCEEDED": RateLimitExceeded,
 }
 
-#: All that a frame says: whatever isn't named here is None.
+#: All that a frame reports: whatever isn't named here is None.
 SAYS: dict[str, dict[str, object]] = {
     "AUTHENTICATED.blake.json": {},
     "PONG.ccxt.json": {},
@@ -420,8 +420,8 @@ def read(name: str) -> Message:
     return parse_message(name.partition(".")[0], (FRAMES / name).read_text(encoding="utf-8"))
 
 
-def stated(message: Message) -> dict[str, object]:
-    """Return what a message says, without its type and what is None."""
+def reported(message: Message) -> dict[str, object]:
+    """Return what a message reports, without its type and what is None."""
     members = attrs.asdict(message)
     del members["type"]
     return present(members)
@@ -443,13 +443,13 @@ def cleared(value: object) -> object:
 def test_a_published_frame_says_this_and_no_more(name: str) -> None:
     message = read(name)
     assert type(message) is KINDS[message.type]
-    assert stated(message) == SAYS[name]
+    assert reported(message) == SAYS[name]
 
 
 @pytest.mark.parametrize("name", SAYS)
 def test_amounts_keep_the_digits_of_the_wire(name: str) -> None:
     # Equal amounts may differ in their zeros: these are the same to the last one.
-    assert repr(stated(read(name))) == repr(SAYS[name])
+    assert repr(reported(read(name))) == repr(SAYS[name])
 
 
 def test_an_amount_of_eight_places_stays_exact() -> None:
@@ -477,13 +477,13 @@ def test_thousands_commas_are_dropped() -> None:
 )
 def test_a_currency_is_its_code_in_each_shape(currency: str, code: str) -> None:
     message = parse_message("BALANCE_UPDATE", f'{{"data":{{"currency":{currency}}}}}')
-    assert stated(message) == {"currency": code}
+    assert reported(message) == {"currency": code}
 
 
 def test_nulls_are_as_good_as_absent() -> None:
     order = '{"orderId":"a","price":null,"side":null,"createdAt":null,"allowMargin":null}'
     message = parse_message("OPEN_ORDERS_UPDATE", f'{{"data":[{order}]}}')
-    assert stated(message) == {"orders": ({"order_id": "a"},)}
+    assert reported(message) == {"orders": ({"order_id": "a"},)}
 
 
 def test_no_open_orders_is_an_empty_list_in_both_shapes() -> None:
@@ -496,19 +496,19 @@ def test_a_command_turned_down_says_why() -> None:
     text = '{"clientMsgId":"1","error":{"message":"no","validationErrors":{"a":[1.0,-0]}}}'
     message = parse_message("PLACE_LIMIT_WS_RESPONSE", text)
     error = {"message": "no", "validation_errors": '{"a":[1.0,-0]}'}
-    assert stated(message) == {"client_msg_id": "1", "error": error, "outcomes": ()}
+    assert reported(message) == {"client_msg_id": "1", "error": error, "outcomes": ()}
 
 
 def test_an_invalid_answer_is_turned_down_whatever_its_shape() -> None:
     for text in ('{"message":"no"}', '{"data":{"reason":"no"}}', '{"error":"no"}'):
         message = parse_message("INVALID_PLACE_LIMIT_REQUEST", text)
-        assert stated(message) == {"error": {"message": "no"}, "outcomes": ()}
+        assert reported(message) == {"error": {"message": "no"}, "outcomes": ()}
 
 
 def test_each_request_of_a_batch_has_its_outcome() -> None:
     outcomes = '[{"accepted":true,"orderId":"a"},{"accepted":false,"error":{"code":-7}}]'
     message = parse_message("BATCH_ORDERS_WS_RESPONSE", f'{{"data":{{"outcomes":{outcomes}}}}}')
-    assert stated(message) == {
+    assert reported(message) == {
         "outcomes": (
             {"accepted": True, "order_id": "a"},
             {"accepted": False, "error": {"message": "-7"}},
@@ -518,7 +518,7 @@ def test_each_request_of_a_batch_has_its_outcome() -> None:
 
 def test_of_margin_info_only_figures_and_currencies_are_kept() -> None:
     data = '{"a":1,"b":"2.50","c":true,"d":null,"e":{},"f":"","referenceCurrency":"ZAR"}'
-    assert stated(parse_message("MARGIN_INFO", f'{{"data":{data}}}')) == {
+    assert reported(parse_message("MARGIN_INFO", f'{{"data":{data}}}')) == {
         "figures": (("a", D("1")), ("b", D("2.50"))),
         "words": (("referenceCurrency", "ZAR"),),
     }
@@ -527,4 +527,4 @@ def test_of_margin_info_only_figures_and_currencies_are_kept() -> None:
 def test_what_remains_of_an_open_order_is_its_quantity() -> None:
     order = '{"orderId":"a","remainingQuantity":"2","quantity":"1"}'
     message = parse_message("OPEN_ORDERS_UPDATE", f'{{"data":[{order}]}}')
-    assert stated(message) == {"orders": ({"order_id": "a", "remaining_quantity": D(1)},)}
+    assert reported(message) == {"orders": ({"order_id": "a", "remaining_quantity": D(1)},)}

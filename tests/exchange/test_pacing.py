@@ -64,7 +64,7 @@ def connects(
 
 
 def ended(pacing: ConnectPacing, now_s: float, **how: object) -> ConnectPacing:
-    """Return the pacing after a session that failed unless ``how`` says otherwise."""
+    """Return the pacing after a session that failed unless ``how`` reports otherwise."""
     return pacing.ended(now_s, **{"authenticated_s": None, **how})  # type: ignore[arg-type]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from recorder.exchange.histories import FETCHED_AS, HistoryPage, read_history
+from recorder.exchange.lists import FETCHED_AS, HistoryPage, read_history
 from recorder.exchange.paging import (
     OVERLAP,
     ROUNDS_MAX,
@@ -24,9 +24,9 @@ HOUR = timedelta(hours=1)
 
 
 def page(cursor: Cursor, rows: Sequence[Any]) -> HistoryPage:
-    said = read_history(FETCHED_AS[cursor.request().kind].value, json.dumps(rows))
-    assert isinstance(said, HistoryPage)
-    return said
+    answer = read_history(FETCHED_AS[cursor.request().kind].value, json.dumps(rows))
+    assert isinstance(answer, HistoryPage)
+    return answer
 
 
 def fill(trade_id: str, second: int) -> Any:

@@ -1,4 +1,4 @@
-"""The session's rules, told frame by frame with times of our own."""
+"""The session's rules, reported frame by frame with times of our own."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from recorder.exchange.session import (
     Action,
     Fact,
     Lost,
-    Say,
+    SendText,
     Session,
     SessionSettings,
     State,
@@ -39,13 +39,13 @@ def balance(code: str) -> str:
 
 @define
 class Told:
-    """A session that is called when it asks to be, and everything that it said with the time."""
+    """A session that is called when it asks to be, and all its actions with their times."""
 
     session: Session = field(factory=Session)
     now_s: float = 0.0
-    said: list[tuple[float, Action]] = field(factory=list)
+    answer: list[tuple[float, Action]] = field(factory=list)
 
-    def open(self, authenticate: Say | None = None) -> Told:
+    def open(self, authenticate: SendText | None = None) -> Told:
         self._keep(self.session.on_open(self.now_s, authenticate))
         return self
 
@@ -72,31 +72,31 @@ class Told:
         return self
 
     def pings(self) -> list[float]:
-        return [at for at, action in self.said if action == Say.plainly(PING)]
+        return [at for at, action in self.answer if action == SendText.of(PING)]
 
     def facts(self, note: Note) -> list[dict[str, object]]:
         return [
             dict(action.facts)
-            for _, action in self.said
+            for _, action in self.answer
             if isinstance(action, Fact) and action.note == note
         ]
 
     def lost(self) -> tuple[float, Lost]:
-        ends = [(at, action) for at, action in self.said if isinstance(action, Lost)]
-        assert len(ends) == 1, self.said
+        ends = [(at, action) for at, action in self.answer if isinstance(action, Lost)]
+        assert len(ends) == 1, self.answer
         return ends[0]
 
     def _keep(self, actions: Sequence[Action]) -> None:
-        self.said += [(self.now_s, action) for action in actions]
+        self.answer += [(self.now_s, action) for action in actions]
 
 
 # Authenticating
 
 
 def test_an_open_socket_is_not_authenticated() -> None:
-    told = Told().open()
-    assert not told.session.authenticated
-    assert told.said == []
+    reported = Told().open()
+    assert not reported.session.authenticated
+    assert reported.answer == []
 
 
 def test_no_authenticated_in_time_ends_the_session_without_blaming_the_credentials() -> None:
@@ -105,9 +105,9 @@ def test_no_authenticated_in_time_ends_the_session_without_blaming_the_credentia
 
 
 def test_frames_before_authenticated_are_no_authentication() -> None:
-    told = Told().open().frame(balance("BTC")).frame(NO_ORDERS).frame(PONG)
-    assert told.session.state is State.AUTHENTICATING
-    assert told.until(60).lost()[0] == 10
+    reported = Told().open().frame(balance("BTC")).frame(NO_ORDERS).frame(PONG)
+    assert reported.session.state is State.AUTHENTICATING
+    assert reported.until(60).lost()[0] == 10
 
 
 @pytest.mark.parametrize("answer", ["ERROR", "UNAUTHORIZED", "AUTH_FAILED"])
@@ -120,45 +120,45 @@ def test_an_error_instead_of_authenticated_is_a_refusal(answer: str) -> None:
 
 
 def test_the_in_band_frame_is_said_at_open_and_logged_redacted() -> None:
-    say = Say("with key", "without key")
-    told = Told().open(say)
-    assert told.said == [(0, say)]
-    assert "with key" not in repr(told.said)
+    say = SendText("with key", "without key")
+    reported = Told().open(say)
+    assert reported.answer == [(0, say)]
+    assert "with key" not in repr(reported.answer)
 
 
 def test_an_exchange_that_does_not_know_the_in_band_frame_has_refused() -> None:
     unsupported = '{"type":"UNSUPPORTED"}'
-    assert Told().open(Say("a", "b")).frame(unsupported).lost()[1].refused
+    assert Told().open(SendText("a", "b")).frame(unsupported).lost()[1].refused
     assert Told().open().frame(unsupported).session.state is State.AUTHENTICATING
 
 
 def test_authenticated_is_noted_before_the_one_subscribe() -> None:
-    told = Told().authenticated()
-    assert [action for _, action in told.said] == [
+    reported = Told().authenticated()
+    assert [action for _, action in reported.answer] == [
         Fact("CONNECTION_AUTHENTICATED", {}),
-        Say.plainly(SUBSCRIBE),
+        SendText.of(SUBSCRIBE),
     ]
-    again = told.frame(AUTHENTICATED, at=0.5)
+    again = reported.frame(AUTHENTICATED, at=0.5)
     assert len(again.facts(Note.CONNECTION_AUTHENTICATED)) == 1
 
 
 def test_the_subscribe_can_be_left_out() -> None:
-    told = Told(Session(SessionSettings(subscribe=False))).authenticated()
-    assert Say.plainly(SUBSCRIBE) not in [action for _, action in told.said]
-    assert told.frame('{"type":"ERROR"}').facts(Note.SUBSCRIBE_REFUSED) == []
+    reported = Told(Session(SessionSettings(subscribe=False))).authenticated()
+    assert SendText.of(SUBSCRIBE) not in [action for _, action in reported.answer]
+    assert reported.frame('{"type":"ERROR"}').facts(Note.SUBSCRIBE_REFUSED) == []
 
 
 @pytest.mark.parametrize("answer", ["UNSUPPORTED", "ERROR"])
 def test_a_refused_subscribe_is_noted_once_and_not_fatal(answer: str) -> None:
-    told = Told().authenticated()
-    told.frame(json.dumps({"type": answer})).frame(json.dumps({"type": answer}))
-    assert told.facts(Note.SUBSCRIBE_REFUSED) == [{"answer": answer}]
-    assert told.session.authenticated
+    reported = Told().authenticated()
+    reported.frame(json.dumps({"type": answer})).frame(json.dumps({"type": answer}))
+    assert reported.facts(Note.SUBSCRIBE_REFUSED) == [{"answer": answer}]
+    assert reported.session.authenticated
 
 
 def test_an_error_after_the_subscribe_was_taken_is_not_its_refusal() -> None:
-    told = Told().authenticated().frame('{"type":"SUBSCRIBED"}').frame('{"type":"ERROR"}')
-    assert told.facts(Note.SUBSCRIBE_REFUSED) == []
+    reported = Told().authenticated().frame('{"type":"SUBSCRIBED"}').frame('{"type":"ERROR"}')
+    assert reported.facts(Note.SUBSCRIBE_REFUSED) == []
 
 
 # Alive
@@ -172,167 +172,167 @@ def test_a_socket_that_falls_silent_is_found_out_within_ten_seconds() -> None:
 
 
 def test_pongs_keep_a_quiet_socket_alive() -> None:
-    told = Told().live()
+    reported = Told().live()
     for second in range(5, 600, 5):
-        told.frame(PONG, at=second + 1.5)
-    assert told.session.state is State.LIVE
+        reported.frame(PONG, at=second + 1.5)
+    assert reported.session.state is State.LIVE
 
 
 def test_a_busy_socket_is_pinged_at_least_every_twenty_seconds() -> None:
-    told = Told().live()
+    reported = Told().live()
     for second in range(2, 100):
-        told.frame(balance("BTC"), at=second)
-        if told.pings()[-1] > second - 1:
-            told.frame(PONG)
-    times = [0.0, *told.pings()]
+        reported.frame(balance("BTC"), at=second)
+        if reported.pings()[-1] > second - 1:
+            reported.frame(PONG)
+    times = [0.0, *reported.pings()]
     assert all(later - earlier <= 20 for earlier, later in pairwise(times))
-    assert told.session.state is State.LIVE
+    assert reported.session.state is State.LIVE
 
 
 def test_frames_without_any_pong_are_not_life_for_ever() -> None:
-    told = Told().live()
+    reported = Told().live()
     for tenth in range(11, 2000):
-        told.frame(balance("BTC"), at=tenth / 10)
-        if told.session.state is State.DEAD:
+        reported.frame(balance("BTC"), at=tenth / 10)
+        if reported.session.state is State.DEAD:
             break
-    at, lost = told.lost()
-    first_unanswered = next(at for at in told.pings() if at > 1.0)
+    at, lost = reported.lost()
+    first_unanswered = next(at for at in reported.pings() if at > 1.0)
     assert at == pytest.approx(first_unanswered + 30, abs=0.11)
     assert "PONG" in lost.reason
 
 
 def test_silence_after_an_unanswered_ping_counts_from_the_last_frame() -> None:
-    told = Told().live().until(6.0)
-    assert told.pings()[-1] == 6.0
-    assert told.frame(balance("BTC"), at=9.0).until(60).lost()[0] == 14
+    reported = Told().live().until(6.0)
+    assert reported.pings()[-1] == 6.0
+    assert reported.frame(balance("BTC"), at=9.0).until(60).lost()[0] == 14
 
 
 def test_time_in_which_nothing_was_read_is_not_held_against_the_exchange() -> None:
-    told = Told().live().until(6.0)
-    told.session.pause(7.0)
-    told.until(300.0)
-    assert told.session.state is State.LIVE
-    told.session.resume(300.0)
-    assert told.until(301.0).session.state is State.LIVE
-    assert told.until(400.0).lost()[0] <= 300 + 10
+    reported = Told().live().until(6.0)
+    reported.session.pause(7.0)
+    reported.until(300.0)
+    assert reported.session.state is State.LIVE
+    reported.session.resume(300.0)
+    assert reported.until(301.0).session.state is State.LIVE
+    assert reported.until(400.0).lost()[0] <= 300 + 10
 
 
 def test_pings_go_on_while_nothing_is_read() -> None:
-    told = Told().live().until(1.5)
-    told.session.pause(1.5)
-    told.until(200.0)
-    times = [1.0, *(at for at in told.pings() if at > 1.5)]
+    reported = Told().live().until(1.5)
+    reported.session.pause(1.5)
+    reported.until(200.0)
+    times = [1.0, *(at for at in reported.pings() if at > 1.5)]
     assert len(times) > 9
     assert all(later - earlier <= 20 for earlier, later in pairwise(times))
 
 
 def test_a_ping_said_in_a_long_pause_is_overdue_soon_after_it() -> None:
-    told = Told().live().until(1.5)
-    told.session.pause(1.5)
-    told.until(5000.0)
-    told.session.resume(5000.0)
-    at, _ = told.until(9000.0).lost()
+    reported = Told().live().until(1.5)
+    reported.session.pause(1.5)
+    reported.until(5000.0)
+    reported.session.resume(5000.0)
+    at, _ = reported.until(9000.0).lost()
     assert 5000 < at <= 5010
 
 
 def test_a_pause_moves_the_deadlines_of_authenticating_and_of_the_snapshot() -> None:
-    told = Told().open().until(9.0)
-    told.session.paused(8.0)
-    assert told.until(60).lost()[0] == 18
-    told = Told(Session(SessionSettings(quiet_s=100))).authenticated().frame(balance("BTC"))
-    told.session.paused(0.5)
-    told.until(1.25)
-    assert told.pings() == []
-    told.until(1.5)
-    assert told.pings() == [1.5]
-    told = Told().authenticated()
+    reported = Told().open().until(9.0)
+    reported.session.paused(8.0)
+    assert reported.until(60).lost()[0] == 18
+    reported = Told(Session(SessionSettings(quiet_s=100))).authenticated().frame(balance("BTC"))
+    reported.session.paused(0.5)
+    reported.until(1.25)
+    assert reported.pings() == []
+    reported.until(1.5)
+    assert reported.pings() == [1.5]
+    reported = Told().authenticated()
     for second in range(1, 9):
-        told.frame(PONG, at=second)
-    told.session.paused(4.0)
+        reported.frame(PONG, at=second)
+    reported.session.paused(4.0)
     for second in range(9, 14):
-        told.frame(PONG, at=second)
-    assert told.facts(Note.SNAPSHOT_COMPLETE) == []
-    assert snapshot(told.frame(PONG, at=14))["complete"] is False
+        reported.frame(PONG, at=second)
+    assert reported.facts(Note.SNAPSHOT_COMPLETE) == []
+    assert snapshot(reported.frame(PONG, at=14))["complete"] is False
 
 
 def test_a_reported_pause_moves_the_pong_deadline_by_its_length() -> None:
-    told = Told().live().until(6.0)
-    told.session.paused(3.0)
-    assert told.until(60).lost()[0] == 14
+    reported = Told().live().until(6.0)
+    reported.session.paused(3.0)
+    assert reported.until(60).lost()[0] == 14
 
 
 def test_a_timer_that_rings_late_gives_the_reader_time_before_judging() -> None:
-    told = Told().live().until(6.0)
-    assert told.session.on_time(100.0) == [Say.plainly(PING)]
-    due_s = told.session.next_deadline
+    reported = Told().live().until(6.0)
+    assert reported.session.on_time(100.0) == [SendText.of(PING)]
+    due_s = reported.session.next_deadline
     assert due_s is not None
     assert 100 < due_s <= 100 + LATE_S
-    assert isinstance(told.session.on_time(due_s)[0], Lost)
+    assert isinstance(reported.session.on_time(due_s)[0], Lost)
 
 
 def test_a_pong_read_after_the_process_stood_still_saves_the_session() -> None:
     session = Told().live().until(6.0).session
-    assert session.on_frame(500.0, "PONG", PONG) == [Say.plainly(PING)]
+    assert session.on_frame(500.0, "PONG", PONG) == [SendText.of(PING)]
     assert session.state is State.LIVE
 
 
 def test_a_pong_that_nobody_asked_for_answers_no_later_ping() -> None:
-    told = Told().authenticated()
+    reported = Told().authenticated()
     for _ in range(5):
-        told.frame(PONG)
-    told.frame(balance("BTC")).frame(NO_ORDERS).until(1.5)
-    assert told.pings() == [1.0]
-    assert told.frame(balance("BTC")).session.state is State.SNAPSHOT
+        reported.frame(PONG)
+    reported.frame(balance("BTC")).frame(NO_ORDERS).until(1.5)
+    assert reported.pings() == [1.0]
+    assert reported.frame(balance("BTC")).session.state is State.SNAPSHOT
 
 
 # Snapshot
 
 
-def snapshot(told: Told) -> dict[str, object]:
-    notes = told.facts(Note.SNAPSHOT_COMPLETE)
+def snapshot(reported: Told) -> dict[str, object]:
+    notes = reported.facts(Note.SNAPSHOT_COMPLETE)
     assert len(notes) == 1
     return notes[0]
 
 
 def test_a_snapshot_is_complete_after_the_list_a_quiet_second_and_a_pong() -> None:
-    told = Told().authenticated()
-    told.frame(balance("BTC"), at=0.1).frame(balance("ZAR"), at=0.3).frame(NO_ORDERS, at=0.4)
-    assert told.until(1.25).pings() == []
-    told.until(1.3)
-    assert told.pings() == [1.3]
-    assert told.facts(Note.SNAPSHOT_COMPLETE) == []
-    told.frame(PONG, at=1.4)
-    assert snapshot(told) == {
+    reported = Told().authenticated()
+    reported.frame(balance("BTC"), at=0.1).frame(balance("ZAR"), at=0.3).frame(NO_ORDERS, at=0.4)
+    assert reported.until(1.25).pings() == []
+    reported.until(1.3)
+    assert reported.pings() == [1.3]
+    assert reported.facts(Note.SNAPSHOT_COMPLETE) == []
+    reported.frame(PONG, at=1.4)
+    assert snapshot(reported) == {
         "complete": True,
         "balances": True,
         "open_orders": True,
         "currencies": 2,
     }
-    assert told.session.state is State.LIVE
+    assert reported.session.state is State.LIVE
 
 
 def test_a_new_currency_after_the_ping_starts_the_proof_anew() -> None:
-    told = Told().authenticated().frame(NO_ORDERS).frame(balance("BTC")).until(1.0)
-    told.frame(balance("ZAR"), at=1.1).frame(PONG, at=1.2)
-    assert told.session.state is State.SNAPSHOT
-    told.frame(PONG, at=2.2)
-    assert told.pings() == [1.0, 2.1]
-    assert snapshot(told)["balances"] is True
+    reported = Told().authenticated().frame(NO_ORDERS).frame(balance("BTC")).until(1.0)
+    reported.frame(balance("ZAR"), at=1.1).frame(PONG, at=1.2)
+    assert reported.session.state is State.SNAPSHOT
+    reported.frame(PONG, at=2.2)
+    assert reported.pings() == [1.0, 2.1]
+    assert snapshot(reported)["balances"] is True
 
 
 def test_the_pong_of_an_earlier_ping_proves_nothing() -> None:
-    told = Told().authenticated().frame(NO_ORDERS).frame(balance("BTC")).until(1.0)
-    told.frame(balance("ZAR"), at=1.1).until(2.2)
-    assert told.pings() == [1.0, 2.1]
-    told.frame(PONG, at=2.3)
-    assert told.session.state is State.SNAPSHOT
-    assert snapshot(told.frame(PONG, at=2.4))["complete"] is True
+    reported = Told().authenticated().frame(NO_ORDERS).frame(balance("BTC")).until(1.0)
+    reported.frame(balance("ZAR"), at=1.1).until(2.2)
+    assert reported.pings() == [1.0, 2.1]
+    reported.frame(PONG, at=2.3)
+    assert reported.session.state is State.SNAPSHOT
+    assert snapshot(reported.frame(PONG, at=2.4))["complete"] is True
 
 
 def test_a_currency_named_again_is_no_news_for_the_snapshot() -> None:
-    told = Told().authenticated().frame(NO_ORDERS).frame(balance("BTC"))
-    told.frame(balance("BTC"), at=0.9).frame(PONG, at=1.1)
-    assert snapshot(told)["balances"] is True
+    reported = Told().authenticated().frame(NO_ORDERS).frame(balance("BTC"))
+    reported.frame(balance("BTC"), at=0.9).frame(PONG, at=1.1)
+    assert snapshot(reported)["balances"] is True
 
 
 def test_a_new_position_after_the_ping_starts_the_proof_anew_and_an_old_one_does_not() -> None:
@@ -340,30 +340,30 @@ def test_a_new_position_after_the_ping_starts_the_proof_anew_and_an_old_one_does
         data = {"positionId": name, "pair": "BTCUSDTPERP"}
         return json.dumps({"type": "OPEN_POSITION_UPDATE", "data": data})
 
-    told = Told().authenticated().frame(NO_ORDERS).frame(balance("BTC")).frame(position("p"))
-    told.frame(position("p"), at=0.9).until(1.0)
-    told.frame(position("q"), at=1.1).frame(PONG, at=1.2)
-    assert told.session.state is State.SNAPSHOT
-    told.frame(PONG, at=2.2)
-    assert told.pings() == [1.0, 2.1]
-    assert snapshot(told)["complete"] is True
+    reported = Told().authenticated().frame(NO_ORDERS).frame(balance("BTC")).frame(position("p"))
+    reported.frame(position("p"), at=0.9).until(1.0)
+    reported.frame(position("q"), at=1.1).frame(PONG, at=1.2)
+    assert reported.session.state is State.SNAPSHOT
+    reported.frame(PONG, at=2.2)
+    assert reported.pings() == [1.0, 2.1]
+    assert snapshot(reported)["complete"] is True
 
 
 def test_currencies_that_never_stop_make_no_complete_snapshot() -> None:
-    told = Told().authenticated().frame(NO_ORDERS)
+    reported = Told().authenticated().frame(NO_ORDERS)
     for place in range(40):
-        told.frame(PONG if place % 4 == 3 else balance(f"C{place}"), at=place / 2)
-    assert snapshot(told)["complete"] is False
-    assert snapshot(told)["balances"] is False
-    assert snapshot(told)["open_orders"] is True
+        reported.frame(PONG if place % 4 == 3 else balance(f"C{place}"), at=place / 2)
+    assert snapshot(reported)["complete"] is False
+    assert snapshot(reported)["balances"] is False
+    assert snapshot(reported)["open_orders"] is True
 
 
 def test_a_list_that_never_comes_leaves_the_open_orders_unknown() -> None:
-    told = Told().authenticated().frame(balance("BTC")).frame(PONG, at=1.1)
-    assert told.facts(Note.SNAPSHOT_COMPLETE) == []
+    reported = Told().authenticated().frame(balance("BTC")).frame(PONG, at=1.1)
+    assert reported.facts(Note.SNAPSHOT_COMPLETE) == []
     for second in range(2, 12):
-        told.frame(PONG, at=second)
-    assert snapshot(told) == {
+        reported.frame(PONG, at=second)
+    assert snapshot(reported) == {
         "complete": False,
         "balances": False,
         "open_orders": False,
@@ -372,64 +372,68 @@ def test_a_list_that_never_comes_leaves_the_open_orders_unknown() -> None:
 
 
 def test_a_late_list_completes_the_snapshot_when_it_comes() -> None:
-    told = Told().authenticated().frame(balance("BTC")).frame(PONG, at=1.1)
-    assert snapshot(told.frame(NO_ORDERS, at=4.0))["complete"] is True
+    reported = Told().authenticated().frame(balance("BTC")).frame(PONG, at=1.1)
+    assert snapshot(reported.frame(NO_ORDERS, at=4.0))["complete"] is True
 
 
 def test_a_list_that_comes_after_the_verdict_completes_the_snapshot_all_the_same() -> None:
-    told = Told().authenticated().frame(balance("BTC")).frame(PONG, at=1.1)
+    reported = Told().authenticated().frame(balance("BTC")).frame(PONG, at=1.1)
     for second in range(2, 12):
-        told.frame(PONG, at=second)
-    assert snapshot(told)["complete"] is False
-    told.frame(balance("BTC"), at=12.0).frame(NO_ORDERS, at=12.1)
-    notes = told.facts(Note.SNAPSHOT_COMPLETE)
+        reported.frame(PONG, at=second)
+    assert snapshot(reported)["complete"] is False
+    reported.frame(balance("BTC"), at=12.0).frame(NO_ORDERS, at=12.1)
+    notes = reported.facts(Note.SNAPSHOT_COMPLETE)
     assert [note["complete"] for note in notes] == [False, True]
     assert notes[-1] == {"complete": True, "balances": True, "open_orders": True, "currencies": 1}
-    assert told.session.state is State.LIVE
+    assert reported.session.state is State.LIVE
 
 
 def test_a_list_that_never_comes_is_empty_if_rest_says_so() -> None:
-    told = Told().authenticated().frame(balance("BTC")).until(1.0)
+    reported = Told().authenticated().frame(balance("BTC")).until(1.0)
     # The naming has not ended: nobody knows whether the list is still on its way.
-    assert told.session.on_no_open_orders(1.0) == []
-    told.frame(PONG, at=1.1)
-    notes = [each.note for each in told.session.on_no_open_orders(1.5) if isinstance(each, Fact)]
+    assert reported.session.on_no_open_orders(1.0) == []
+    reported.frame(PONG, at=1.1)
+    notes = [
+        each.note for each in reported.session.on_no_open_orders(1.5) if isinstance(each, Fact)
+    ]
     assert notes == [Note.NO_OPEN_ORDERS, Note.SNAPSHOT_COMPLETE]
-    assert told.session.state is State.LIVE
-    assert told.session.on_no_open_orders(1.6) == []
+    assert reported.session.state is State.LIVE
+    assert reported.session.on_no_open_orders(1.6) == []
 
 
 @pytest.mark.parametrize("content", ["[]", '[{"orderId":"a"}]', "[{}]", "null"])
 def test_a_list_that_came_is_not_made_up_for_readable_or_not(content: str) -> None:
-    told = Told().authenticated().frame(f'{{"type":"OPEN_ORDERS_UPDATE","data":{content}}}')
-    told.frame(balance("BTC")).frame(PONG, at=1.1)
-    assert not told.session.lacks_list
-    assert told.session.on_no_open_orders(1.5) == []
+    reported = Told().authenticated().frame(f'{{"type":"OPEN_ORDERS_UPDATE","data":{content}}}')
+    reported.frame(balance("BTC")).frame(PONG, at=1.1)
+    assert not reported.session.lacks_list
+    assert reported.session.on_no_open_orders(1.5) == []
 
 
 def test_a_snapshot_that_is_late_is_renewed_like_one_that_came() -> None:
-    told = Told().authenticated().frame(balance("BTC")).frame(PONG, at=1.1)
-    told.session.renew("too early: one is under way")
+    reported = Told().authenticated().frame(balance("BTC")).frame(PONG, at=1.1)
+    reported.session.renew("too early: one is under way")
     for second in range(2, 12):
-        told.frame(PONG, at=second)
-    told.session.renew("we slept")
-    told.until(11.5).frame(PONG, at=11.6)
-    assert "we slept" in told.lost()[1].reason
+        reported.frame(PONG, at=second)
+    reported.session.renew("we slept")
+    reported.until(11.5).frame(PONG, at=11.6)
+    assert "we slept" in reported.lost()[1].reason
 
 
 def test_an_exchange_that_names_no_currency_has_not_said_that_all_are_zero() -> None:
-    told = Told().authenticated().frame(NO_ORDERS).frame(PONG, at=1.1)
-    assert told.session.state is State.SNAPSHOT
+    reported = Told().authenticated().frame(NO_ORDERS).frame(PONG, at=1.1)
+    assert reported.session.state is State.SNAPSHOT
     for second in range(2, 12):
-        told.frame(PONG, at=second)
-    assert snapshot(told)["balances"] is False
+        reported.frame(PONG, at=second)
+    assert snapshot(reported)["balances"] is False
 
 
 def test_a_snapshot_whose_ping_is_not_answered_is_not_complete() -> None:
     settings = SessionSettings(snapshot_timeout_s=4)
-    told = Told(Session(settings)).authenticated().frame(NO_ORDERS).frame(balance("BTC")).until(4)
-    assert snapshot(told)["complete"] is False
-    assert snapshot(told)["balances"] is False
+    reported = (
+        Told(Session(settings)).authenticated().frame(NO_ORDERS).frame(balance("BTC")).until(4)
+    )
+    assert snapshot(reported)["complete"] is False
+    assert snapshot(reported)["balances"] is False
 
 
 @pytest.mark.parametrize(
@@ -437,8 +441,8 @@ def test_a_snapshot_whose_ping_is_not_answered_is_not_complete() -> None:
     ['{"orders":[{"orderId":"a"}],"accountId":"b"}', '[{"orderId":"a"}]', "[]", '{"orders":[]}'],
 )
 def test_both_shapes_of_the_list_are_a_list(content: str) -> None:
-    told = Told().authenticated().frame(f'{{"type":"OPEN_ORDERS_UPDATE","data":{content}}}')
-    assert snapshot(told.frame(balance("BTC")).frame(PONG, at=1.1))["open_orders"] is True
+    reported = Told().authenticated().frame(f'{{"type":"OPEN_ORDERS_UPDATE","data":{content}}}')
+    assert snapshot(reported.frame(balance("BTC")).frame(PONG, at=1.1))["open_orders"] is True
 
 
 @pytest.mark.parametrize(
@@ -446,9 +450,9 @@ def test_both_shapes_of_the_list_are_a_list(content: str) -> None:
     ["null", "{}", '{"orders":null}', "[{}]", "[null]", '[{"orderId":""}]', '[{"orderId":1}]', "1"],
 )
 def test_a_list_that_can_not_be_read_whole_is_no_list(content: str) -> None:
-    told = Told().authenticated().frame(f'{{"type":"OPEN_ORDERS_UPDATE","data":{content}}}')
-    told.frame(balance("BTC")).frame(PONG, at=1.1)
-    assert told.facts(Note.SNAPSHOT_COMPLETE) == []
+    reported = Told().authenticated().frame(f'{{"type":"OPEN_ORDERS_UPDATE","data":{content}}}')
+    reported.frame(balance("BTC")).frame(PONG, at=1.1)
+    assert reported.facts(Note.SNAPSHOT_COMPLETE) == []
 
 
 @pytest.mark.parametrize(
@@ -467,10 +471,10 @@ def test_a_list_that_can_not_be_read_whole_is_no_list(content: str) -> None:
 def test_a_balance_that_can_not_be_read_names_no_currency(text: str) -> None:
     session = Told().authenticated().frame(NO_ORDERS).session
     assert not session.on_frame(0.1, "BALANCE_UPDATE", text)
-    told = Told(session, now_s=0.1)
+    reported = Told(session, now_s=0.1)
     for second in range(1, 12):
-        told.frame(PONG, at=second)
-    assert snapshot(told)["currencies"] == 0
+        reported.frame(PONG, at=second)
+    assert snapshot(reported)["currencies"] == 0
 
 
 @pytest.mark.parametrize(
@@ -486,8 +490,8 @@ def test_a_balance_that_can_not_be_read_names_no_currency(text: str) -> None:
 def test_a_snapshot_with_a_frame_that_nobody_can_read_concludes_nothing_of_balances(
     text: str,
 ) -> None:
-    told = Told().authenticated().frame(balance("ZAR")).frame(text).frame(NO_ORDERS)
-    facts = snapshot(told.frame(PONG, at=1.1))
+    reported = Told().authenticated().frame(balance("ZAR")).frame(text).frame(NO_ORDERS)
+    facts = snapshot(reported.frame(PONG, at=1.1))
     assert (facts["complete"], facts["balances"]) == (True, False)
 
 
@@ -497,14 +501,14 @@ def test_a_snapshot_with_a_frame_that_nobody_can_read_concludes_nothing_of_balan
 def test_a_snapshot_with_a_frame_that_nobody_can_read_concludes_nothing_of_positions(
     text: str,
 ) -> None:
-    told = Told().authenticated().frame(balance("ZAR")).frame(text).frame(NO_ORDERS)
-    facts = snapshot(told.frame(PONG, at=1.1))
+    reported = Told().authenticated().frame(balance("ZAR")).frame(text).frame(NO_ORDERS)
+    facts = snapshot(reported.frame(PONG, at=1.1))
     assert (facts["complete"], facts["positions"]) == (True, False)
 
 
 def test_an_empty_frame_hides_nothing() -> None:
-    told = Told().authenticated().frame(balance("ZAR")).frame("").frame(NO_ORDERS)
-    facts = snapshot(told.frame(PONG, at=1.1))
+    reported = Told().authenticated().frame(balance("ZAR")).frame("").frame(NO_ORDERS)
+    facts = snapshot(reported.frame(PONG, at=1.1))
     assert facts["balances"] is True
     assert "positions" not in facts
 
@@ -587,7 +591,7 @@ def test_no_history_breaks_the_order_of_what_a_session_says(steps: list[tuple[fl
     assert ends in ([], [len(actions) - 1])
     assert bool(ends) == (session.state is State.DEAD)
     if "CONNECTION_AUTHENTICATED" not in notes:
-        assert not any(isinstance(action, Say) for action in actions)
+        assert not any(isinstance(action, SendText) for action in actions)
 
 
 @given(STEPS)
@@ -628,14 +632,14 @@ def test_a_complete_snapshot_has_seen_a_list_and_a_currency_or_says_that_it_has_
 
 
 def test_a_renewal_reads_what_the_line_holds_and_then_ends_by_us() -> None:
-    told = Told().live().until(3.0)
-    told.session.renew("we slept")
-    told.until(3.0)
-    assert told.pings()[-1] == 3.0
-    told.frame(balance("ETH"), at=3.5)
-    assert told.session.state is State.LIVE
-    told.frame(PONG, at=4.0)
-    at, lost = told.lost()
+    reported = Told().live().until(3.0)
+    reported.session.renew("we slept")
+    reported.until(3.0)
+    assert reported.pings()[-1] == 3.0
+    reported.frame(balance("ETH"), at=3.5)
+    assert reported.session.state is State.LIVE
+    reported.frame(PONG, at=4.0)
+    at, lost = reported.lost()
     assert (at, lost.by, lost.reason) == (4.0, "recorder", RENEWED)
     assert lost.code is None
 
@@ -644,33 +648,33 @@ RENEWED = "connecting again for a snapshot: we slept"
 
 
 def test_a_renewal_over_a_dead_line_ends_like_any_silence() -> None:
-    told = Told().live().until(3.0)
-    told.session.renew("we slept")
-    at, lost = told.until(60).lost()
+    reported = Told().live().until(3.0)
+    reported.session.renew("we slept")
+    at, lost = reported.until(60).lost()
     assert (at, lost.by) == (8.0, "network")
 
 
 def test_the_pong_of_an_earlier_ping_renews_nothing() -> None:
-    told = Told().live().until(6.5)
-    assert told.pings()[-1] == 6.0
-    told.session.renew("we slept")
-    told.until(6.5).frame(PONG, at=6.6)
-    assert told.session.state is State.LIVE
-    assert told.frame(PONG, at=6.7).lost()[1].reason == RENEWED
+    reported = Told().live().until(6.5)
+    assert reported.pings()[-1] == 6.0
+    reported.session.renew("we slept")
+    reported.until(6.5).frame(PONG, at=6.6)
+    assert reported.session.state is State.LIVE
+    assert reported.frame(PONG, at=6.7).lost()[1].reason == RENEWED
 
 
 def test_a_snapshot_under_way_is_renewal_enough() -> None:
-    told = Told().authenticated()
-    told.session.renew("we slept")
-    told.frame(balance("BTC")).frame(NO_ORDERS).frame(PONG, at=1.0).until(2.0)
-    assert told.session.state is State.LIVE
+    reported = Told().authenticated()
+    reported.session.renew("we slept")
+    reported.frame(balance("BTC")).frame(NO_ORDERS).frame(PONG, at=1.0).until(2.0)
+    assert reported.session.state is State.LIVE
 
 
 def test_a_renewal_waits_until_we_read_again() -> None:
-    told = Told().live()
-    told.session.pause(2.0)
-    told.session.renew("it was not read")
-    told.now_s = 14.0
-    told.session.resume(14.0)
-    told.until(14.0)
-    assert told.pings()[-1] == 14.0
+    reported = Told().live()
+    reported.session.pause(2.0)
+    reported.session.renew("it was not read")
+    reported.now_s = 14.0
+    reported.session.resume(14.0)
+    reported.until(14.0)
+    assert reported.pings()[-1] == 14.0

@@ -53,7 +53,7 @@ def test_a_wait_is_as_long_as_said_and_leads_to_a_token(
     wait_s = bucket.take(now_s)
     assert 0 <= wait_s <= max(WAIT_S_MIN, 1 / per_s)
     if wait_s:
-        # To what a double can tell of so late a time.
+        # To what a double can report of so late a time.
         assert taken_at(bucket, now_s) <= now_s + wait_s + 1e-5
 
 

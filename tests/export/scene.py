@@ -91,8 +91,8 @@ def exported(url: str, folder: Path, *argv: str) -> Answer:
 
 def manifest_of(folder: Path) -> dict[str, Any]:
     """Return the manifest as plain JSON."""
-    said: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    return said
+    message: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    return message
 
 
 def lines_of(*files: Path) -> list[dict[str, Any]]:

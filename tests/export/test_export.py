@@ -70,7 +70,7 @@ def test_each_day_has_its_file_with_all_accounts_and_the_manifest_counts_them(
         made = [frame(str(n), account=account, at_us=NOW_US + n * DAY_US) for n in days]
         write(database, *made)
 
-    said = exported(database_url, tmp_path / "x").rows[0]
+    message = exported(database_url, tmp_path / "x").rows[0]
 
     manifest = manifest_of(tmp_path / "x")
     names = ["2026-03-01", "2026-03-02", "2026-03-04"]
@@ -84,7 +84,7 @@ def test_each_day_has_its_file_with_all_accounts_and_the_manifest_counts_them(
         path = tmp_path / "x" / file["path"]
         assert hashlib.sha256(path.read_bytes()).hexdigest() == file["sha256"]
         assert path.stat().st_size == file["bytes"]
-    assert said["rows"] == manifest["rows"] == {"events": 8}
+    assert message["rows"] == manifest["rows"] == {"events": 8}
     assert manifest["log"]["a"]["head"]["position"] == 4
 
 
@@ -245,15 +245,15 @@ def test_what_standard_output_can_not_take_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("argv", "said"),
+    ("argv", "message"),
     [
         (("--table", "orders", "--from", "2026-01-01T00:00:00Z"), "no time"),
         (("--table", "orders", "--from", "1"), "no position"),
         (("--table", "projections", "--to", "1"), "no position"),
         (("--table", "nonsense"), "invalid choice"),
         (("--from", "2026-01-01T00:00:00"), "names no zone"),
-        (("--from", "soon"), "say a position of the log (1 and up), or a time"),
-        (("--from", "-4"), "say a position of the log (1 and up), or a time"),
+        (("--from", "soon"), "report a position of the log (1 and up), or a time"),
+        (("--from", "-4"), "report a position of the log (1 and up), or a time"),
         (("--from", "2026-01-31"), "a day and no moment"),
         (("--from", "50", "--to", "10"), "nothing between --from and --to"),
         (
@@ -264,14 +264,14 @@ def test_what_standard_output_can_not_take_is_refused(
     ],
 )
 def test_a_question_that_has_no_answer_is_refused_before_anything_is_written(
-    sqlite: Database, sqlite_url: str, tmp_path: Path, argv: tuple[str, ...], said: str
+    sqlite: Database, sqlite_url: str, tmp_path: Path, argv: tuple[str, ...], message: str
 ) -> None:
     record_scene(sqlite)
 
     answer = ask(sqlite_url, "export", str(tmp_path / "x"), *argv)
 
     assert (answer.code, answer.out) == (2, "")
-    assert said in answer.err
+    assert message in answer.err
     assert sorted(path.name for path in tmp_path.iterdir() if "recorder.db" not in path.name) == []
 
 

@@ -340,10 +340,10 @@ def test_other_formats_and_an_export_without_events_could_not_be_checked(
     exported(sqlite_url, tmp_path / "csv", "--format", "csv")
     exported(sqlite_url, tmp_path / "tables", "--table", "balances")
 
-    for name, said in (("csv", "--format jsonl"), ("tables", "holds no events")):
+    for name, message in (("csv", "--format jsonl"), ("tables", "holds no events")):
         answer = prove(tmp_path / name)
         assert (answer.code, answer.out) == (2, "")
-        assert said in answer.err
+        assert message in answer.err
     answer = ask(NOWHERE, "verify", "--export", str(tmp_path / "csv"), "--account", "main")
     assert answer.code == 2
 
@@ -373,7 +373,7 @@ def test_an_account_of_which_anything_stands_is_not_imported(
         run_sql(
             database,
             "INSERT INTO balances (account, currency, basis, position)"
-            " VALUES ('b', 'BTC', 'stated', 1)",
+            " VALUES ('b', 'BTC', 'reported', 1)",
         )
     else:
         run_sql(

@@ -29,7 +29,7 @@ COLUMNS = {
     "time_node": "validity_by_time",
 }
 #: What the same value of a column is now.
-VALUES: dict[str, dict[str, str]] = {}
+VALUES = {"basis": {"stated": "reported", "absent": "inferred_zero"}}
 
 
 @pytest.fixture

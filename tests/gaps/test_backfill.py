@@ -17,7 +17,6 @@ from recorder.exchange.paging import HistoryList
 from recorder.exchange.rest_requests import RestRequest
 from recorder.gaps.sql.backfill import (
     Period,
-    doubts_of,
     ended_conditionals,
     fold_position,
     is_unconfirmed,
@@ -26,6 +25,7 @@ from recorder.gaps.sql.backfill import (
     uncounted,
     unfinished,
     unhealed_within,
+    warnings_of,
 )
 from recorder.gaps.tasks.backfill import Backfiller
 from recorder.log.rules.event import Draft
@@ -55,8 +55,8 @@ class Bench:
             lists = {name: row for name, row in DONE.items() if name != "trades"}
             return None if self.finished.is_set() else Period(NOW, NOW, None, None, 1, lists)
         is_over = any(facts["given_up"] for facts in self.facts())
-        told = {"trades": ("incomplete", None, "given up")} if is_over else {}
-        found: dict[Any, Any] = {lists_of: DONE | told, doubts_of: [], uncounted: 0}
+        reported = {"trades": ("incomplete", None, "given up")} if is_over else {}
+        found: dict[Any, Any] = {lists_of: DONE | reported, warnings_of: [], uncounted: 0}
         found |= {fold_position: 10**9, unhealed_within: [], last_answers: [3]}
         found |= {ended_conditionals: [], is_unconfirmed: False}
         return found.get(unit)
@@ -76,7 +76,7 @@ class Bench:
         return range(len(self.written) - len(submission.drafts) + 2, len(self.written) + 2)
 
     def facts(self, kind: str = "BACKFILL_PAGE") -> list[Any]:
-        """Return what the notes of a kind say of the trades."""
+        """Return what the notes of a kind report of the trades."""
         notes = [json.loads(each.payload)["data"] for each in self.written if each.type == kind]
         return [each for each in notes if each.get("list", "trades") == "trades"]
 
@@ -138,9 +138,9 @@ async def test_a_list_without_an_answer_is_asked_for_ever_more_seldom_and_given_
     assert waits[:3] == pytest.approx([0.5, 1.0, 2.0])
     assert max(waits) == pytest.approx(60.0)
     assert 600 <= bench.asked_at[-1] < 700
-    (told,) = bench.facts()
-    assert (told["given_up"], told["status"]) == (True, None)
-    assert "nobody is there" in told["reason"]
+    (reported,) = bench.facts()
+    assert (reported["given_up"], reported["status"]) == (True, None)
+    assert "nobody is there" in reported["reason"]
     assert bench.facts("BACKFILL_FINISHED")[0]["complete"] is False
 
 
@@ -148,8 +148,8 @@ async def test_what_is_refused_is_given_up_at_once_and_kept(autojump_clock: Mock
     bench = Bench(answered(401, b'{"code":-11252,"message":"Request has an invalid signature"}'))
     await run_to_the_end(bench)
     assert len(bench.asked_at) == 1
-    (told,) = bench.facts()
-    assert (told["given_up"], told["status"], told["page"]) == (True, 401, False)
+    (reported,) = bench.facts()
+    assert (reported["given_up"], reported["status"], reported["page"]) == (True, 401, False)
     note, refusal = bench.written[:2]
     assert (note.type, refusal.type, refusal.origin) == ("BACKFILL_PAGE", "", "fetched")
     assert [text for _, text in bench.fetched()] == [refusal.payload]
@@ -164,8 +164,8 @@ async def test_a_page_is_kept_byte_for_byte_behind_the_note_about_it(
     bench = Bench(lambda request: next(answers)(request))
     await run_to_the_end(bench)
     assert bench.fetched() == [("", "oops"), ("REST_TRADES", rows.decode()), ("REST_TRADES", "[]")]
-    trouble, first, last = bench.facts()
-    assert (trouble["page"], trouble["given_up"], trouble["reason"]) == (
+    problem, first, last = bench.facts()
+    assert (problem["page"], problem["given_up"], problem["reason"]) == (
         False,
         False,
         "HTTP 500: no page",

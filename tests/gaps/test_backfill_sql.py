@@ -8,19 +8,18 @@ import pytest
 from attrs import evolve
 
 from recorder.database.engine import Database, in_unit
-from recorder.exchange.futures_lists import FuturesList
-from recorder.exchange.histories import Fetched
+from recorder.exchange.lists import Fetched, FuturesList
 from recorder.gaps.sql.backfill import (
     Period,
     ask,
     asked_for,
-    doubts_of,
     next_asked,
     next_gap,
     pending_transfers_since,
     uncounted,
     unfinished,
     unhealed_within,
+    warnings_of,
 )
 from recorder.log.rules.event import Draft, Note, noted
 from recorder.timestamps import from_us, to_us
@@ -56,12 +55,14 @@ def test_a_closed_gap_that_nobody_fetched_is_next(database: Database) -> None:
 
 def test_a_run_is_gone_on_with_where_its_last_page_says(database: Database) -> None:
     facts = {"gap_id": None, "from": SINCE.isoformat(), "until": UNTIL.isoformat()}
-    told = {"run": 1, "list": "trades", "request": "/v1", "status": 200}
+    reported = {"run": 1, "list": "trades", "request": "/v1", "status": 200}
     write(
         database,
         noted("main", NOW_US, Note.BACKFILL_STARTED, facts),
-        noted("main", NOW_US, Note.BACKFILL_PAGE, told | {"page": True, "rows": 3, "next": "x"}),
-        noted("main", NOW_US, Note.BACKFILL_PAGE, told | {"page": False, "reason": "HTTP 500"}),
+        noted(
+            "main", NOW_US, Note.BACKFILL_PAGE, reported | {"page": True, "rows": 3, "next": "x"}
+        ),
+        noted("main", NOW_US, Note.BACKFILL_PAGE, reported | {"page": False, "reason": "HTTP 500"}),
     )
     fold(database)
     run = in_unit(database.reader, unfinished, "main")
@@ -70,7 +71,9 @@ def test_a_run_is_gone_on_with_where_its_last_page_says(database: Database) -> N
     assert run.lists == {"trades": ("running", "x", "HTTP 500")}
     write(
         database,
-        noted("main", NOW_US, Note.BACKFILL_PAGE, told | {"page": True, "rows": 0, "next": None}),
+        noted(
+            "main", NOW_US, Note.BACKFILL_PAGE, reported | {"page": True, "rows": 0, "next": None}
+        ),
         noted("main", NOW_US, Note.BACKFILL_FINISHED, {"run": 1, "complete": True}),
     )
     fold(database)
@@ -84,40 +87,40 @@ def test_a_run_is_gone_on_with_where_its_last_page_says(database: Database) -> N
 def test_an_order_left_out_of_the_history_is_known_if_every_fill_of_it_is(
     database: Database, fills: int, *, is_known: bool
 ) -> None:
-    told = [fill(f"t-{number}", orderId="o-1") for number in range(fills)]
+    reported = [fill(f"t-{number}", orderId="o-1") for number in range(fills)]
     write(
         database,
         status("Partially Filled", "1", "2026-03-01T10:00:00.000Z"),
         status("Filled", "0", "2026-02-01T10:00:00.000Z", orderId="o-before"),
-        page(Fetched.TRADES, [*told, fill("t-other", orderId="o-2")]),
+        page(Fetched.TRADES, [*reported, fill("t-other", orderId="o-2")]),
     )
     fold(database)
-    doubts = in_unit(database.reader, doubts_of, "main", 1, 9, Period(SINCE, UNTIL))
-    assert doubts == ([] if is_known else ["what the fills of 1 orders came to is not known"])
-    # All the same it is asked for again: its history may tell of its fees by then.
+    warnings = in_unit(database.reader, warnings_of, "main", 1, 9, Period(SINCE, UNTIL))
+    assert warnings == ([] if is_known else ["what the fills of 1 orders came to is not known"])
+    # All the same it is asked for again: its history may report of its fees by then.
     assert in_unit(database.reader, uncounted, "main", SINCE) == 1
 
 
-@pytest.mark.parametrize("is_told", [False, True])
+@pytest.mark.parametrize("is_reported", [False, True])
 def test_an_order_that_is_gone_without_an_end_is_a_doubt_until_its_history_comes(
-    database: Database, *, is_told: bool
+    database: Database, *, is_reported: bool
 ) -> None:
     before = frame_at(listed("o-1", "o-2", at="2026-03-01T09:00:00.000Z"), SINCE)
     after = frame_at(listed("o-2", at="2026-03-01T09:00:00.000Z"), SINCE + timedelta(minutes=5))
     ended = summary("Cancelled", "3", "2026-03-01T10:01:00.000Z")
-    write(database, before, after, *([orders_page(ended)] if is_told else []))
+    write(database, before, after, *([orders_page(ended)] if is_reported else []))
     fold(database)
-    doubts = in_unit(database.reader, doubts_of, "main", 1, 9, Period(SINCE, UNTIL))
-    gone = "1 orders are gone, and the history doesn't say how they ended"
-    assert doubts == ([] if is_told else [gone])
+    warnings = in_unit(database.reader, warnings_of, "main", 1, 9, Period(SINCE, UNTIL))
+    gone = "1 orders are gone, and the history lacks their final state"
+    assert warnings == ([] if is_reported else [gone])
     later = Period(UNTIL, UNTIL + timedelta(hours=1))
-    assert in_unit(database.reader, doubts_of, "main", 1, 9, later) == []
+    assert in_unit(database.reader, warnings_of, "main", 1, 9, later) == []
 
 
 def test_what_was_pending_before_is_read_as_long_as_it_is(database: Database) -> None:
     at, long_ago = SINCE - timedelta(days=20), SINCE - timedelta(days=40)
 
-    def told(days: int, hash_: str, **more: object) -> Draft:
+    def reported(days: int, hash_: str, **more: object) -> Draft:
         content = {"transactionHash": hash_, "currency": "ETH", "amount": 1, "confirmations": 0}
         made = {"createdAt": (at - timedelta(days=days)).isoformat(), "confirmed": False}
         return frame("NEW_PENDING_RECEIVE", content | made | more)
@@ -126,11 +129,11 @@ def test_what_was_pending_before_is_read_as_long_as_it_is(database: Database) ->
         return in_unit(database.reader, pending_transfers_since, "main", SINCE)
 
     sent = {"uniqueId": "w", "status": "Complete", "createdAt": long_ago.isoformat()}
-    through = told(5, "through", confirmed=True, confirmations=9)
-    write(database, through, told(80, "forgotten"), page(Fetched.WITHDRAWALS, [sent]))
+    through = reported(5, "through", confirmed=True, confirmations=9)
+    write(database, through, reported(80, "forgotten"), page(Fetched.WITHDRAWALS, [sent]))
     fold(database)
     assert since() is None
-    write(database, told(1, "younger"), told(2, "older"))
+    write(database, reported(1, "younger"), reported(2, "older"))
     fold(database)
     assert since() == at - timedelta(days=2)
     failed = {**sent, "status": "Failed", "uniqueId": "w-2"}
@@ -140,14 +143,14 @@ def test_what_was_pending_before_is_read_as_long_as_it_is(database: Database) ->
 
 
 GONE_OF_FUTURES = [
-    "1 positions are gone, and no list says how they ended",
-    "1 conditional orders are gone, and no list says how they ended",
+    "1 positions are gone, and no list has their final state",
+    "1 conditional orders are gone, and no list has their final state",
 ]
 
 
-@pytest.mark.parametrize("is_told", [False, True])
+@pytest.mark.parametrize("is_reported", [False, True])
 def test_what_is_gone_of_futures_is_a_doubt_until_a_list_tells_of_its_end(
-    database: Database, *, is_told: bool
+    database: Database, *, is_reported: bool
 ) -> None:
     ends = (
         fetched(FuturesList.CLOSED_SUMMARY, position()),
@@ -158,13 +161,13 @@ def test_what_is_gone_of_futures_is_a_doubt_until_a_list_tells_of_its_end(
         frame_at(position(), SINCE - timedelta(minutes=5)),
         frame_at(conditional(), SINCE - timedelta(minutes=5)),
         frame_at(snapshot("c2"), SINCE + timedelta(minutes=5)),
-        *(frame_at(each, UNTIL) for each in (waiting(), *(ends if is_told else ()))),
+        *(frame_at(each, UNTIL) for each in (waiting(), *(ends if is_reported else ()))),
     )
     fold(database)
-    found = in_unit(database.reader, doubts_of, "main", 4, 9, Period(SINCE, UNTIL))
-    assert found == ([] if is_told else GONE_OF_FUTURES)
+    found = in_unit(database.reader, warnings_of, "main", 4, 9, Period(SINCE, UNTIL))
+    assert found == ([] if is_reported else GONE_OF_FUTURES)
     later = Period(UNTIL + timedelta(hours=1), UNTIL + timedelta(hours=2))
-    assert in_unit(database.reader, doubts_of, "main", 20, 29, later) == []
+    assert in_unit(database.reader, warnings_of, "main", 20, 29, later) == []
 
 
 def test_a_conditional_order_that_no_list_decides_on_is_a_doubt(database: Database) -> None:
@@ -179,8 +182,8 @@ def test_a_conditional_order_that_no_list_decides_on_is_a_doubt(database: Databa
         frame_at(snapshot("c3"), UNTIL),
     )
     fold(database)
-    doubts = in_unit(database.reader, doubts_of, "main", 3, 9, Period(SINCE, UNTIL))
-    assert doubts == ["1 conditional orders may be gone, and no list says that they aren't"]
+    warnings = in_unit(database.reader, warnings_of, "main", 3, 9, Period(SINCE, UNTIL))
+    assert warnings == ["1 conditional orders may be gone, and no list reports that they aren't"]
 
 
 def test_a_run_over_a_gap_that_nobody_fetched_heals_it_once_the_lists_know_of_it(

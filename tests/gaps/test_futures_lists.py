@@ -51,7 +51,7 @@ class Bench:
 
         await FuturesLists(self, write, pairs, is_left_out, is_held, HOUR_S).read()
 
-    def came(self) -> list[object]:
+    def result(self) -> list[object]:
         """Return which lists came, in the order in which they did."""
         return [facts["list"] for facts in self.written if facts["page"]]
 
@@ -68,20 +68,20 @@ async def test_what_does_not_come_is_waited_for_where_futures_are_held(
 ) -> None:
     bench = Bench(works_from_s=trio.current_time() + 600, is_held=True, status=status)
     await bench.read()
-    assert (bench.came(), bench.given_up()) == (ALL, [])
+    assert (bench.result(), bench.given_up()) == (ALL, [])
 
 
 async def test_a_list_that_gives_nothing_for_an_hour_is_given_up(autojump_clock: MockClock) -> None:
     bench = Bench(works_from_s=trio.current_time() + 1.5 * HOUR_S, is_held=True)
     await bench.read()
-    assert (bench.came(), bench.given_up()) == (ALL[1:], ALL[:1])
+    assert (bench.result(), bench.given_up()) == (ALL[1:], ALL[:1])
 
 
 async def test_an_account_without_futures_waits_for_no_list(autojump_clock: MockClock) -> None:
     began_s = trio.current_time()
     bench = Bench(works_from_s=began_s + HOUR_S, is_held=False)
     await bench.read()
-    assert (bench.came(), bench.given_up(), len(bench.asked)) == ([], ALL, 3 * TRIES)
+    assert (bench.result(), bench.given_up(), len(bench.asked)) == ([], ALL, 3 * TRIES)
     assert trio.current_time() - began_s < 15
 
 

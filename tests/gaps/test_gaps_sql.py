@@ -1,4 +1,6 @@
-"""Gaps in both databases: the same however the log is cut, and the view says what the code says."""
+"""Gaps in both databases: the same however the log is cut, and the view reports what the code
+reports.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +16,10 @@ from sqlalchemy import Connection, text
 from recorder.database.engine import Database, in_unit
 from recorder.gaps.sql.gaps import (
     count_gaps,
-    last_frame_at,
-    read_blinds,
+    last_frame_time,
     read_gaps,
     read_known,
+    read_unobserved,
     tail,
 )
 from recorder.lease.sql import take
@@ -30,7 +32,7 @@ from recorder.timestamps import from_us
 from tests.log.drafts import run_sql, write
 
 ACCOUNTS = ("cut", "whole")
-#: Some stories reach beyond the present: the clock was set back since.
+#: Some histories reach beyond the present: the clock was set back since.
 SPAN_S = 6_000
 
 
@@ -38,7 +40,7 @@ def now_us() -> int:
     return (datetime.now(UTC) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
-def story(rng: random.Random, length: int) -> Iterator[Draft]:
+def history_of(rng: random.Random, length: int) -> Iterator[Draft]:
     """Yield what may happen to a recorder, in an order and with clocks that no real one has."""
     begin = now_us() - SPAN_S * 900_000
 
@@ -57,11 +59,11 @@ def story(rng: random.Random, length: int) -> Iterator[Draft]:
     for number in range(length):
         yield rng.choice(
             (
-                lambda: note(Note.SNAPSHOT_COMPLETE, complete=True, blind_s=rng.random() * 99),
+                lambda: note(Note.SNAPSHOT_COMPLETE, complete=True, unobserved_s=rng.random() * 99),
                 lambda: note(Note.SNAPSHOT_COMPLETE, complete=True),
                 lambda: note(Note.CONNECTION_CLOSED, reason="cut", by="x", last_frame_at=iso()),
-                lambda: note(Note.CLOCK_JUMPED, ahead_s=rng.choice((-60, 60)), blind_s=1),
-                lambda: note(Note.READING_PAUSED, seconds=20, blind=True, last_frame_at=iso()),
+                lambda: note(Note.CLOCK_JUMPED, ahead_s=rng.choice((-60, 60)), unobserved_s=1),
+                lambda: note(Note.READING_PAUSED, seconds=20, unobserved=True, last_frame_at=iso()),
                 lambda: note(Note.RECORDER_STOPPED),
                 lambda: note(Note.RECORDER_STARTED, last_event_at=iso(), last_frame_at=iso()),
                 lambda: Draft("x", moment(), 1, "c", "received", "", "{", "text"),
@@ -82,10 +84,10 @@ def fold(database: Database, account: str, up_to: int, limit: int) -> int:
     return done.position
 
 
-def tell(database: Database, seed: int, length: int = 60) -> random.Random:
-    """Write one story for two accounts, and fold it for one of them in many small batches."""
+def report(database: Database, seed: int, length: int = 60) -> random.Random:
+    """Write one history for two accounts, and fold it for one of them in many small batches."""
     rng = random.Random(seed)
-    drafts = list(story(rng, length))
+    drafts = list(history_of(rng, length))
     for account in ACCOUNTS:
         for draft in drafts:
             draft.account = account
@@ -101,7 +103,7 @@ def tell(database: Database, seed: int, length: int = 60) -> random.Random:
 def test_gaps_are_the_same_however_the_log_is_cut_and_when_they_are_made_again(
     database: Database, seed: int
 ) -> None:
-    tell(database, seed)
+    report(database, seed)
 
     def rows(connection: Connection, account: str) -> list[dict[str, Any]]:
         found = connection.execute(
@@ -143,22 +145,22 @@ def seen(database: Database, account: str) -> list[Stretch]:
 @pytest.mark.parametrize("is_running", [False, True])
 @pytest.mark.parametrize("seed", range(100, 106))
 def test_the_view_says_what_the_code_says(database: Database, seed: int, is_running: bool) -> None:
-    tell(database, seed)
+    report(database, seed)
     if is_running:
         ttl, now = timedelta(hours=1), datetime.now(UTC)
         in_unit(database.writer, take, "whole", holder="x", now=now, ttl=ttl)
 
-    told = seen(database, "whole")
+    reported = seen(database, "whole")
 
     def unit(connection: Connection) -> list[Stretch]:
-        known, until_at = read_known(connection, "whole"), told[-1].until_at
+        known, until_at = read_known(connection, "whole"), reported[-1].until_at
         assert known.since is not None
-        blinds = read_blinds(connection, "whole", known.since, until_at)
-        blinds += tail(known, until_at, is_running=is_running)
-        return timeline(blinds, known.since, until_at)
+        unobserved_intervals = read_unobserved(connection, "whole", known.since, until_at)
+        unobserved_intervals += tail(known, until_at, is_running=is_running)
+        return timeline(unobserved_intervals, known.since, until_at)
 
-    assert told == in_unit(database.reader, unit)
-    assert totals(told).period_s == sum((each.seconds for each in told), Decimal(0))
+    assert reported == in_unit(database.reader, unit)
+    assert totals(reported).period_s == sum((each.seconds for each in reported), Decimal(0))
     sums = run_sql(database, "SELECT sum(microseconds), sum(seconds) FROM coverage")
     ((whole_us, seconds),) = sums
     both = sum((each.seconds for name in ACCOUNTS for each in seen(database, name)), Decimal(0))
@@ -198,10 +200,10 @@ def test_what_is_read_of_a_period_is_what_touches_it(database: Database) -> None
         period = day + timedelta(seconds=12), day + timedelta(seconds=30)
         found = read_gaps(connection, "main", *period)
         newest = read_gaps(connection, "main", *period, limit=1)
-        blinds = read_blinds(connection, "main", *period)
+        unobserved_intervals = read_unobserved(connection, "main", *period)
         counts = count_gaps(connection, "main", *period)
         ids = [row["gap_id"] for row in found], [row["gap_id"] for row in newest]
-        return *ids, len(blinds), counts
+        return *ids, len(unobserved_intervals), counts
 
     assert in_unit(database.reader, unit) == ([2, 3], [3], 1, [("killed", "closed", 2)])
 
@@ -214,11 +216,11 @@ def stored(database: Database, moment: datetime) -> object:
 
 
 def test_only_a_frame_shows_that_the_exchange_was_heard(database: Database) -> None:
-    def heard(account: str) -> datetime | None:
-        return in_unit(database.reader, last_frame_at, account)
+    def received_facts(account: str) -> datetime | None:
+        return in_unit(database.reader, last_frame_time, account)
 
-    assert heard("main") is None
+    assert received_facts("main") is None
     frames = [Draft("main", 1_000_000 * s, 1, "c", "received", "PONG", "{}") for s in (5, 9)]
     write(database, *frames, Draft("main", 11_000_000, 1, "c", "sent", "PING", "{}"))
-    assert heard("main") == from_us(9_000_000)
-    assert heard("other") is None
+    assert received_facts("main") == from_us(9_000_000)
+    assert received_facts("other") is None

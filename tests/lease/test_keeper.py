@@ -101,10 +101,10 @@ async def test_without_renewals_trust_ends_before_the_lease_and_says_why(
             await trio.sleep(0.1)
         assert trio.current_time() - renewed < TTL_S
         await trio.sleep(2 * TTL_S)
-        said = [each for each in caplog.records if each.levelno == logging.ERROR]
-        assert len(said) == 1
-        assert "no command is sent" in said[0].getMessage()
-        assert "the server is away" in said[0].getMessage()
+        answer = [each for each in caplog.records if each.levelno == logging.ERROR]
+        assert len(answer) == 1
+        assert "no command is sent" in answer[0].getMessage()
+        assert "the server is away" in answer[0].getMessage()
         assert not woken
         runner.is_away = False
         await trio.sleep(2)

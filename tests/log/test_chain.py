@@ -17,8 +17,8 @@ NOW_US = 1_772_366_400_123_456
 
 def chained(head: Head, payload: str = "{}", **fields: Any) -> Event:
     """Return the event that follows the head."""
-    said = {"origin": "received", "type": "", "encoding": "text"} | fields
-    draft = Draft("main", NOW_US, 5, "c-1", payload=payload, **said)
+    answer = {"origin": "received", "type": "", "encoding": "text"} | fields
+    draft = Draft("main", NOW_US, 5, "c-1", payload=payload, **answer)
     position = head.position + 1
     values = {name: getattr(draft, name) for name in Draft.__slots__ if name[0] != "_"}
     return Event(position=position, digest=digest_event(head.digest, position, draft), **values)
@@ -63,7 +63,7 @@ def test_a_changed_field_is_damage(change: dict[str, Any]) -> None:
     [
         ({"origin": "invented"}, "unknown origin 'invented'"),
         ({"encoding": "hex"}, "unknown encoding 'hex'"),
-        ({"type": "PING"}, "type is 'PING', but its payload says ''"),
+        ({"type": "PING"}, "type is 'PING', but its payload reports ''"),
     ],
 )
 def test_a_field_that_no_writer_of_ours_makes_is_damage(fields: dict[str, str], what: str) -> None:

@@ -1,4 +1,4 @@
-"""The line of a checkpoint: what it says, what is signed, and whom it convinces."""
+"""The line of a checkpoint: what it reports, what is signed, and whom it convinces."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def changed(**values: Any) -> bytes:
 
 
 def test_a_line_is_what_the_document_says_it_is() -> None:
-    said = json.loads(checkpoint_line(CHECKPOINT, None))
+    answer = json.loads(checkpoint_line(CHECKPOINT, None))
 
-    assert said == {
+    assert answer == {
         "format": "recorder-checkpoint-1",
         "account": "main",
         "position": 3,
@@ -58,13 +58,19 @@ def test_a_line_is_what_the_document_says_it_is() -> None:
 
 
 def test_another_program_can_check_the_signature_from_the_line_alone() -> None:
-    said = json.loads(checkpoint_line(CHECKPOINT, KEY))
-    texts = [said["format"], said["account"], str(said["position"]), said["digest"], said["at"]]
+    answer = json.loads(checkpoint_line(CHECKPOINT, KEY))
+    texts = [
+        answer["format"],
+        answer["account"],
+        str(answer["position"]),
+        answer["digest"],
+        answer["at"],
+    ]
     signed = b"".join(len(text).to_bytes(4, "big") + text.encode() for text in texts)
 
     assert signed == signed_bytes(CHECKPOINT)
-    key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(said["key"]))
-    key.verify(bytes.fromhex(said["signature"]), signed)
+    key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(answer["key"]))
+    key.verify(bytes.fromhex(answer["signature"]), signed)
 
 
 @given(checkpoints)

@@ -1,4 +1,4 @@
-"""The keeper of heads and its couriers: on time, in order, and in nobody's way."""
+"""The keeper of heads and its publisher: on time, in order, and in nobody's way."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from recorder.log.tasks.checkpoints import (
     FINISH_S,
     RETRY_MAX_S,
     RETRY_S,
-    CheckpointKeeper,
-    Courier,
-    FilePlace,
-    HookPlace,
-    LogPlace,
+    CheckpointPublisher,
+    CheckpointScheduler,
+    FileSink,
+    HookSink,
+    LogSink,
     Place,
 )
 from recorder.units import InlineRunner
@@ -55,8 +55,8 @@ class Shelf:
         await trio.lowlevel.checkpoint()
         if self.broken:
             raise CheckpointNotWritten(self.broken)
-        said = json.loads(line)
-        self.kept.append((trio.current_time(), said["account"], said["position"]))
+        answer = json.loads(line)
+        self.kept.append((trio.current_time(), answer["account"], answer["position"]))
 
     @property
     def positions(self) -> list[int]:
@@ -77,18 +77,18 @@ class Away:
 
 
 def keeper_of(runner: Any, *places: Place, accounts: tuple[str, ...] = ("main",)) -> Any:
-    return CheckpointKeeper(
+    return CheckpointScheduler(
         accounts=accounts,
         every_s=EVERY_S,
         reader=runner,
         clock=TrioClock(NOW_US),
         write=partial(checkpoint_line, key=None),
-        couriers=[Courier(place) for place in places],
+        publishers=[CheckpointPublisher(place) for place in places],
     )
 
 
 @asynccontextmanager
-async def running(keeper: CheckpointKeeper) -> AsyncIterator[None]:
+async def running(keeper: CheckpointScheduler) -> AsyncIterator[None]:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(keeper.run)
         yield
@@ -154,19 +154,19 @@ async def test_a_place_that_fails_gets_the_newest_head_when_it_is_back_and_holds
         broken.broken = ""
         await trio.sleep(RETRY_MAX_S)
         assert broken.positions == [21]
-    said = [each.getMessage() for each in caplog.records]
-    assert said.count("bucket did not take a checkpoint: no route; trying on") == 1
-    assert said.count("bucket takes checkpoints again") == 1
+    answer = [each.getMessage() for each in caplog.records]
+    assert answer.count("bucket did not take a checkpoint: no route; trying on") == 1
+    assert answer.count("bucket takes checkpoints again") == 1
 
 
 async def test_another_reason_is_said_again(
     autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     shelf = Shelf(broken="full")
-    courier = Courier(shelf)
+    publisher = CheckpointPublisher(shelf)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(courier.run)
-        courier.give("main", '{"account":"main","position":1}')
+        nursery.start_soon(publisher.run)
+        publisher.give("main", '{"account":"main","position":1}')
         await trio.sleep(RETRY_S / 2)
         shelf.broken = "away"
         await trio.sleep(4 * RETRY_S)
@@ -221,25 +221,25 @@ async def test_a_database_that_is_away_is_looked_at_again(
 
 
 async def test_a_file_gets_lines_and_says_why_it_does_not(tmp_path: Path) -> None:
-    place = FilePlace(tmp_path / "heads")
+    place = FileSink(tmp_path / "heads")
     await place.take('{"a":1}')
     assert (tmp_path / "heads").read_text() == '{"a":1}\n'
     with pytest.raises(CheckpointNotWritten, match="No such file"):
-        await FilePlace(tmp_path / "none" / "heads").take("{}")
+        await FileSink(tmp_path / "none" / "heads").take("{}")
 
 
 async def test_a_line_of_the_log_holds_the_whole_head(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "recorder")
-    await LogPlace().take('{"a":1}')
+    await LogSink().take('{"a":1}')
     assert [each.getMessage() for each in caplog.records] == ['checkpoint {"a":1}']
 
 
-def hook(*argv: str, patience_s: float = 20.0, **environment: str) -> HookPlace:
-    return HookPlace(argv, {"PATH": os.environ["PATH"], **environment}, patience_s)
+def hook(*argv: str, wait_max_s: float = 20.0, **environment: str) -> HookSink:
+    return HookSink(argv, {"PATH": os.environ["PATH"], **environment}, wait_max_s)
 
 
-def python(code: str, *argv: str, patience_s: float = 20.0) -> HookPlace:
-    return hook(sys.executable, "-c", code, *argv, patience_s=patience_s)
+def python(code: str, *argv: str, wait_max_s: float = 20.0) -> HookSink:
+    return hook(sys.executable, "-c", code, *argv, wait_max_s=wait_max_s)
 
 
 async def test_a_program_gets_the_line_and_no_shell_reads_its_arguments(tmp_path: Path) -> None:
@@ -253,8 +253,8 @@ async def test_a_program_gets_the_line_and_no_shell_reads_its_arguments(tmp_path
 
     await place.take('{"a":1}')
 
-    argv, said, environment = json.loads(out.read_text())
-    assert (argv, said) == ([argument], '{"a":1}\n')
+    argv, answer, environment = json.loads(out.read_text())
+    assert (argv, answer) == ([argument], '{"a":1}\n')
     assert environment["TOKEN"] == "t"
     assert set(environment) <= {"PATH", "TOKEN", "LC_CTYPE"}
     assert not (tmp_path / "forged").exists()
@@ -281,17 +281,17 @@ async def test_a_program_that_is_not_there_is_said(tmp_path: Path) -> None:
 
 
 async def test_a_program_that_hangs_is_killed_with_what_it_started(tmp_path: Path) -> None:
-    told = tmp_path / "pid"
+    reported = tmp_path / "pid"
     code = (
         "import subprocess, sys, time;"
         "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']);"
         "open(sys.argv[1], 'w').write(str(child.pid)); time.sleep(600)"
     )
     with pytest.raises(CheckpointNotWritten, match="took longer than 2 s"):
-        await python(code, str(told), patience_s=2.0).take("{}")
+        await python(code, str(reported), wait_max_s=2.0).take("{}")
 
     with trio.fail_after(10):
-        while lives(told.read_text()):
+        while lives(reported.read_text()):
             await trio.sleep(0.01)
 
 

@@ -1,4 +1,4 @@
-"""When two clocks say that the machine slept, or that one of them was set."""
+"""When two clocks report that the machine slept, or that one of them was set."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ async def test_a_type_of_its_own_wakes_a_listener_at_once(
     committed = Committed({"main": 0})
     listener = committed.listen("main", ["BALANCE_UPDATE"])
     committed.announce([event(1, "BALANCE_UPDATE")])
-    await listener.wait(patience_s=60)
+    await listener.wait(wait_max_s=60)
     assert trio.current_time() < 1
 
 
@@ -31,7 +31,7 @@ async def test_other_types_wake_it_when_its_patience_is_over(
     listener = committed.listen("main", ["BALANCE_UPDATE"])
     committed.announce([event(1, "PONG")])
     began = trio.current_time()
-    await listener.wait(patience_s=60)
+    await listener.wait(wait_max_s=60)
     assert trio.current_time() - began == 60
 
 
@@ -42,7 +42,7 @@ async def test_a_head_that_stands_still_wakes_nobody(
     listener = committed.listen("main", ["PONG"])
     committed.announce([event(1, "PONG", account="other")])
     with trio.move_on_after(3_600) as scope:
-        await listener.wait(patience_s=1)
+        await listener.wait(wait_max_s=1)
     assert scope.cancelled_caught
 
 
@@ -54,7 +54,7 @@ async def test_wake_ups_that_came_before_the_wait_are_not_lost(
     for position in (1, 2, 3):
         committed.announce([event(position, "PONG")])
     with trio.fail_after(1):
-        await listener.wait(patience_s=60)
+        await listener.wait(wait_max_s=60)
 
 
 def test_what_came_last_is_at_hand_by_positions_and_account() -> None:

@@ -31,7 +31,7 @@ def histories(*parts: tuple[str, int]) -> list[Head]:
 
 
 def walk(comparison: Comparison, heads: list[Head], shift_us: int = 0) -> Damage | None:
-    """Walk a log whose events came in a second apart, all of them so much later."""
+    """Walk a log whose events came in a second different, all of them so much later."""
     comparison.begin()
     awaited, received_us = comparison.awaited, None
     for head in heads:

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recorder.log.rules.coverage import (
-    Blind,
     Cause,
     Kind,
     Stretch,
+    Unobserved,
     seconds_between,
     share_text,
     timeline,
@@ -32,7 +32,7 @@ def at(us: int) -> datetime:
 MOMENTS = st.integers(-10, SPAN_US + 10)
 BLINDS = st.lists(
     st.builds(
-        lambda a, b, cause, healed: Blind(at(min(a, b)), at(max(a, b)), cause.value, healed),
+        lambda a, b, cause, healed: Unobserved(at(min(a, b)), at(max(a, b)), cause.value, healed),
         MOMENTS,
         MOMENTS,
         st.sampled_from(list(Cause)),
@@ -42,13 +42,13 @@ BLINDS = st.lists(
 )
 
 
-def oracle(blinds: list[Blind], us: int) -> tuple[str, str | None]:
-    """Say of what kind one microsecond is, by looking at all there is about it."""
+def oracle(unobserved_intervals: list[Unobserved], us: int) -> tuple[str, str | None]:
+    """Report of what kind one microsecond is, by looking at all there is about it."""
     order = [cause.value for cause in Cause]
     for kind, is_healed in ((Kind.UNOBSERVED, False), (Kind.HEALED, True)):
         causes = [
             each.cause
-            for each in blinds
+            for each in unobserved_intervals
             if each.from_at <= at(us) < each.until_at and each.is_healed is is_healed
         ]
         if causes:
@@ -58,40 +58,42 @@ def oracle(blinds: list[Blind], us: int) -> tuple[str, str | None]:
 
 @given(BLINDS, st.integers(0, SPAN_US), st.integers(0, SPAN_US))
 def test_every_microsecond_is_of_the_kind_that_the_oracle_says(
-    blinds: list[Blind], begin: int, end: int
+    unobserved_intervals: list[Unobserved], begin: int, end: int
 ) -> None:
     begin, end = sorted((begin, end))
-    stretches = timeline(blinds, at(begin), at(end))
+    stretches = timeline(unobserved_intervals, at(begin), at(end))
 
-    told: list[tuple[str, str | None]] = []
+    reported: list[tuple[str, str | None]] = []
     for each in stretches:
         length = (each.until_at - each.from_at) // timedelta(microseconds=1)
         assert length > 0
-        told += [(each.kind, each.cause)] * length
-    assert told == [oracle(blinds, us) for us in range(begin, end)]
+        reported += [(each.kind, each.cause)] * length
+    assert reported == [oracle(unobserved_intervals, us) for us in range(begin, end)]
     for one, other in pairwise(stretches):
         assert one.until_at == other.from_at
         assert (one.kind, one.cause) != (other.kind, other.cause)
 
 
 @given(BLINDS, st.integers(1, SPAN_US))
-def test_observed_blind_and_healed_are_the_period_exactly(blinds: list[Blind], end: int) -> None:
-    stretches = timeline(blinds, START, at(end))
+def test_observed_blind_and_healed_are_the_period_exactly(
+    unobserved_intervals: list[Unobserved], end: int
+) -> None:
+    stretches = timeline(unobserved_intervals, START, at(end))
     sums = totals(stretches)
 
     assert sums.period_s == Decimal(end).scaleb(-6)
-    for kind, told in (
+    for kind, reported in (
         (Kind.OBSERVED, sums.observed_s),
-        (Kind.UNOBSERVED, sums.blind_s),
+        (Kind.UNOBSERVED, sums.unobserved_s),
         (Kind.HEALED, sums.healed_s),
     ):
-        assert told == sum((s.seconds for s in stretches if s.kind == kind), Decimal(0))
-    assert sums.blind_s == sum((blind for _, blind, _ in sums.causes), Decimal(0))
+        assert reported == sum((s.seconds for s in stretches if s.kind == kind), Decimal(0))
+    assert sums.unobserved_s == sum((unobserved for _, unobserved, _ in sums.causes), Decimal(0))
     assert sums.healed_s == sum((healed for _, _, healed in sums.causes), Decimal(0))
 
 
 def test_a_period_of_no_length_has_no_stretch() -> None:
-    assert timeline([Blind(at(0), at(9), "killed")], at(5), at(5)) == []
+    assert timeline([Unobserved(at(0), at(9), "killed")], at(5), at(5)) == []
     assert totals([]).period_s == 0
 
 

@@ -1,4 +1,4 @@
-"""The one task that appends: group commit, and what it does when the database says no."""
+"""The one task that appends: group commit, and what it does when the database reports no."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 
 @define
 class FaultyRunner:
-    """Runs units inline; before or after the next ones, raises what the test says."""
+    """Runs units inline; before or after the next ones, raises what the test reports."""
 
     inner: UnitRunner
     before: list[Exception] = field(factory=list)
     after: list[Exception] = field(factory=list)
     runs: int = 0
-    #: So long the database says nothing.
+    #: So long the database reports nothing.
     silent_s: float = 0.0
 
     async def run(self, unit: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -189,8 +189,8 @@ async def test_a_database_that_says_nothing_is_spoken_of(
         await bench.drain()
         await trio.sleep(30)
         nursery.cancel_scope.cancel()
-    (said,) = [record.getMessage() for record in caplog.records]
-    assert said == "the database has not answered for 15 s (1 events wait in memory)"
+    (answer,) = [record.getMessage() for record in caplog.records]
+    assert answer == "the database has not answered for 15 s (1 events wait in memory)"
 
 
 async def test_a_second_writer_is_fenced_off_by_the_position(bench: Bench) -> None:

@@ -13,7 +13,7 @@ from recorder.database.engine import Database, in_unit
 from recorder.errors import LogDamaged
 from recorder.log.sql import read
 from recorder.log.sql.read import accounts, event_at, events_after, read_page, stream_events
-from recorder.timestamps import moment_us, time_text, to_us
+from recorder.timestamps import time_text, time_us, to_us
 from tests.log.drafts import frame, run_sql, write
 
 
@@ -115,7 +115,7 @@ MOMENTS = st.datetimes(timezones=st.just(UTC))
 def test_the_text_of_a_time_is_the_columns_own(moment: datetime) -> None:
     text = time_text(to_us(moment))
     assert text == sqlite_time(moment)
-    assert moment_us(text) == to_us(moment)
+    assert time_us(text) == to_us(moment)
 
 
 @given(this=MOMENTS, later=st.timedeltas(timedelta(microseconds=1), timedelta(days=1)))
@@ -145,4 +145,4 @@ def test_texts_of_times_sort_as_the_times(this: datetime, later: timedelta) -> N
 )
 def test_any_other_text_is_no_time(text: str) -> None:
     with pytest.raises(ValueError, match=r"time|isoformat|month"):
-        moment_us(text)
+        time_us(text)

@@ -206,10 +206,10 @@ def test_no_time_that_python_lacks_stops_the_proof_with_an_error(
 def test_progress_is_told_and_the_end_reached_across_pages(database: Database) -> None:
     write(database, *(frame(str(number)) for number in range(PAGE_ROWS + 5)))
     write(database, frame("x" * PAGE_BYTES), frame("y" * PAGE_BYTES))
-    told: list[int] = []
-    done = verified(database, told.append)
+    reported: list[int] = []
+    done = verified(database, reported.append)
     assert isinstance(done, Verified)
     assert done.events == PAGE_ROWS + 7
-    assert told[0] <= PAGE_ROWS
-    assert told == sorted(told)
-    assert told[-1] == done.events
+    assert reported[0] <= PAGE_ROWS
+    assert reported == sorted(reported)
+    assert reported[-1] == done.events

@@ -13,8 +13,8 @@ from attrs import evolve
 from sqlalchemy import Connection
 
 from recorder.database.engine import Database, PersistentConnection, in_unit
-from recorder.exchange.command_pace import KIND
 from recorder.exchange.commands import WireNames
+from recorder.exchange.token_bucket import KIND
 from recorder.lease.sql import take
 from recorder.outbox.rules.selection import Queue
 from recorder.outbox.sql import queue as outbox

@@ -1,4 +1,4 @@
-"""What messages prove about commands, told with frames as the exchange sends them."""
+"""What messages prove about commands, reported with frames as the exchange sends them."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def judge(
         for row in concerned(found, rows, position):
             target = next_status(Status(row.status), found.fact)
             if target is not None:
-                # No message may say two things of one command.
+                # No message may report two things of one command.
                 assert rows.index(row) not in proved
                 proved[rows.index(row)] = (str(target), found.reason)
     return proved
@@ -392,7 +392,7 @@ def test_a_failed_cancel_may_be_one_that_names_the_order_otherwise() -> None:
     named = OutboxRow(CANCEL_ORDER, client_msg_id="m-2", customer_order_id=NAME)
     data = {"orderId": ORDER, "message": "no such order"}
     assert judge([CANCELS, named], "FAILED_CANCEL_ORDER", data) == {}
-    # What its answer told counts as well.
+    # What its answer reported counts as well.
     elsewhere = evolve(named, order_id=OTHER)
     proved = judge([CANCELS, elsewhere], "FAILED_CANCEL_ORDER", data)
     assert proved == {0: ("rejected", "no such order")}
@@ -462,14 +462,14 @@ def test_a_batch_with_every_request_refused_is_rejected() -> None:
 @pytest.mark.parametrize("place", ["data", "data.outcomes", "outcomes"])
 def test_a_batchs_answer_is_read_wherever_its_outcomes_stand(kind: str, place: str) -> None:
     outcomes = [{"accepted": False, "error": {"code": -21, "message": "no such pair"}}]
-    told: dict[str, dict[str, Any]] = {
+    reported: dict[str, dict[str, Any]] = {
         "data": {"data": outcomes},
         "data.outcomes": {"data": {"outcomes": outcomes}},
         "outcomes": {"outcomes": outcomes},
     }
     row = OutboxRow(PLACE_BATCH_ORDERS)
-    said = "every request was refused; the first: no such pair"
-    assert judge([row], kind, clientMsgId="m-1", **told[place]) == {0: ("rejected", said)}
+    answer = "every request was refused; the first: no such pair"
+    assert judge([row], kind, clientMsgId="m-1", **reported[place]) == {0: ("rejected", answer)}
 
 
 @pytest.mark.parametrize(("kind", "data"), EFFECTS)

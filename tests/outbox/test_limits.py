@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from recorder.outbox.rules.limits import (
     Limits,
+    OpenExposure,
     Refusal,
-    Standing,
     UnreadableError,
     asked_for,
     check,
@@ -34,7 +34,7 @@ def broken(
     *,
     last: str | None = None,
     opened: int = 0,
-    standing: Standing | None = None,
+    exposure: OpenExposure | None = None,
     **limits: Any,
 ) -> Refusal | None:
     exact: dict[str, Any] = {
@@ -47,7 +47,7 @@ def broken(
         {"BTCZAR": Limits(**exact)},
         open_orders={"BTCZAR": opened},
         last_prices={} if last is None else {"BTCZAR": Decimal(last)},
-        standing={} if standing is None else {requests[0]: standing},
+        exposure={} if exposure is None else {requests[0]: exposure},
     )
 
 
@@ -113,13 +113,13 @@ def test_without_a_price_ever_seen_nothing_passes_that_needs_one(
 
 
 def test_a_change_counts_with_what_it_makes_of_the_order() -> None:
-    old = Standing(quantity=Decimal(3), price=Decimal(100))
+    old = OpenExposure(quantity=Decimal(3), price=Decimal(100))
     dearer = MODIFY | {"newPrice": "110"}
-    assert rule("MODIFY_ORDER", dearer, standing=old, max_value="330") is None
-    assert rule("MODIFY_ORDER", dearer, standing=old, max_value="329") == "max_value"
+    assert rule("MODIFY_ORDER", dearer, exposure=old, max_value="330") is None
+    assert rule("MODIFY_ORDER", dearer, exposure=old, max_value="329") == "max_value"
     larger = MODIFY | {"newTotalQuantity": "5"}
-    assert rule("MODIFY_ORDER", larger, standing=old, max_value="500") is None
-    assert rule("MODIFY_ORDER", larger, standing=old, max_value="499") == "max_value"
+    assert rule("MODIFY_ORDER", larger, exposure=old, max_value="500") is None
+    assert rule("MODIFY_ORDER", larger, exposure=old, max_value="499") == "max_value"
     assert rule("MODIFY_ORDER", larger, max_quantity="4") == "max_quantity"
     assert rule("MODIFY_ORDER", dearer, max_quantity="1") is None
 

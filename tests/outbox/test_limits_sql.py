@@ -357,8 +357,8 @@ def test_only_the_accounts_owner_refuses(database: Database) -> None:
     outbox_id = queue(database)
 
     def refused(epoch: int) -> bool:
-        said = partial(end_queued, epoch=epoch, reason="max_value: x", now=NOW)
-        return in_unit(database.writer, said, "main", outbox_id, Status.REFUSED)
+        answer = partial(end_queued, epoch=epoch, reason="max_value: x", now=NOW)
+        return in_unit(database.writer, answer, "main", outbox_id, Status.REFUSED)
 
     assert [refused(2), refused(1), refused(1)] == [False, True, False]
     assert run_sql(database, "SELECT status, reason FROM outbox") == [("refused", "max_value: x")]

@@ -14,27 +14,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recorder.exchange.commands import generated_customer_order_id
+from recorder.exchange.lists import RestOrder
 from recorder.exchange.rest import (
     CredentialsRefused,
     Declined,
-    ExchangeTrouble,
+    ExchangeUnavailable,
     NoSuchOrder,
     OrdersFound,
     Outcome,
     RateLimited,
-    RestOrder,
     RowsFound,
     Unreadable,
 )
-from recorder.outbox.rules.lookup_schedule import LOOKS, WAIT_S_MAX, Patience, Search, wait_s
+from recorder.outbox.rules.lookup_schedule import LOOKS, WAIT_S_MAX, LookupPolicy, Search, wait_s
 from recorder.outbox.rules.lookups import (
-    CLOCK_DIFFERENCE_MAX,
+    CLOCK_JUMPED,
     NOTHING_SEEN,
     PROOF,
     Finding,
     Found,
     Wanted,
-    all_told,
+    all_answered,
     read_open,
     read_present,
     read_states,
@@ -43,7 +43,7 @@ from recorder.outbox.rules.lookups import (
 from recorder.outbox.rules.states import Fact, Status
 
 SENT_AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
-BEFORE = SENT_AT - CLOCK_DIFFERENCE_MAX - timedelta(seconds=1)
+BEFORE = SENT_AT - CLOCK_JUMPED - timedelta(seconds=1)
 LATER = SENT_AT + timedelta(seconds=1)
 TERMS = {"side": "BUY", "pair": "BTCZAR", "quantity": "0.001", "price": "1000000"}
 NAME = generated_customer_order_id("main", 1, "m")
@@ -79,7 +79,7 @@ def want(row: Row) -> Wanted:
 
 def order(status: str | None = "Placed", **more: Any) -> RestOrder:
     blank = dict.fromkeys(field.name for field in RestOrder.__attrs_attrs__)
-    told = {
+    reported = {
         "order_id": "o-1",
         "customer_order_id": NAME,
         "pair": "BTCZAR",
@@ -91,7 +91,7 @@ def order(status: str | None = "Placed", **more: Any) -> RestOrder:
         "created_at": LATER,
         "updated_at": LATER,
     }
-    return RestOrder(**{**blank, **told, **more})
+    return RestOrder(**{**blank, **reported, **more})
 
 
 def orders(*states: RestOrder) -> OrdersFound:
@@ -102,7 +102,7 @@ NOWHERE = NoSuchOrder(True, text="[]")
 SILENT: Sequence[Outcome] = [
     RateLimited(None, text=""),
     CredentialsRefused(401, None, "no", text=""),
-    ExchangeTrouble(503, text=""),
+    ExchangeUnavailable(503, text=""),
     Declined(400, -7, "no", text=""),
     Unreadable(200, "HTML", text=""),
     RowsFound((), text=""),
@@ -145,7 +145,7 @@ def test_a_batch_is_judged_by_all_its_orders_and_first_by_those_that_it_places()
 
 def test_a_payload_that_can_not_be_read_any_more_has_nothing_to_ask_for() -> None:
     assert wanted(Row("PLACE_LIMIT_ORDER", "{}"), SENT_AT) == ()
-    assert all_told((), ()).finding is Finding.NO_ANSWER
+    assert all_answered((), ()).finding is Finding.NO_ANSWER
 
 
 # What answers prove
@@ -180,7 +180,7 @@ def test_an_order_that_is_found_proves_what_became_of_its_placing(
 def test_what_is_no_answer_proves_nothing(row: Row, outcome: Outcome) -> None:
     found = read_states(want(row), outcome)
     assert found.finding is Finding.NO_ANSWER
-    assert found.said
+    assert found.answer
     absent = Found(Finding.ABSENT, "none")
     assert read_open(want(row), absent, outcome).finding is Finding.NO_ANSWER
 
@@ -232,7 +232,7 @@ def test_an_order_in_neither_is_absent() -> None:
     other = order(order_id="o-5", customer_order_id="x")
     found = read_open(want(place()), Found(Finding.ABSENT, "none"), orders(other))
     assert found.finding is Finding.ABSENT
-    assert "open orders" in found.said
+    assert "open orders" in found.answer
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,7 @@ def test_an_order_in_neither_is_absent() -> None:
         ("Failed", False, Finding.REFUSED),
         ("Placed", True, Finding.UNCHANGED),
         ("Partially Filled", True, Finding.UNCHANGED),
-        # Ended perhaps, under a word that doesn't tell.
+        # Ended perhaps, under a word that doesn't report.
         ("Partially Filled", False, Finding.UNCLEAR),
         ("Something New", True, Finding.UNCLEAR),
         (None, True, Finding.UNCLEAR),
@@ -285,7 +285,7 @@ CHANGED = {"price": Decimal(2)}
     [
         ([order("Order Modified", **CHANGED)], True, Finding.EFFECT),
         ([order("Filled"), order("Order Modified", **CHANGED)], False, Finding.EFFECT),
-        # Changed since, but to something else: repriced, or by somebody else.
+        # Changed since, but to something else: repriced, or by another.
         ([order("Order Modified", price=Decimal(3))], True, Finding.UNCLEAR),
         # An old change is none of ours.
         ([order(), order("Order Modified", price=Decimal(3), updated_at=BEFORE)], True, None),
@@ -306,22 +306,23 @@ def test_a_change_is_judged_by_what_the_order_shows(
 
 
 @pytest.mark.parametrize(
-    ("when", "is_told", "finding"),
+    ("when", "is_reported", "finding"),
     [
-        # By our clock, which was behind, it came after the command; the log had been told before.
+        # By our clock, which was behind, it came after the command; the log had been reported
+        # before.
         (LATER, True, Finding.UNCHANGED),
         (BEFORE, True, Finding.UNCHANGED),
         (LATER, False, Finding.EFFECT),
-        # By our clock, which was ahead or wasn't, it came before; nobody had told.
+        # By our clock, which was ahead or wasn't, it came before; nobody had reported.
         (BEFORE, False, Finding.UNCLEAR),
     ],
 )
 def test_a_clock_that_was_wrong_takes_no_old_change_for_the_commands_nor_its_own_for_old(
-    when: datetime, is_told: bool, finding: Finding
+    when: datetime, is_reported: bool, finding: Finding
 ) -> None:
     change = order("Order Modified", updated_at=when, **CHANGED)
-    told = [(BEFORE, "Placed")] + [(when, "Order Modified")] * is_told
-    asked = evolve(want(modify()), told_before=frozenset(told))
+    reported = [(BEFORE, "Placed")] + [(when, "Order Modified")] * is_reported
+    asked = evolve(want(modify()), reported_before=frozenset(reported))
     since = order("Partially Filled", price=Decimal(3), updated_at=LATER + timedelta(seconds=9))
     assert read_states(asked, orders(since, change, order())).finding is finding
 
@@ -411,8 +412,8 @@ def told_of(
     own: Sequence[Finding], others: Sequence[Finding] = (), *, has_arrived: bool = False
 ) -> Finding:
     wants = batch(*["PLACE_LIMIT"] * len(own), *["CANCEL_ORDER"] * len(others))
-    found = [Found(kind, "said", reason="why") for kind in (*own, *others)]
-    return all_told(wants, found, has_arrived=has_arrived).finding
+    found = [Found(kind, "answer", reason="why") for kind in (*own, *others)]
+    return all_answered(wants, found, has_arrived=has_arrived).finding
 
 
 _findings = st.lists(st.sampled_from(Finding), min_size=1, max_size=6)
@@ -422,10 +423,10 @@ _findings = st.lists(st.sampled_from(Finding), min_size=1, max_size=6)
 def test_a_batch_of_orders_is_done_by_one_effect_and_undone_by_all_of_a_kind(
     kinds: list[Finding],
 ) -> None:
-    told = told_of(kinds)
-    assert (told is Finding.EFFECT) == (Finding.EFFECT in kinds)
-    assert (told is Finding.REFUSED) == (set(kinds) == {Finding.REFUSED})
-    if told in NOTHING_SEEN:
+    reported = told_of(kinds)
+    assert (reported is Finding.EFFECT) == (Finding.EFFECT in kinds)
+    assert (reported is Finding.REFUSED) == (set(kinds) == {Finding.REFUSED})
+    if reported in NOTHING_SEEN:
         assert set(kinds) <= NOTHING_SEEN
 
 
@@ -433,11 +434,11 @@ def test_a_batch_of_orders_is_done_by_one_effect_and_undone_by_all_of_a_kind(
 def test_a_batch_is_not_absent_while_something_that_it_may_have_done_is_done(
     own: list[Finding], others: list[Finding], has_arrived: bool
 ) -> None:
-    told = told_of(own, others, has_arrived=has_arrived)
+    reported = told_of(own, others, has_arrived=has_arrived)
     if Finding.EFFECT in (*own, *others):
-        assert told not in (*NOTHING_SEEN, Finding.REFUSED)
+        assert reported not in (*NOTHING_SEEN, Finding.REFUSED)
     if Finding.EFFECT in own:
-        assert told is Finding.EFFECT
+        assert reported is Finding.EFFECT
 
 
 EFFECT, REFUSED, ABSENT_, UNCHANGED = (
@@ -449,7 +450,7 @@ EFFECT, REFUSED, ABSENT_, UNCHANGED = (
 
 
 @pytest.mark.parametrize(
-    ("own", "others", "has_arrived", "told"),
+    ("own", "others", "has_arrived", "reported"),
     [
         # The order may have been turned down at once, or another may have cancelled.
         ([ABSENT_], [EFFECT], False, Finding.UNCLEAR),
@@ -468,15 +469,15 @@ EFFECT, REFUSED, ABSENT_, UNCHANGED = (
     ],
 )
 def test_what_another_may_have_done_proves_a_batch_only_if_nothing_says_the_contrary(
-    own: list[Finding], others: list[Finding], has_arrived: bool, told: Finding
+    own: list[Finding], others: list[Finding], has_arrived: bool, reported: Finding
 ) -> None:
-    assert told_of(own, others, has_arrived=has_arrived) is told
+    assert told_of(own, others, has_arrived=has_arrived) is reported
 
 
 @given(st.text(), st.text())
-def test_what_is_kept_of_an_answer_can_be_stored(said: str, reason: str) -> None:
-    found = Found(Finding.UNCLEAR, said, reason=reason)
-    for text in (found.said, found.reason):
+def test_what_is_kept_of_an_answer_can_be_stored(answer: str, reason: str) -> None:
+    found = Found(Finding.UNCLEAR, answer, reason=reason)
+    for text in (found.answer, found.reason):
         assert "\x00" not in text
         assert len(text) <= 500
         text.encode()
@@ -484,7 +485,7 @@ def test_what_is_kept_of_an_answer_can_be_stored(said: str, reason: str) -> None
 
 # When absence counts
 
-PATIENCE = Patience(settle_s=60, every_s=30)
+PATIENCE = LookupPolicy(settle_s=60, every_s=30)
 ABSENT = Found(Finding.ABSENT, "none")
 
 
@@ -599,7 +600,7 @@ _look = st.tuples(
 def test_absence_never_resolves_before_its_time_whatever_the_order_of_answers(
     looks: list[tuple[Finding, float, bool]], settle_s: float, every_s: float
 ) -> None:
-    looked = Search(Patience(settle_s, every_s), Status.IN_DOUBT, 0.0)
+    looked = Search(LookupPolicy(settle_s, every_s), Status.IN_DOUBT, 0.0)
     at, settled, counted = 0.0, 0, 0
     for kind, pause_s, has_snapshot in looks:
         at += pause_s

@@ -42,8 +42,8 @@ TIMES = {
 
 
 def order(database: Database, **columns: object) -> None:
-    told = {"account": "main", "command": "PLACE_LIMIT_ORDER", "payload": json.dumps(LIMIT)}
-    insert(database, **{**told, **columns})
+    reported = {"account": "main", "command": "PLACE_LIMIT_ORDER", "payload": json.dumps(LIMIT)}
+    insert(database, **{**reported, **columns})
 
 
 @pytest.mark.parametrize("column", ["not_before", "expires_at", "created_at"])

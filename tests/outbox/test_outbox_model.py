@@ -1,7 +1,7 @@
 """The outbox against a model of it: callers, daemons, crashes and answers in any order.
 
 The model is the contract's words once more, in a few dictionaries; it shares no rule with the
-recorder. After every step the tables must say what it says.
+recorder. After every step the tables must report what it reports.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from sqlalchemy import Connection
 
 from recorder.database.engine import Database, in_unit
 from recorder.errors import LeaseLost, Refused
-from recorder.exchange.command_pace import KIND
 from recorder.exchange.commands import WireNames, generated_customer_order_id
+from recorder.exchange.token_bucket import KIND
 from recorder.lease.sql import take
 from recorder.log.rules.event import Draft, Note, noted
 from recorder.log.sql.append import read_head
@@ -178,7 +178,7 @@ class OutboxModel(RuleBasedStateMachine):
 
     @rule()
     def restart(self) -> None:
-        """Another process takes the account over, and says so in the log."""
+        """Another process takes the account over, and reports so in the log."""
         self.epoch += 1
         ttl, holder = timedelta(hours=1), f"process-{self.epoch}"
         at = NOW + timedelta(hours=2 * self.epoch)
@@ -265,8 +265,8 @@ class OutboxModel(RuleBasedStateMachine):
                 self.database.projector,
                 lambda c: settle(c, self.account, up_to=head, limit=3, now=self.now),
             ).position
-        told, self.untold = self.untold, []
-        for what, row, which in told:
+        reported, self.untold = self.untold, []
+        for what, row, which in reported:
             if row is None:
                 self._lose(what, which)
             elif what not in ("ack", "too fast") or which == _wire_id(row):
@@ -293,7 +293,7 @@ class OutboxModel(RuleBasedStateMachine):
         assert all(len(row.sent) <= row.attempts + 1 + bool(self.untold) for row in self._all())
 
     def teardown(self) -> None:
-        """Check the stories at the end: each begins with queued and is one unbroken chain."""
+        """Check the histories at the end: each begins with queued and is one unbroken chain."""
         steps = run_sql(
             self.database,
             "SELECT outbox_id, from_status, to_status FROM outbox_transitions"

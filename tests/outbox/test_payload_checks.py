@@ -26,7 +26,7 @@ PAIR = "must be 1 to 40 letters, digits, dashes or underscores"
 FORCE = 'timeInForce must be "GTC", "FOK" or "IOC"'
 NO_STRATEGY: dict[str, object] = {"modifyMatchStrategy": "KEEP"}
 
-#: Request type, what is changed in a valid one (None: left out), and what is said of it.
+#: Request type, what is changed in a valid one (None: left out), and what is reported of it.
 WRONG: list[tuple[str, dict[str, object], str]] = [
     ("PLACE_LIMIT", {"customerOrderId": "my order"}, f"customerOrderId {NAME}"),
     ("PLACE_LIMIT", {"customerOrderId": "a_b"}, f"customerOrderId {NAME}"),
@@ -59,7 +59,7 @@ WRONG: list[tuple[str, dict[str, object], str]] = [
         "at most one of newRemainingQuantity and newTotalQuantity must be given",
     ),
 ]
-#: Of a batch's requests also what 0004 says of whole commands.
+#: Of a batch's requests also what 0004 reports of whole commands.
 WRONG_INSIDE: list[tuple[str, dict[str, object], str]] = [
     ("PLACE_LIMIT", {"side": "buy"}, 'side must be "BUY" or "SELL"'),
     ("PLACE_LIMIT", {"side": None}, 'side must be "BUY" or "SELL"'),
@@ -144,15 +144,15 @@ def test_what_can_be_sent_is_taken_alone_and_in_a_batch(
     database: Database, kind: str, change: dict[str, object]
 ) -> None:
     command, valid = COMMANDS[kind]
-    said = changed(dict(valid), change)
-    queue(database, command, said)
-    queue(database, "PLACE_BATCH_ORDERS", batch({"type": kind, "data": said}))
+    answer = changed(dict(valid), change)
+    queue(database, command, answer)
+    queue(database, "PLACE_BATCH_ORDERS", batch({"type": kind, "data": answer}))
     kept = run_sql(
         database, "SELECT payload FROM outbox WHERE status = 'queued' ORDER BY outbox_id"
     )
     assert [json.loads(str(text)) for (text,) in kept] == [
-        said,
-        batch({"type": kind, "data": said}),
+        answer,
+        batch({"type": kind, "data": answer}),
     ]
 
 

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recorder.exchange.command_pace import KIND
 from recorder.exchange.commands import CANCEL_ORDER, COMMANDS, PLACE_LIMIT_ORDER
+from recorder.exchange.token_bucket import KIND
 from recorder.outbox.rules.selection import Expire, Queue, QueuedRow, Send, Wait, choose, choose_few
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -32,7 +32,7 @@ CANCEL = '{"pair":"BTCZAR","orderId":"o-1"}'
 
 @define
 class Story:
-    """A log and an outbox, told step by step."""
+    """A log and an outbox, reported step by step."""
 
     database: Database
     heads: dict[str, Head] = field(factory=lambda: {"main": EMPTY_HEAD})
@@ -93,7 +93,7 @@ class Story:
         return number
 
     def fold_orders(self) -> None:
-        """Let the table of orders catch up, which tells who was there first."""
+        """Let the table of orders catch up, which reports who was there first."""
         fold = partial(project, up_to=self.heads["main"].position, limit=1_000, now=NOW)
         in_unit(self.database.projector, fold, Orders(), Memory(), "main")
 
@@ -109,128 +109,137 @@ class Story:
 
 
 @pytest.fixture
-def story(database: Database) -> Story:
+def history_of(database: Database) -> Story:
     return Story(database).start()
 
 
-def test_an_answer_acknowledges_and_the_engine_accepts(story: Story) -> None:
-    story.send("PLACE_LIMIT_ORDER", LIMIT, "m1")
-    answered = story.frame("PLACE_LIMIT_WS_RESPONSE", {"orderId": "o-1"}, clientMsgId="m1")
-    story.settle()
-    assert (story.row(1).status, story.row(1).acknowledged_position) == ("acknowledged", answered)
-    assert story.row(1).order_id == "o-1"
-    processed = story.frame("ORDER_PROCESSED", {"orderId": "o-1", "success": True})
-    story.settle()
-    assert (story.row(1).status, story.row(1).resolved_position) == ("accepted", processed)
+def test_an_answer_acknowledges_and_the_engine_accepts(history_of: Story) -> None:
+    history_of.send("PLACE_LIMIT_ORDER", LIMIT, "m1")
+    answered = history_of.frame("PLACE_LIMIT_WS_RESPONSE", {"orderId": "o-1"}, clientMsgId="m1")
+    history_of.settle()
+    assert (history_of.row(1).status, history_of.row(1).acknowledged_position) == (
+        "acknowledged",
+        answered,
+    )
+    assert history_of.row(1).order_id == "o-1"
+    processed = history_of.frame("ORDER_PROCESSED", {"orderId": "o-1", "success": True})
+    history_of.settle()
+    assert (history_of.row(1).status, history_of.row(1).resolved_position) == (
+        "accepted",
+        processed,
+    )
 
 
-def test_a_refusal_by_the_engine_keeps_the_exchanges_reason(story: Story) -> None:
-    story.send("PLACE_LIMIT_ORDER", LIMIT, "m1")
-    story.frame("PLACE_LIMIT_WS_RESPONSE", {"orderId": "o-1"}, clientMsgId="m1")
+def test_a_refusal_by_the_engine_keeps_the_exchanges_reason(history_of: Story) -> None:
+    history_of.send("PLACE_LIMIT_ORDER", LIMIT, "m1")
+    history_of.frame("PLACE_LIMIT_WS_RESPONSE", {"orderId": "o-1"}, clientMsgId="m1")
     failed = {"orderId": "o-1", "success": False, "failureReason": "Insufficient Balance"}
-    story.frame("ORDER_PROCESSED", failed)
-    story.settle()
-    assert (story.row(1).status, story.row(1).reason) == ("rejected", "Insufficient Balance")
+    history_of.frame("ORDER_PROCESSED", failed)
+    history_of.settle()
+    assert (history_of.row(1).status, history_of.row(1).reason) == (
+        "rejected",
+        "Insufficient Balance",
+    )
 
 
-def test_an_answer_that_is_in_the_log_before_the_row_says_sent_is_found(story: Story) -> None:
-    story.send("PLACE_LIMIT_ORDER", LIMIT, "m1", written=False)
-    story.frame("PLACE_LIMIT_WS_RESPONSE", {"orderId": "o-1"}, clientMsgId="m1")
-    story.settle()
-    assert story.row(1).status == "acknowledged"
+def test_an_answer_that_is_in_the_log_before_the_row_says_sent_is_found(history_of: Story) -> None:
+    history_of.send("PLACE_LIMIT_ORDER", LIMIT, "m1", written=False)
+    history_of.frame("PLACE_LIMIT_WS_RESPONSE", {"orderId": "o-1"}, clientMsgId="m1")
+    history_of.settle()
+    assert history_of.row(1).status == "acknowledged"
 
 
 @pytest.mark.parametrize("written", [True, False])
 def test_a_lost_connection_puts_what_it_left_unanswered_into_doubt(
-    story: Story, written: bool
+    history_of: Story, written: bool
 ) -> None:
-    story.send("PLACE_LIMIT_ORDER", LIMIT, "m1", written=written)
-    story.note(Note.CONNECTION_CLOSED, "c1", reason="cut")
-    story.settle()
-    assert story.row(1).status == "in_doubt"
+    history_of.send("PLACE_LIMIT_ORDER", LIMIT, "m1", written=written)
+    history_of.note(Note.CONNECTION_CLOSED, "c1", reason="cut")
+    history_of.settle()
+    assert history_of.row(1).status == "in_doubt"
 
 
-def test_what_was_answered_before_the_connection_was_lost_is_not_doubted(story: Story) -> None:
-    story.send("PLACE_LIMIT_ORDER", LIMIT, "m1")
-    story.frame("PLACE_LIMIT_WS_RESPONSE", {"orderId": "o-1"}, clientMsgId="m1")
-    story.note(Note.CONNECTION_CLOSED, "c1", reason="cut")
-    story.settle()
-    assert story.row(1).status == "acknowledged"
+def test_what_was_answered_before_the_connection_was_lost_is_not_doubted(history_of: Story) -> None:
+    history_of.send("PLACE_LIMIT_ORDER", LIMIT, "m1")
+    history_of.frame("PLACE_LIMIT_WS_RESPONSE", {"orderId": "o-1"}, clientMsgId="m1")
+    history_of.note(Note.CONNECTION_CLOSED, "c1", reason="cut")
+    history_of.settle()
+    assert history_of.row(1).status == "acknowledged"
 
 
-def test_another_connections_end_doubts_nothing(story: Story) -> None:
-    story.send("PLACE_LIMIT_ORDER", LIMIT, "m1")
-    story.note(Note.CONNECTION_CLOSED, "c0", reason="cut")
-    story.settle()
-    assert story.row(1).status == "sent"
+def test_another_connections_end_doubts_nothing(history_of: Story) -> None:
+    history_of.send("PLACE_LIMIT_ORDER", LIMIT, "m1")
+    history_of.note(Note.CONNECTION_CLOSED, "c0", reason="cut")
+    history_of.settle()
+    assert history_of.row(1).status == "sent"
 
 
 def test_what_was_claimed_and_then_not_sent_is_doubted_at_once_and_nothing_else(
-    story: Story,
+    history_of: Story,
 ) -> None:
-    story.send("PLACE_LIMIT_ORDER", LIMIT, "m1", written=False)
-    story.send("PLACE_LIMIT_ORDER", LIMIT, "m2", written=False)
-    story.note(Note.SEND_FAILED, "c1", outbox_id=1, client_msg_id="m1")
-    story.settle()
-    assert story.row(1).status == "in_doubt"
-    assert "not sent" in str(story.row(1).reason)
-    assert story.row(2).status == "sending"
+    history_of.send("PLACE_LIMIT_ORDER", LIMIT, "m1", written=False)
+    history_of.send("PLACE_LIMIT_ORDER", LIMIT, "m2", written=False)
+    history_of.note(Note.SEND_FAILED, "c1", outbox_id=1, client_msg_id="m1")
+    history_of.settle()
+    assert history_of.row(1).status == "in_doubt"
+    assert "not sent" in str(history_of.row(1).reason)
+    assert history_of.row(2).status == "sending"
 
 
-def test_a_new_start_doubts_what_an_earlier_recorder_left(story: Story) -> None:
-    story.send("PLACE_LIMIT_ORDER", LIMIT, "m1")
-    story.note(Note.RECORDER_STARTED, None, epoch=2)
-    story.settle()
-    assert story.row(1).status == "in_doubt"
+def test_a_new_start_doubts_what_an_earlier_recorder_left(history_of: Story) -> None:
+    history_of.send("PLACE_LIMIT_ORDER", LIMIT, "m1")
+    history_of.note(Note.RECORDER_STARTED, None, epoch=2)
+    history_of.settle()
+    assert history_of.row(1).status == "in_doubt"
 
 
-def test_doubt_ends_with_evidence_and_its_reason_goes(story: Story) -> None:
-    story.send("PLACE_LIMIT_ORDER", LIMIT, "m1")
-    story.note(Note.CONNECTION_CLOSED, "c1", reason="cut")
+def test_doubt_ends_with_evidence_and_its_reason_goes(history_of: Story) -> None:
+    history_of.send("PLACE_LIMIT_ORDER", LIMIT, "m1")
+    history_of.note(Note.CONNECTION_CLOSED, "c1", reason="cut")
     order = {"orderId": "o-9", "customerOrderId": "cid-m1", "side": "buy", "quantity": "0.001"}
-    listed = story.frame("OPEN_ORDERS_UPDATE", [order])
-    story.settle()
-    row = story.row(1)
+    listed = history_of.frame("OPEN_ORDERS_UPDATE", [order])
+    history_of.settle()
+    row = history_of.row(1)
     assert (row.status, row.order_id, row.resolved_position) == ("accepted", "o-9", listed)
     assert row.reason is None
 
 
-def test_a_cancel_takes_effect_when_its_order_is_cancelled(story: Story) -> None:
-    story.send("CANCEL_ORDER", CANCEL, "m1")
+def test_a_cancel_takes_effect_when_its_order_is_cancelled(history_of: Story) -> None:
+    history_of.send("CANCEL_ORDER", CANCEL, "m1")
     requested = {"requested": True, "orderId": "o-1"}
-    story.frame("CANCEL_ORDER_WS_RESPONSE", requested, clientMsgId="m1")
-    story.frame("ORDER_STATUS_UPDATE", {"orderId": "o-1", "orderStatusType": "Cancelled"})
-    story.settle()
-    assert story.row(1).status == "accepted"
+    history_of.frame("CANCEL_ORDER_WS_RESPONSE", requested, clientMsgId="m1")
+    history_of.frame("ORDER_STATUS_UPDATE", {"orderId": "o-1", "orderStatusType": "Cancelled"})
+    history_of.settle()
+    assert history_of.row(1).status == "accepted"
 
 
-def test_a_cancel_that_came_too_late_is_rejected(story: Story) -> None:
-    story.send("CANCEL_ORDER", CANCEL, "m1")
-    story.frame("ORDER_STATUS_UPDATE", {"orderId": "o-1", "orderStatusType": "Filled"})
-    story.settle()
-    row = story.row(1)
+def test_a_cancel_that_came_too_late_is_rejected(history_of: Story) -> None:
+    history_of.send("CANCEL_ORDER", CANCEL, "m1")
+    history_of.frame("ORDER_STATUS_UPDATE", {"orderId": "o-1", "orderStatusType": "Filled"})
+    history_of.settle()
+    row = history_of.row(1)
     assert row.status == "rejected" and "Filled" in (row.reason or "")
 
 
-def test_a_frame_from_before_the_question_proves_nothing(story: Story) -> None:
-    story.frame("ORDER_STATUS_UPDATE", {"orderId": "o-1", "orderStatusType": "Cancelled"})
-    story.send("CANCEL_ORDER", CANCEL, "m1")
-    story.settle()
-    assert story.row(1).status == "sent"
+def test_a_frame_from_before_the_question_proves_nothing(history_of: Story) -> None:
+    history_of.frame("ORDER_STATUS_UPDATE", {"orderId": "o-1", "orderStatusType": "Cancelled"})
+    history_of.send("CANCEL_ORDER", CANCEL, "m1")
+    history_of.settle()
+    assert history_of.row(1).status == "sent"
 
 
-def test_judging_in_pieces_is_judging_at_once(story: Story) -> None:
-    story.send("PLACE_LIMIT_ORDER", LIMIT, "m1")
-    story.frame("PLACE_LIMIT_WS_RESPONSE", {"orderId": "o-1"}, clientMsgId="m1")
-    story.frame("ORDER_PROCESSED", {"orderId": "o-1", "success": True})
-    story.note(Note.CONNECTION_CLOSED, "c1", reason="cut")
-    up_to = story.heads["main"].position
+def test_judging_in_pieces_is_judging_at_once(history_of: Story) -> None:
+    history_of.send("PLACE_LIMIT_ORDER", LIMIT, "m1")
+    history_of.frame("PLACE_LIMIT_WS_RESPONSE", {"orderId": "o-1"}, clientMsgId="m1")
+    history_of.frame("ORDER_PROCESSED", {"orderId": "o-1", "success": True})
+    history_of.note(Note.CONNECTION_CLOSED, "c1", reason="cut")
+    up_to = history_of.heads["main"].position
     position = 0
     while position < up_to:
-        done = in_unit(story.database.projector, settle, "main", up_to=up_to, limit=1, now=NOW)
+        done = in_unit(history_of.database.projector, settle, "main", up_to=up_to, limit=1, now=NOW)
         assert done.position > position
         position = done.position
-    assert story.row(1).status == "accepted"
+    assert history_of.row(1).status == "accepted"
 
 
 def listed(order_id: str, name: str) -> list[dict[str, str]]:
@@ -239,63 +248,66 @@ def listed(order_id: str, name: str) -> list[dict[str, str]]:
 
 
 def test_an_order_that_another_command_placed_proves_nothing_of_one_of_its_name(
-    story: Story,
+    history_of: Story,
 ) -> None:
-    story.send("PLACE_LIMIT_ORDER", LIMIT, "m1", order_name="RETRY")
-    story.note(Note.CONNECTION_CLOSED, "c1", reason="cut")
-    story.send("PLACE_LIMIT_ORDER", LIMIT, "m2", order_name="RETRY")
-    story.frame("PLACE_LIMIT_WS_RESPONSE", {"orderId": "o-2"}, clientMsgId="m2")
-    story.frame("ORDER_PROCESSED", {"orderId": "o-2", "success": True})
-    story.settle()
-    story.frame("OPEN_ORDERS_UPDATE", listed("o-2", "RETRY"))
-    story.settle()
-    assert (story.row(1).status, story.row(1).order_id) == ("in_doubt", None)
-    assert story.row(2).status == "accepted"
+    history_of.send("PLACE_LIMIT_ORDER", LIMIT, "m1", order_name="RETRY")
+    history_of.note(Note.CONNECTION_CLOSED, "c1", reason="cut")
+    history_of.send("PLACE_LIMIT_ORDER", LIMIT, "m2", order_name="RETRY")
+    history_of.frame("PLACE_LIMIT_WS_RESPONSE", {"orderId": "o-2"}, clientMsgId="m2")
+    history_of.frame("ORDER_PROCESSED", {"orderId": "o-2", "success": True})
+    history_of.settle()
+    history_of.frame("OPEN_ORDERS_UPDATE", listed("o-2", "RETRY"))
+    history_of.settle()
+    assert (history_of.row(1).status, history_of.row(1).order_id) == ("in_doubt", None)
+    assert history_of.row(2).status == "accepted"
 
 
-def test_an_order_from_before_the_command_proves_nothing_of_it(story: Story) -> None:
-    story.frame("OPEN_ORDERS_UPDATE", listed("o-1", "MINE"))
-    story.send("PLACE_LIMIT_ORDER", LIMIT, "m1", order_name="MINE")
-    story.frame("OPEN_ORDERS_UPDATE", listed("o-1", "MINE"))
-    story.settle()
-    assert story.row(1).status == "sent"
+def test_an_order_from_before_the_command_proves_nothing_of_it(history_of: Story) -> None:
+    history_of.frame("OPEN_ORDERS_UPDATE", listed("o-1", "MINE"))
+    history_of.send("PLACE_LIMIT_ORDER", LIMIT, "m1", order_name="MINE")
+    history_of.frame("OPEN_ORDERS_UPDATE", listed("o-1", "MINE"))
+    history_of.settle()
+    assert history_of.row(1).status == "sent"
     # The exchange's own word on the new one then counts.
-    story.frame("PLACE_LIMIT_WS_RESPONSE", {"orderId": "o-2"}, clientMsgId="m1")
+    history_of.frame("PLACE_LIMIT_WS_RESPONSE", {"orderId": "o-2"}, clientMsgId="m1")
     duplicate = {"orderId": "o-2", "success": False, "failureReason": "Duplicate customerOrderId"}
-    story.frame("ORDER_PROCESSED", duplicate)
-    story.settle()
-    assert (story.row(1).status, story.row(1).reason) == ("rejected", "Duplicate customerOrderId")
+    history_of.frame("ORDER_PROCESSED", duplicate)
+    history_of.settle()
+    assert (history_of.row(1).status, history_of.row(1).reason) == (
+        "rejected",
+        "Duplicate customerOrderId",
+    )
 
 
-def test_a_new_order_of_the_commands_name_proves_that_it_was_placed(story: Story) -> None:
-    story.send("PLACE_LIMIT_ORDER", LIMIT, "m1", order_name="MINE")
-    story.note(Note.CONNECTION_CLOSED, "c1", reason="cut")
-    story.frame("OPEN_ORDERS_UPDATE", listed("o-1", "MINE"))
-    story.settle()
-    assert (story.row(1).status, story.row(1).order_id) == ("accepted", "o-1")
+def test_a_new_order_of_the_commands_name_proves_that_it_was_placed(history_of: Story) -> None:
+    history_of.send("PLACE_LIMIT_ORDER", LIMIT, "m1", order_name="MINE")
+    history_of.note(Note.CONNECTION_CLOSED, "c1", reason="cut")
+    history_of.frame("OPEN_ORDERS_UPDATE", listed("o-1", "MINE"))
+    history_of.settle()
+    assert (history_of.row(1).status, history_of.row(1).order_id) == ("accepted", "o-1")
 
 
 def test_an_order_of_a_name_that_two_open_commands_bear_is_known_to_be_neithers(
-    story: Story,
+    history_of: Story,
 ) -> None:
-    first = story.send("PLACE_LIMIT_ORDER", LIMIT, "m1", order_name="mine")
-    story.note(Note.CONNECTION_CLOSED, "c1")
-    second = story.send("PLACE_LIMIT_ORDER", LIMIT, "m2", order_name="mine")
-    story.settle()
+    first = history_of.send("PLACE_LIMIT_ORDER", LIMIT, "m1", order_name="mine")
+    history_of.note(Note.CONNECTION_CLOSED, "c1")
+    second = history_of.send("PLACE_LIMIT_ORDER", LIMIT, "m2", order_name="mine")
+    history_of.settle()
     meant = Evidence(Fact.EFFECT_SEEN, PLACING_COMMANDS, order_id="o-9")
     for number in (first, second):
-        assert in_unit(story.database.reader, is_of_another, meant, story.row(number))
+        assert in_unit(history_of.database.reader, is_of_another, meant, history_of.row(number))
     # Once the second is known to have placed another one, the order can be the first's.
-    story.frame("PLACE_LIMIT_WS_RESPONSE", {"orderId": "o-2"}, clientMsgId="m2")
-    story.settle()
-    assert not in_unit(story.database.reader, is_of_another, meant, story.row(first))
+    history_of.frame("PLACE_LIMIT_WS_RESPONSE", {"orderId": "o-2"}, clientMsgId="m2")
+    history_of.settle()
+    assert not in_unit(history_of.database.reader, is_of_another, meant, history_of.row(first))
 
 
-def test_what_a_name_led_to_waits_until_orders_can_tell_who_was_first(story: Story) -> None:
-    story.send("PLACE_LIMIT_ORDER", LIMIT, "m1", order_name="MINE")
-    story.frame("OPEN_ORDERS_UPDATE", listed("o-1", "MINE"))
+def test_what_a_name_led_to_waits_until_orders_can_tell_who_was_first(history_of: Story) -> None:
+    history_of.send("PLACE_LIMIT_ORDER", LIMIT, "m1", order_name="MINE")
+    history_of.frame("OPEN_ORDERS_UPDATE", listed("o-1", "MINE"))
     with pytest.raises(StorageUnavailable, match="orders is folded up to 0"):
-        story.settle(orders_first=False)
-    assert story.row(1).status == "sent"
-    story.settle()
-    assert story.row(1).status == "accepted"
+        history_of.settle(orders_first=False)
+    assert history_of.row(1).status == "sent"
+    history_of.settle()
+    assert history_of.row(1).status == "accepted"

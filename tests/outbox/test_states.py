@@ -141,7 +141,7 @@ def test_final_statuses_are_those_that_nothing_leaves() -> None:
 def test_no_sequence_of_facts_sends_a_command_twice_or_undoes_an_end(facts: list[Fact]) -> None:
     status = Status.QUEUED
     walked = [status]
-    # Times that the exchange said of the sending under way that it placed nothing.
+    # Times that the exchange reported of the sending under way that it placed nothing.
     limited = 0
     for fact in facts:
         target = next_status(status, fact)

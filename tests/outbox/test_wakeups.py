@@ -23,7 +23,7 @@ ORDER = (
     """ '{"side":"BUY","pair":"BTCZAR","quantity":"0.001","price":"1000000"}')"""
 )
 EVENT = "INSERT INTO controls (account, trading) VALUES (?, 'on')"
-#: Less than the slow poll: what comes sooner was heard of.
+#: Less than the slow poll: what comes sooner was received of.
 SOON_S = 0.5
 QUIET_S = 0.2
 
@@ -37,9 +37,9 @@ class Wakes:
     def wake(self) -> None:
         self.count += 1
 
-    async def more_than(self, heard: int) -> None:
+    async def more_than(self, received_facts: int) -> None:
         with trio.fail_after(SOON_S):
-            while self.count <= heard:
+            while self.count <= received_facts:
                 await trio.sleep(0.001)
 
 
@@ -64,21 +64,21 @@ async def test_a_command_queued_by_any_program_wakes_at_once(sqlite: Database) -
     with caller(sqlite) as program:
         async with watched(sqlite) as wakes:
             for _ in range(3):
-                heard = wakes.count
+                received_facts = wakes.count
                 program.execute(ORDER, ("main",))
-                await wakes.more_than(heard)
+                await wakes.more_than(received_facts)
 
 
 async def test_commits_that_queue_nothing_wake_nobody(sqlite: Database) -> None:
     with caller(sqlite) as program:
         async with watched(sqlite) as wakes:
-            heard = wakes.count
+            received_facts = wakes.count
             for number in range(20):
                 program.execute(EVENT, (f"account-{number}",))
                 await trio.sleep(0.005)
             program.execute(ORDER, ("another",))
             await trio.sleep(0.05)
-            assert wakes.count - heard <= 1  # the slow poll may have come
+            assert wakes.count - received_facts <= 1  # the slow poll may have come
 
 
 async def test_where_the_system_tells_nothing_it_polls(
@@ -91,15 +91,15 @@ async def test_where_the_system_tells_nothing_it_polls(
     monkeypatch.setattr(wakeups, "watching", deaf)
     with caller(sqlite) as program:
         async with watched(sqlite) as wakes:
-            heard = wakes.count
+            received_facts = wakes.count
             program.execute(ORDER, ("main",))
-            await wakes.more_than(heard)
+            await wakes.more_than(received_facts)
 
 
 async def test_postgresql_says_what_came_also_after_it_was_gone(
     postgres: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # What is heard of is not heard of by the net.
+    # What is received of is not received of by the net.
     monkeypatch.setattr(wakeups, "SLOW_POLL_S", 3_600.0)
     monkeypatch.setattr(wakeups, "RECONNECT_S", 0.05)
     url = postgres.url.set(drivername="postgresql").render_as_string(hide_password=False)
@@ -107,23 +107,23 @@ async def test_postgresql_says_what_came_also_after_it_was_gone(
     with psycopg.connect(url, autocommit=True) as program:
         async with watched(postgres) as wakes:
             for _ in range(3):
-                heard = wakes.count
+                received_facts = wakes.count
                 program.execute(order, ("main",))
-                await wakes.more_than(heard)
-            heard = wakes.count
+                await wakes.more_than(received_facts)
+            received_facts = wakes.count
             program.execute(order, ("another",))
             await trio.sleep(QUIET_S)
-            assert wakes.count == heard
+            assert wakes.count == received_facts
             ended = program.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                 " WHERE query LIKE 'LISTEN%' AND datname = current_database()"
             )
             assert ended.fetchall() == [(True,)]
             # Whoever listens again doesn't know what it missed.
-            await wakes.more_than(heard)
-            heard = wakes.count
+            await wakes.more_than(received_facts)
+            received_facts = wakes.count
             program.execute(order, ("main",))
-            await wakes.more_than(heard)
+            await wakes.more_than(received_facts)
 
 
 def test_each_command_is_news_once(sqlite: Database) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from attrs import define, field
 
 from recorder.log.rules.event import Draft, Note, noted
-from recorder.simulator.activity import live_a_little
+from recorder.simulator.activity import act_at_random
 from recorder.simulator.engine import Exchange
 from recorder.simulator.frames import Frame, encode
 from recorder.simulator.futures import PERPETUALS
@@ -44,23 +44,25 @@ class Account:
 
     def connect(self) -> None:
         """Listen, from now on."""
-        self.hear(self.exchange.snapshot())
+        self.converse_with(self.exchange.snapshot())
         self.note(Note.SNAPSHOT_COMPLETE, complete=True, balances=True, open_orders=True)
 
     def note(self, note: Note, **facts: object) -> None:
         at_us, of_line = to_us(self.clock()), note is not Note.RECORDER_STARTED
         self.log.append(noted("main", at_us, note, facts, connection_id="c-1" if of_line else None))
 
-    def hear(self, frames: Iterable[Frame]) -> None:
+    def converse_with(self, frames: Iterable[Frame]) -> None:
         for each in frames:
-            told = stated_net(each) if self.net else each
+            reported = stated_net(each) if self.net else each
             at_us = to_us(self.clock())
-            self.log.append(Draft("main", at_us, 5, "c-1", "received", told["type"], encode(told)))
+            self.log.append(
+                Draft("main", at_us, 5, "c-1", "received", reported["type"], encode(reported))
+            )
 
     def live(self, times: int) -> None:
         for _ in range(times):
             self.clock.pass_s(self.rng.choice((0.001, 0.02, 3)))
-            self.hear(self.act())
+            self.converse_with(self.act())
 
     def act(self) -> list[Frame]:
         """Do one thing; return the frames."""
@@ -69,7 +71,7 @@ class Account:
             self._order,
             self._fill,
             self._fill,
-            lambda: exchange.tick() + live_a_little(exchange),
+            lambda: exchange.tick() + act_at_random(exchange),
             lambda: exchange.reward("USDC", self._amount(18)),
             lambda: exchange.deposit("ETH", self._amount(18)),
             lambda: exchange.withdraw("ZAR", self._amount(2)),
@@ -117,7 +119,7 @@ class Account:
         return self.exchange.account.take()
 
     def moved(self, kind: str, currency: str, since: datetime, until: datetime) -> Decimal:
-        """Return what the exchange's own ledger has of a kind: fees apart, all before fees."""
+        """Return what the exchange's own ledger has of a kind: fees different, all before fees."""
         total = Decimal(0)
         for row in self.exchange.account.books.ledger:
             if not since < row.at <= until:
@@ -151,6 +153,6 @@ def stated_net(frame: Frame) -> Frame:
 
 
 def record_of(draft: Draft) -> dict[str, Any]:
-    """Return what a ledger frame says."""
-    said: dict[str, Any] = json.loads(draft.payload)["data"]
-    return said
+    """Return what a ledger frame reports."""
+    answer: dict[str, Any] = json.loads(draft.payload)["data"]
+    return answer

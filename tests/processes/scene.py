@@ -17,12 +17,12 @@ from recorder.simulator import Simulator
 from tests.daemon.scene import KEY, SECRET, until
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_S = 30.0
+WAIT_MAX_S = 30.0
 
 
 @frozen
 class Ended:
-    """How a process ended: its exit code, negative where a signal did it, and what it said."""
+    """How a process ended: its exit code, negative where a signal did it, and what it reported."""
 
     code: int
     out: str
@@ -33,7 +33,7 @@ def environment_for(
     folder: Path, url: str, simulator: Simulator | None = None, **more: str
 ) -> dict[str, str]:
     """Return the variables of a recorder, and nothing of ours but what Python needs."""
-    told = {
+    reported = {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(ROOT),
         "HOME": str(folder),
@@ -43,8 +43,8 @@ def environment_for(
         "VALR_API_SECRET": SECRET,
     }
     if simulator is not None:
-        told |= {"RECORDER_WS_URL": simulator.ws_url, "RECORDER_REST_URL": simulator.rest_url}
-    return told | more
+        reported |= {"RECORDER_WS_URL": simulator.ws_url, "RECORDER_REST_URL": simulator.rest_url}
+    return reported | more
 
 
 def recorder(
@@ -53,7 +53,7 @@ def recorder(
     *argv: str,
     before: Callable[[], None] | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start a command in a folder of its own; what it says goes to files there."""
+    """Start a command in a folder of its own; what it reports goes to files there."""
     with (folder / "out").open("wb") as out, (folder / "err").open("wb") as err:
         return subprocess.Popen(
             [sys.executable, "-m", "recorder", *argv],
@@ -67,7 +67,7 @@ def recorder(
 
 async def ended(folder: Path, process: subprocess.Popen[bytes]) -> Ended:
     """Wait for the end of a process."""
-    await until(lambda: process.poll() is not None, PATIENCE_S)
+    await until(lambda: process.poll() is not None, WAIT_MAX_S)
     out, err = ((folder / name).read_text(encoding="utf-8") for name in ("out", "err"))
     return Ended(process.returncode, out, err)
 
@@ -86,7 +86,7 @@ def stopped_at_last(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Pop
     finally:
         if process.poll() is None:
             process.kill()
-        process.wait(PATIENCE_S)
+        process.wait(WAIT_MAX_S)
 
 
 @asynccontextmanager
@@ -97,8 +97,8 @@ async def running(
     before = simulator.connections
     with stopped_at_last(recorder(folder, environment, "run")) as process:
         await until(lambda: simulator.connections > before or process.poll() is not None)
-        said = (folder / "err").read_text(encoding="utf-8")
-        assert process.poll() is None, said
+        answer = (folder / "err").read_text(encoding="utf-8")
+        assert process.poll() is None, answer
         yield process
 
 
@@ -111,5 +111,5 @@ async def stop(folder: Path, process: subprocess.Popen[bytes]) -> Ended:
 async def kill(process: subprocess.Popen[bytes]) -> None:
     """Kill a process at once, as a machine that runs out of memory does."""
     process.kill()
-    with trio.fail_after(PATIENCE_S):
+    with trio.fail_after(WAIT_MAX_S):
         await trio.to_thread.run_sync(process.wait)

@@ -1,4 +1,4 @@
-"""What a recorder that can't go on says, and with which code it leaves."""
+"""What a recorder that can't go on reports, and with which code it leaves."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ COMPLETE = "type = 'SNAPSHOT_COMPLETE'"
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "answer"),
     [
         ("mysql://user:{secret}@host/db", "no database driver"),
         ("not a url {secret}", "can't be read"),
@@ -43,12 +43,12 @@ COMPLETE = "type = 'SNAPSHOT_COMPLETE'"
     ],
 )
 async def test_an_address_that_is_no_database_is_a_wrong_setting(
-    tmp_path: Path, url: str, said: str
+    tmp_path: Path, url: str, answer: str
 ) -> None:
     last = await call(tmp_path, environment_for(tmp_path, url.format(secret=SECRET)), "run")
 
     assert last.code == 2
-    assert said in last.err
+    assert answer in last.err
     assert SECRET not in last.err
     assert "Traceback" not in last.err
 
@@ -143,8 +143,8 @@ async def test_a_full_disk_ends_it_with_the_number_of_events_not_written(
         assert "Traceback" not in last.err
         with books_of(sqlite_url) as books:
             assert_chained(books)
-            heard = received(books)
-            assert heard == simulator.sent[: len(heard)]
+            received_facts = received(books)
+            assert received_facts == simulator.sent[: len(received_facts)]
             # What is there verifies, and with room again the next one goes on.
             verified = await call(tmp_path, environment, "verify")
             assert verified.code == 0, verified.err
@@ -169,7 +169,7 @@ def forbid_writing(books: Books) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "spoil", "said"),
+    ("kind", "spoil", "answer"),
     [
         ("sqlite_url", lose_the_schema, "run `recorder migrate`"),
         ("postgres_url", lose_the_schema, "run `recorder migrate`"),
@@ -181,7 +181,7 @@ async def test_what_only_a_person_can_mend_ends_it_with_the_number_of_events_not
     tmp_path: Path,
     kind: str,
     spoil: Callable[[Books], None],
-    said: str,
+    answer: str,
 ) -> None:
     url: str = request.getfixturevalue(kind)
     async with exchange() as simulator:
@@ -194,7 +194,7 @@ async def test_what_only_a_person_can_mend_ends_it_with_the_number_of_events_not
                 last = await ended(tmp_path, process)
                 nursery.cancel_scope.cancel()
     assert last.code == 3, last.err
-    assert said in last.err
+    assert answer in last.err
     assert re.search(r"\n[1-9][0-9]* events were received but not written", last.err)
     assert "Traceback" not in last.err
 

@@ -28,7 +28,7 @@ from tests.daemon.scene import (
 from tests.processes.scene import call, ended, environment_for, kill, running, stop
 
 REWARD = Decimal("0.01")
-#: Between two things that the exchange says.
+#: Between two things that the exchange reports.
 PAUSE_S = 0.005
 #: A stop takes a fraction of this.
 STOP_S = 5.0
@@ -80,7 +80,7 @@ async def test_a_recorder_can_be_asked_from_outside_while_it_runs_and_stops_in_o
 
 
 async def keep_busy(simulator: Simulator, books: Books) -> None:
-    """Say something and queue orders all the time, until cancelled."""
+    """Report something and queue orders all the time, until cancelled."""
     number = 0
     while True:
         await simulator.reward("USDC", REWARD)
@@ -93,7 +93,7 @@ async def keep_busy(simulator: Simulator, books: Books) -> None:
 async def test_killed_again_and_again_a_recorder_keeps_a_whole_log_and_sends_nothing_twice(
     database_url: str, tmp_path: Path
 ) -> None:
-    dice = random.Random(20261123)
+    rng = random.Random(20261123)
     async with exchange(balances={"ZAR": Decimal(10**8)}) as simulator:
         environment = environment_for(tmp_path, database_url, simulator)
         with books_of(database_url) as books:
@@ -104,7 +104,7 @@ async def test_killed_again_and_again_a_recorder_keeps_a_whole_log_and_sends_not
                         if number == 0:
                             # Once from a state in which nothing is missing, for the gap's sake.
                             await until(lambda: books.count("gaps", "NOT is_open"))
-                        await trio.sleep(dice.uniform(0.05, 1.0))
+                        await trio.sleep(rng.uniform(0.05, 1.0))
                         await kill(process)
                         assert_chained(books)
                 nursery.cancel_scope.cancel()
@@ -160,10 +160,10 @@ async def test_a_second_signal_ends_a_stop_that_takes_long(sqlite_url: str, tmp_
             with sqlite3.connect(sqlite_url.removeprefix("sqlite:///")) as other:
                 other.execute("BEGIN IMMEDIATE")
                 process.send_signal(signal.SIGTERM)
-                said = tmp_path / "err"
-                await until(lambda: "stopping" in said.read_text(encoding="utf-8"))
+                answer = tmp_path / "err"
+                await until(lambda: "stopping" in answer.read_text(encoding="utf-8"))
                 process.send_signal(signal.SIGTERM)
-                await until(lambda: "leaving at once" in said.read_text(encoding="utf-8"))
+                await until(lambda: "leaving at once" in answer.read_text(encoding="utf-8"))
                 began = time.monotonic()
                 last = await ended(tmp_path, process)
                 assert time.monotonic() - began < AT_ONCE_S

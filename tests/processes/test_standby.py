@@ -24,7 +24,7 @@ from tests.processes.scene import (
 )
 
 TTL_S = 2.0
-#: A freeze is only told from a slow owner by its lease; the rest is for starting a connection.
+#: A freeze is only reported from a slow owner by its lease; the rest is for starting a connection.
 TAKEN_OVER_S = TTL_S + 6.0
 #: What a woken sleeper would do, it has done by then.
 WAKING_S = 1.0
@@ -32,7 +32,7 @@ WAKING_S = 1.0
 SETTLING_S = 0.1
 
 
-def said(folder: Path) -> str:
+def answer(folder: Path) -> str:
     return (folder / "err").read_text(encoding="utf-8")
 
 
@@ -48,7 +48,7 @@ def connections_of(books: Books, epoch: int) -> set[str]:
 async def freeze(process: subprocess.Popen[bytes], books: Books) -> None:
     """Stop a process as SIGSTOP does, at a moment at which it holds no lock in the database.
 
-    One that does keeps others out for as long as docs/operating.md says: on SQLite for ever.
+    One that does keeps others out for as long as docs/operating.md reports: on SQLite for ever.
     """
     while True:
         process.send_signal(signal.SIGSTOP)
@@ -60,7 +60,7 @@ async def freeze(process: subprocess.Popen[bytes], books: Books) -> None:
 
 
 def is_any_lock_held(books: Books) -> bool:
-    """Tell whether somebody is in the middle of a transaction that writes."""
+    """Return whether somebody is in the middle of a transaction that writes."""
     if books.connection.dialect.name == "postgresql":
         open_ones = "state = 'idle in transaction' AND datname = current_database()"
         return books.count("pg_stat_activity", open_ones) > 0
@@ -92,7 +92,7 @@ async def test_a_standby_takes_over_from_a_killed_owner(database_url: str, tmp_p
                 await until(lambda: books.has_note("SNAPSHOT_COMPLETE"))
                 waiting = recorder(second, environment | {"RECORDER_STANDBY": "1"}, "run")
                 with stopped_at_last(waiting):
-                    await until(lambda: "standing by" in said(second))
+                    await until(lambda: "waiting as standby" in answer(second))
                     placed = books.queue("PLACE_LIMIT_ORDER", LIMIT, client_msg_id="before")
                     await until(lambda: books.status(placed) == "accepted")
                     await kill(owner)
@@ -122,7 +122,7 @@ async def test_a_standby_takes_over_from_a_frozen_owner_which_then_does_nothing_
                 await until(books.is_caught_up)
                 waiting = recorder(second, environment | {"RECORDER_STANDBY": "1"}, "run")
                 with stopped_at_last(waiting):
-                    await until(lambda: "standing by" in said(second))
+                    await until(lambda: "waiting as standby" in answer(second))
                     # Longer than any lease: while the owner lives the standby waits.
                     await trio.sleep(TTL_S * 1.5)
                     assert simulator.connections == 1
@@ -161,7 +161,7 @@ async def test_a_standby_that_waits_stops_in_order(sqlite_url: str, tmp_path: Pa
         async with running(first, environment, simulator):
             waiting = recorder(second, environment, "run", "--standby", "1")
             with stopped_at_last(waiting):
-                await until(lambda: "standing by" in said(second))
+                await until(lambda: "waiting as standby" in answer(second))
                 last = await stop(second, waiting)
                 assert last.code == 0, last.err
         verified = await call(tmp_path, environment, "verify")

@@ -1,4 +1,4 @@
-"""What was fetched joins what the stream told: nothing twice, nothing missing, no guess."""
+"""What was fetched joins what the stream reported: nothing twice, nothing missing, no guess."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recorder.exchange.histories import Fetched
+from recorder.exchange.lists import Fetched
 from recorder.log.rules.event import Draft
 from tests.projections.test_folds import events, fold, frame, listed, named, order, status
 
@@ -24,8 +24,8 @@ def page(kind: Fetched, rows: Sequence[object], at_us: int = 1_700_000_000_000_0
 
 
 def fill(trade_id: str | None = "t", price: str = "10", at: str = AT, **more: object) -> Any:
-    told = {"price": price, "quantity": "1", "currencyPair": "BTCZAR", "side": "buy"}
-    return told | {"tradedAt": at} | ({"id": trade_id} if trade_id else {}) | more
+    reported = {"price": price, "quantity": "1", "currencyPair": "BTCZAR", "side": "buy"}
+    return reported | {"tradedAt": at} | ({"id": trade_id} if trade_id else {}) | more
 
 
 def streamed(*fills: Any) -> list[Draft]:
@@ -61,7 +61,7 @@ def test_of_two_equal_fills_in_one_millisecond_the_history_adds_the_one_that_is_
     both = page(Fetched.TRADES, [fill("t", fee="1"), fill("u", fee="1")])
     rows = trades([*streamed(fill(None)), both])
     assert told_by(rows) == [("t", "stream", "counted"), ("u", "backfill", "id")]
-    # What the frame didn't say, the history fills in.
+    # What the frame didn't report, the history fills in.
     assert rows[0]["fee"] == 1
     assert told_by(trades([*streamed(fill(None), fill(None)), both])) == [
         ("t", "stream", "counted"),
@@ -112,7 +112,7 @@ TRUTH = st.lists(st.tuples(st.integers(1, 2), st.integers(1, 2)), max_size=8)
 
 @st.composite
 def stories(draw: st.DrawFn) -> tuple[list[Any], list[Draft], list[Draft]]:
-    """Draw fills, what the stream and parts of the history tell of them, and the whole history."""
+    """Draw fills, the reports of them in the stream and in parts of the history, and the whole."""
     truth = [
         fill(f"t-{number}", price=str(price), at=f"2026-01-01T00:00:0{second}.000Z")
         for number, (price, second) in enumerate(draw(TRUTH))
@@ -136,27 +136,27 @@ def content(rows: Sequence[dict[str, Any]]) -> Counter[tuple[Any, ...]]:
 
 @given(stories())
 def test_after_the_whole_history_there_are_the_fills_that_there_were(
-    story: tuple[list[Any], list[Draft], list[Draft]],
+    history_of: tuple[list[Any], list[Draft], list[Draft]],
 ) -> None:
-    truth, told, whole = story
-    rows = trades([*told, *whole])
+    truth, reported, whole = history_of
+    rows = trades([*reported, *whole])
     assert sorted(row["trade_id"] for row in rows) == sorted(each["id"] for each in truth)
     assert content(rows) == content(trades(streamed(*truth)))
 
 
 @given(stories())
 def test_telling_the_history_again_changes_nothing(
-    story: tuple[list[Any], list[Draft], list[Draft]],
+    history_of: tuple[list[Any], list[Draft], list[Draft]],
 ) -> None:
-    _, told, whole = story
-    assert trades([*told, *whole, *whole]) == trades([*told, *whole])
+    _, reported, whole = history_of
+    assert trades([*reported, *whole, *whole]) == trades([*reported, *whole])
 
 
 # Transactions
 
 
 def transaction(transaction_id: str | None = "x", **more: object) -> Any:
-    told: dict[str, object] = {
+    reported: dict[str, object] = {
         "transactionType": {"type": "LIMIT_BUY", "description": "Limit Buy"},
         "debitCurrency": "ZAR",
         "debitValue": "10",
@@ -164,7 +164,7 @@ def transaction(transaction_id: str | None = "x", **more: object) -> Any:
         "creditValue": "1",
         "eventAt": AT,
     }
-    return told | ({"id": transaction_id} if transaction_id else {}) | more
+    return reported | ({"id": transaction_id} if transaction_id else {}) | more
 
 
 def ledger(drafts: Sequence[Draft]) -> list[tuple[Any, ...]]:
@@ -177,27 +177,31 @@ def ledger(drafts: Sequence[Draft]) -> list[tuple[Any, ...]]:
 def test_transactions_are_joined_by_id_and_where_there_is_none_by_counting() -> None:
     both = page(Fetched.TRANSACTIONS, [transaction("x"), transaction("y")])
 
-    def told(shape: Any) -> Draft:
+    def reported(shape: Any) -> Draft:
         return frame("NEW_ACCOUNT_HISTORY_RECORD", shape)
 
-    assert ledger([told(transaction("x")), both, both]) == [
+    assert ledger([reported(transaction("x")), both, both]) == [
         ("x", "stream", "id"),
         ("y", "backfill", "id"),
     ]
-    assert ledger([told(transaction(None)), both, both]) == [
+    assert ledger([reported(transaction(None)), both, both]) == [
         ("x", "stream", "counted"),
         ("y", "backfill", "id"),
     ]
     other = transaction(None, debitValue="11")
-    assert ledger([told(other), both])[0] == (None, "stream", "alone")
-    assert ledger([told(transaction(None, eventAt=None)), both])[0] == (None, "stream", "undecided")
+    assert ledger([reported(other), both])[0] == (None, "stream", "alone")
+    assert ledger([reported(transaction(None, eventAt=None)), both])[0] == (
+        None,
+        "stream",
+        "undecided",
+    )
 
 
 # Orders
 
 
 def summary(word: str, remaining: str, at: str, executed: str = "0", **more: object) -> Any:
-    told: dict[str, object] = {
+    reported: dict[str, object] = {
         "orderId": "o-1",
         "orderStatusType": word,
         "currencyPair": "BTCZAR",
@@ -211,7 +215,7 @@ def summary(word: str, remaining: str, at: str, executed: str = "0", **more: obj
         "orderUpdatedAt": at,
         "orderCreatedAt": AT,
     }
-    return told | more
+    return reported | more
 
 
 def orders_page(*rows: Any) -> Draft:
@@ -225,26 +229,26 @@ def test_an_order_that_no_frame_told_of_is_added_and_marked() -> None:
 
 
 def test_an_older_answer_never_overwrites_what_the_stream_has_told() -> None:
-    told = [
+    reported = [
         status("Filled", "0", "2026-01-01T00:00:03.000Z"),
         orders_page(summary("Placed", "3", "2026-01-01T00:00:02.000Z")),
     ]
-    tables, _ = fold(named("orders"), events(told))
+    tables, _ = fold(named("orders"), events(reported))
     assert tables["orders"][("o-1",)]["state"] == "filled"
     assert len(tables["order_history"]) == 1
 
 
 def test_what_all_fills_came_to_takes_the_place_of_what_was_missed() -> None:
     last = {"executedPrice": "10", "executedQuantity": "1", "executedFee": "0.1"}
-    told = status("Filled", "0", "2026-01-01T00:00:03.000Z", **last)
-    assert order([told])["average_price"] is None
+    reported = status("Filled", "0", "2026-01-01T00:00:03.000Z", **last)
+    assert order([reported])["average_price"] is None
     fetched = orders_page(summary("Filled", "0", "2026-01-01T00:00:03.000Z", "3"))
-    row = order([told, fetched])
+    row = order([reported, fetched])
     assert (row["average_price"], row["fee"]) == (Decimal(10), Decimal("0.3"))
     assert (row["source"], row["fee_currency"]) == ("stream", "BTC")
-    assert order([told, fetched, fetched]) == row
+    assert order([reported, fetched, fetched]) == row
     # A frame that comes behind the answer is counted in it.
-    assert order([fetched, told])["fee"] == Decimal("0.3")
+    assert order([fetched, reported])["fee"] == Decimal("0.3")
 
 
 def test_fills_after_the_answer_are_counted_on() -> None:
@@ -293,12 +297,14 @@ ORDER_WORDS = st.sampled_from(
 
 
 @given(st.lists(ORDER_WORDS, max_size=6), ORDER_WORDS)
-def test_telling_the_order_history_again_changes_nothing(told: list[Draft], after: Draft) -> None:
+def test_telling_the_order_history_again_changes_nothing(
+    reported: list[Draft], after: Draft
+) -> None:
     """Nor does a page that was made before frames that stand already."""
     whole = orders_page(summary("Filled", "0", "2026-01-01T00:00:03.000Z", "3"))
-    seen = [fold(named("orders"), events([*told, whole, *rest]))[0] for rest in ([], [whole])]
+    seen = [fold(named("orders"), events([*reported, whole, *rest]))[0] for rest in ([], [whole])]
     assert seen[0] == seen[1]
-    row = order([*told, whole, after])
+    row = order([*reported, whole, after])
     assert (row["state"], row["average_price"]) == ("filled", Decimal(10))
     assert (row["executed_quantity"], row["fee"]) == (Decimal(3), Decimal("0.3"))
 
@@ -308,8 +314,8 @@ def test_telling_the_order_history_again_changes_nothing(told: list[Draft], afte
 
 def pending(confirmations: int, index: int = 0, confirmed: bool = False) -> Draft:
     content = {"transactionHash": "h", "indexInTx": index, "amount": 1, "receiveAddress": "a"}
-    told = {"currency": "ETH", "confirmations": confirmations, "confirmed": confirmed}
-    return frame("NEW_PENDING_RECEIVE", content | told)
+    reported = {"currency": "ETH", "confirmations": confirmations, "confirmed": confirmed}
+    return frame("NEW_PENDING_RECEIVE", content | reported)
 
 
 def deposit(confirmations: int, confirmed: bool = False) -> Any:
@@ -360,19 +366,19 @@ def test_of_two_equal_deposits_the_history_confirms_no_more_than_are_confirmed(
     rows = [deposit(2), deposit(3, confirmed=True)]
     both = page(Fetched.DEPOSITS, rows[::-1] if further_first else rows)
     before = page(Fetched.DEPOSITS, [deposit(1), deposit(1)])
-    for told in (
+    for reported in (
         [pending(2, 0), pending(3, 1, confirmed=True), both, both],
         [pending(3, 0, confirmed=True), pending(1, 1), both, both],
         [before, pending(3, 1, confirmed=True), both, both, pending(2, 0)],
         [both, pending(3, 1, confirmed=True), pending(2, 0), both],
     ):
-        stand = sorted((row["confirmations"], row["confirmed"]) for row in transfers(told))
+        stand = sorted((row["confirmations"], row["confirmed"]) for row in transfers(reported))
         assert stand == [(2, False), (3, True)]
 
 
 def test_a_withdrawal_is_known_by_its_id_and_never_goes_back() -> None:
-    told = {"uniqueId": "w", "status": "SEND_BROADCASTED", "confirmations": 2}
-    sent = frame("SEND_STATUS_UPDATE", told)
+    reported = {"uniqueId": "w", "status": "SEND_BROADCASTED", "confirmations": 2}
+    sent = frame("SEND_STATUS_UPDATE", reported)
     row = {"uniqueId": "w", "currency": "ETH", "amount": "1", "confirmations": 1}
     late = page(Fetched.WITHDRAWALS, [row | {"status": "Processing"}])
     through = page(Fetched.WITHDRAWALS, [row | {"confirmations": 2, "status": "Complete"}])

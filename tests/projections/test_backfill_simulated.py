@@ -19,12 +19,12 @@ from typing import Any
 import pytest
 from attrs import define, field
 
-from recorder.exchange.histories import FETCHED_AS, HistoryPage, read_history
+from recorder.exchange.lists import FETCHED_AS, HistoryPage, read_history
 from recorder.exchange.paging import HistoryList, first_cursor, following, read_cursor
 from recorder.exchange.rest_requests import RestRequest
 from recorder.exchange.signing import signed_headers
 from recorder.log.rules.event import Draft
-from recorder.simulator.activity import live_a_little
+from recorder.simulator.activity import act_at_random
 from recorder.simulator.config import SimulatorConfig
 from recorder.simulator.engine import Exchange
 from recorder.simulator.frames import Frame, encode, without_ids
@@ -80,7 +80,7 @@ class Story:
         if what < 0.3 and own:
             order = rng.choice(own)
             part = min(order.remaining, Decimal("0.001"))
-            # Twice in one millisecond: two fills that nothing but their ids tells apart.
+            # Twice in one millisecond: two fills that nothing but their ids reports different.
             made = exchange.fill(order.order_id, part)
             return made + (
                 exchange.fill(order.order_id, part) if order.remaining >= part > 0 else []
@@ -93,7 +93,7 @@ class Story:
         if what < 0.5 and own:
             exchange.trading.cancel(rng.choice(own))
             return exchange.account.take()
-        return exchange.tick() + live_a_little(exchange)
+        return exchange.tick() + act_at_random(exchange)
 
     def _send(self, frames: Iterable[Frame]) -> None:
         if self.is_connected:
@@ -167,9 +167,9 @@ class Story:
         path = request.path_with_query
         at_ms = to_us(self.now) // 1000
         headers = {k.lower(): v for k, v in signed_headers("k", "s", at_ms, "GET", path)}
-        told = answer(self.exchange, Asked("GET", path, headers), self.now)
-        assert told.status == 200, (path, told)
-        rows = list(told.content)
+        reported = answer(self.exchange, Asked("GET", path, headers), self.now)
+        assert reported.status == 200, (path, reported)
+        rows = list(reported.content)
         if "history" in path:
             is_of_orders = path.startswith("/v1/orders")
             rows = rows[: ORDERS_MAX[self.rows_max > 30] if is_of_orders else self.rows_max]
@@ -178,31 +178,31 @@ class Story:
         return json.dumps(json.loads(encode(rows)))
 
 
-def told(seed: int) -> tuple[Story, dict[str, Any]]:
-    """Tell a story to its end and fold its log."""
-    story = Story(random.Random(seed), seed % 3 > 0, ROWS_MAX[seed % len(ROWS_MAX)])
-    story.live(3)
-    story.connect()
+def reported(seed: int) -> tuple[Story, dict[str, Any]]:
+    """Report a history to its end and fold its log."""
+    history_of = Story(random.Random(seed), seed % 3 > 0, ROWS_MAX[seed % len(ROWS_MAX)])
+    history_of.live(3)
+    history_of.connect()
     for _ in range(6):
-        story.live(story.rng.randint(0, 15))
-        if story.is_connected and story.rng.random() < 0.7:
-            story.cut()
-            story.live(story.rng.randint(0, 15))
-        if not story.is_connected:
-            story.connect()
-        if story.rng.random() < 0.7:
-            story.heal()
-    story.heal()
+        history_of.live(history_of.rng.randint(0, 15))
+        if history_of.is_connected and history_of.rng.random() < 0.7:
+            history_of.cut()
+            history_of.live(history_of.rng.randint(0, 15))
+        if not history_of.is_connected:
+            history_of.connect()
+        if history_of.rng.random() < 0.7:
+            history_of.heal()
+    history_of.heal()
     # Orders that were filled between an answer and its event are read once more.
-    story.is_quiet = True
-    story.read_all(HistoryList.ORDERS)
-    story._arrive(len(story.on_the_way))
-    drafts, tables = events(story.log), dict[str, Any]()
+    history_of.is_quiet = True
+    history_of.read_all(HistoryList.ORDERS)
+    history_of._arrive(len(history_of.on_the_way))
+    drafts, tables = events(history_of.log), dict[str, Any]()
     for name in ("trades", "ledger", "orders", "transfers"):
         made, failed = fold(named(name), drafts)
         assert failed == []
         tables |= made
-    return story, tables
+    return history_of, tables
 
 
 def trades_of(tables: dict[str, Any]) -> Counter[tuple[Any, ...]]:
@@ -252,16 +252,16 @@ def content(rows: Counter[tuple[Any, ...]], places: tuple[int, ...]) -> Counter[
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_after_every_gap_was_read_the_tables_are_the_exchanges_books(seed: int) -> None:
-    story, tables = told(seed)
-    simulator: Any = SimpleNamespace(exchange=story.exchange)
+    history_of, tables = reported(seed)
+    simulator: Any = SimpleNamespace(exchange=history_of.exchange)
     assert orders_of(tables) == true_orders(simulator)
     assert transfers_of(tables) == true_transfers(simulator)
     trades, ledger = trades_of(tables), ledger_of(tables)
-    if story.has_ids:
+    if history_of.has_ids:
         assert trades == true_trades(simulator)
         assert ledger == true_ledger(simulator)
         return
-    # What was told without an id, far from any gap, has none; but it is told once.
+    # What was reported without an id, far from any gap, has none; but it is reported once.
     assert content(trades, (2, 3, 4, 5, 8)) == content(true_trades(simulator), (2, 3, 4, 5, 8))
     assert content(ledger, (1, 2, 3, 4, 5)) == content(true_ledger(simulator), (1, 2, 3, 4, 5))
     ids = [row[0] for row in trades.elements() if row[0] is not None]
@@ -271,9 +271,9 @@ def test_after_every_gap_was_read_the_tables_are_the_exchanges_books(seed: int) 
 
 
 def test_the_stories_are_about_something() -> None:
-    """What a seed tells has gaps, and the pages tell of things that no frame did."""
+    """What a seed reports has gaps, and the pages report of things that no frame did."""
     fetched = 0
     for seed in range(10):
-        _, tables = told(seed)
+        _, tables = reported(seed)
         fetched += sum(row["source"] == "backfill" for row in tables["trades"].values())
     assert fetched > 20

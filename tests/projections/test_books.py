@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recorder.exchange.histories import HistoryPage, read_history
+from recorder.exchange.lists import HistoryPage, read_history
 from recorder.exchange.messages import NewAccountHistoryRecord
 from recorder.exchange.parsing import parse_message
 from recorder.projections.rules.books import (
     Basis,
     Explained,
     Line,
-    Stated,
+    Reported,
     Step,
     drifts,
     is_in_flight,
@@ -31,20 +31,20 @@ TESTS = Path(__file__).parents[1]
 D = Decimal
 
 
-def record(**said: Any) -> NewAccountHistoryRecord:
+def record(**answer: Any) -> NewAccountHistoryRecord:
     names = ("debit_currency", "debit_value", "credit_currency", "credit_value")
     blank: dict[str, Any] = dict.fromkeys((*names, "fee_currency", "fee_value"))
     others = ("transaction_id", "description", "event_at", "order_id", "pair", "cost_per_coin")
     blank |= dict.fromkeys((*others, "cost_per_coin_symbol", "additional"))
     blank["transaction_type"] = "LIMIT_BUY"
-    return NewAccountHistoryRecord("NEW_ACCOUNT_HISTORY_RECORD", **{**blank, **said})
+    return NewAccountHistoryRecord("NEW_ACCOUNT_HISTORY_RECORD", **{**blank, **answer})
 
 
-def bought(credit: str, debit: str, fee: str, price: str, **said: Any) -> NewAccountHistoryRecord:
+def bought(credit: str, debit: str, fee: str, price: str, **answer: Any) -> NewAccountHistoryRecord:
     money = {"credit_currency": "BTC", "credit_value": D(credit)}
     money |= {"debit_currency": "ZAR", "debit_value": D(debit)}
     fees = {"fee_currency": "BTC", "fee_value": D(fee), "cost_per_coin": D(price)}
-    return record(**{**money, **fees, "pair": "BTCZAR", **said})
+    return record(**{**money, **fees, "pair": "BTCZAR", **answer})
 
 
 @pytest.mark.parametrize("path", sorted((TESTS / "rest_examples").glob("*transactionhistory*")))
@@ -69,7 +69,7 @@ def test_published_frames_prove_what_they_can(name: str, basis: FeeBasis | None)
 
 
 @pytest.mark.parametrize(
-    ("told", "basis"),
+    ("reported", "basis"),
     [
         (bought("1", "100", "0.01", "100"), FeeBasis.GROSS),
         (bought("0.99", "100", "0.01", "100"), FeeBasis.NET),
@@ -96,9 +96,9 @@ def test_published_frames_prove_what_they_can(name: str, basis: FeeBasis | None)
     ],
 )
 def test_only_the_reading_that_fits_the_price_is_proved(
-    told: NewAccountHistoryRecord, basis: FeeBasis | None
+    reported: NewAccountHistoryRecord, basis: FeeBasis | None
 ) -> None:
-    assert fee_basis(told) is basis
+    assert fee_basis(reported) is basis
 
 
 AMOUNTS = st.decimals(min_value="0.00001", max_value=10**9, places=12)
@@ -112,7 +112,7 @@ def test_any_exact_fill_proves_its_fee(
     base_money, quote_money = ("BTC", quantity), ("ZAR", quote)
     debit, credit = (quote_money, base_money) if is_buy else (base_money, quote_money)
     fee = credit[1] * rate / 10_000
-    told = record(
+    reported = record(
         transaction_type="LIMIT_BUY" if is_buy else "LIMIT_SELL",
         pair="BTCZAR",
         cost_per_coin=price,
@@ -123,21 +123,21 @@ def test_any_exact_fill_proves_its_fee(
         fee_currency=credit[0],
         fee_value=fee,
     )
-    assert fee_basis(told) is (FeeBasis.NET if net else FeeBasis.GROSS)
+    assert fee_basis(reported) is (FeeBasis.NET if net else FeeBasis.GROSS)
 
 
-NOWHERE = Stated(None, Basis.UNKNOWN)
-ENDS = Stated(D("0.1"), Basis.STATED), Stated(D("0.4"), Basis.STATED)
+NOWHERE = Reported(None, Basis.UNKNOWN)
+ENDS = Reported(D("0.1"), Basis.REPORTED), Reported(D("0.4"), Basis.REPORTED)
 
 
 def test_a_residual_is_what_the_lines_leave() -> None:
     lines = (Line("reward", D("0.2"), 1), Line("deposit", D("0.05"), 1))
-    told = Explained("X", *ENDS, lines)
-    assert (told.residual, told.adds_up) == (D("0.05"), False)
+    reported = Explained("X", *ENDS, lines)
+    assert (reported.residual, reported.adds_up) == (D("0.05"), False)
     assert Explained("X", *ENDS, (Line("reward", D("0.3"), 1),)).adds_up
     assert Explained("X", NOWHERE, ENDS[1], ()).residual is None
     assert not Explained("X", NOWHERE, NOWHERE, ()).adds_up
-    assert not Explained("X", *ENDS, (Line("reward", D("0.3"), 2, unstated=1),)).adds_up
+    assert not Explained("X", *ENDS, (Line("reward", D("0.3"), 2, without_amount=1),)).adds_up
 
 
 def test_lines_of_one_kind_become_one_in_the_order_of_the_page() -> None:
@@ -151,12 +151,12 @@ def moved(at: int, amount: int) -> Step:
     return Step((at,), moved=D(amount))
 
 
-def stated(at: int, total: int) -> Step:
+def reported(at: int, total: int) -> Step:
     return Step((at,), total=D(total))
 
 
 def test_what_goes_apart_and_comes_together_is_in_flight_and_what_stays_is_lost() -> None:
-    fill = [moved(1, 5), stated(2, 15)]
+    fill = [moved(1, 5), reported(2, 15)]
     # Cut between the two: nothing before, the balance behind.
     before, behind = drifts(D(10), fill[:1]), drifts(D(10), fill[1:])
     assert before == [0, -5]
@@ -169,5 +169,5 @@ def test_what_goes_apart_and_comes_together_is_in_flight_and_what_stays_is_lost(
 
 
 def test_a_drift_begins_where_a_balance_is_first_stated() -> None:
-    assert drifts(None, [moved(1, 5), stated(2, 15), moved(3, 1), stated(4, 16)]) == [0, -1, 0]
+    assert drifts(None, [moved(1, 5), reported(2, 15), moved(3, 1), reported(4, 16)]) == [0, -1, 0]
     assert drifts(None, []) == [0]

@@ -10,14 +10,15 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recorder.exchange.declared import read_as
 from recorder.exchange.fields import Fields
-from recorder.exchange.rest import RestOrder, read_order
+from recorder.exchange.lists import RestOrder
 from recorder.projections.rules.diffing import (
     Difference,
     Held,
-    Standing,
-    balances_apart,
-    orders_apart,
+    OpenState,
+    differing_balances,
+    differing_orders,
 )
 
 AMOUNT = st.integers(0, 10**6).map(lambda number: Decimal(number).scaleb(-3))
@@ -34,18 +35,18 @@ def test_whatever_we_passed_through_meanwhile_explains_the_answer(
         currency: evolve(data.draw(st.sampled_from(passed)), position=None)
         for currency, passed in window.items()
     }
-    assert balances_apart(theirs, window) == []
+    assert differing_balances(theirs, window) == []
 
 
 @given(WINDOWS, HELD)
 def test_a_balance_that_we_never_had_is_a_difference(
-    window: Mapping[str, list[Held]], said: Held
+    window: Mapping[str, list[Held]], answer: Held
 ) -> None:
     passed = window.get("ZAR", [NOTHING])
-    theirs = {currency: each[-1] for currency, each in window.items()} | {"ZAR": said}
+    theirs = {currency: each[-1] for currency, each in window.items()} | {"ZAR": answer}
     amounts = {(each.available, each.reserved, each.total) for each in passed}
-    found = balances_apart(theirs, window)
-    if (said.available, said.reserved, said.total) in amounts:
+    found = differing_balances(theirs, window)
+    if (answer.available, answer.reserved, answer.total) in amounts:
         assert found == []
     else:
         assert found
@@ -55,28 +56,30 @@ def test_a_balance_that_we_never_had_is_a_difference(
 
 def test_a_currency_that_one_side_leaves_out_is_zero_there() -> None:
     held = Held(Decimal("1.50"), Decimal(0), Decimal("1.50"), 7)
-    assert balances_apart({"BTC": NOTHING}, {}) == []
-    assert balances_apart({}, {"ZAR": [held]}) == [
+    assert differing_balances({"BTC": NOTHING}, {}) == []
+    assert differing_balances({}, {"ZAR": [held]}) == [
         Difference("balances", "ZAR", "available", "1.5", "0", 7),
         Difference("balances", "ZAR", "total", "1.5", "0", 7),
     ]
 
 
 def test_what_a_side_does_not_tell_is_no_difference() -> None:
-    said = Held(Decimal(1), None, None)
-    assert balances_apart({"ZAR": said}, {"ZAR": [Held(Decimal(1), Decimal(3), None, 2)]}) == []
+    answer = Held(Decimal(1), None, None)
+    assert (
+        differing_balances({"ZAR": answer}, {"ZAR": [Held(Decimal(1), Decimal(3), None, 2)]}) == []
+    )
 
 
-def order(order_id: str, **told: Any) -> RestOrder:
+def order(order_id: str, **reported: Any) -> RestOrder:
     named = {"orderId": order_id, "orderStatusType": "Placed", "remainingQuantity": "2"}
-    return read_order(Fields({**named, "price": "10", **told}))
+    return read_as(RestOrder, Fields({**named, "price": "10", **reported}))
 
 
 def standing(
     position: int, state: str = "open", remaining: str = "2", price: str = "10"
-) -> Standing:
+) -> OpenState:
     is_live = state in ("open", "partially_filled")
-    return Standing(state, is_live, Decimal(price), Decimal(remaining), position)
+    return OpenState(state, is_live, Decimal(price), Decimal(remaining), position)
 
 
 def test_orders_that_stand_as_told_or_did_meanwhile_are_equal() -> None:
@@ -86,11 +89,11 @@ def test_orders_that_stand_as_told_or_did_meanwhile_are_equal() -> None:
         "ended since": [standing(1), standing(13, "filled", "0")],
         "new since": [standing(14)],
     }
-    told = [order("same"), order("filled since"), order("ended since")]
-    assert orders_apart(told, window, first=10) == []
+    reported = [order("same"), order("filled since"), order("ended since")]
+    assert differing_orders(reported, window, first=10) == []
     # The answer may as well be of the later moment.
-    told = [order("same"), order("filled since", remainingQuantity="1"), order("new since")]
-    assert orders_apart(told, window, first=10) == []
+    reported = [order("same"), order("filled since", remainingQuantity="1"), order("new since")]
+    assert differing_orders(reported, window, first=10) == []
 
 
 def test_each_way_in_which_open_orders_differ_is_told_apart() -> None:
@@ -100,13 +103,13 @@ def test_each_way_in_which_open_orders_differ_is_told_apart() -> None:
         "less": [standing(3, remaining="2")],
         "dearer": [standing(4)],
     }
-    told = [
+    reported = [
         order("ended"),
         order("less", remainingQuantity="1.5"),
         order("dearer", price="11"),
         order("unheard of"),
     ]
-    assert orders_apart(told, window, first=10) == [
+    assert differing_orders(reported, window, first=10) == [
         Difference("open_orders", "dearer", "price", "10", "11", 4),
         Difference("open_orders", "ended", "state", "cancelled", "Placed", 2),
         Difference("open_orders", "less", "remaining_quantity", "2", "1.5", 3),
@@ -121,6 +124,6 @@ def test_an_order_that_is_live_all_the_time_and_not_listed_is_found(
 ) -> None:
     steps = sorted(steps)
     passed = [standing(at, "open" if live else "cancelled") for at, live in steps]
-    found = orders_apart([], {"x": passed}, first=10)
+    found = differing_orders([], {"x": passed}, first=10)
     is_missing = steps[0][0] <= 10 and all(live for _, live in steps)
     assert bool(found) == is_missing

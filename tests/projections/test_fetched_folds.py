@@ -8,7 +8,7 @@ import pytest
 
 from recorder.database.engine import Database
 from recorder.database.schema import metadata
-from recorder.exchange.histories import Fetched
+from recorder.exchange.lists import Fetched
 from recorder.log.rules.event import Draft
 from recorder.projections.sql.rebuild import check
 from recorder.projections.sql.tables import Memory
@@ -29,7 +29,7 @@ from tests.projections.test_tables import step
 NAMES = ("trades", "ledger", "orders", "transfers")
 
 
-def story(rng: random.Random) -> list[Draft]:
+def history_of(rng: random.Random) -> list[Draft]:
     """Return frames and pages about a few things, many of them equal, in any order."""
     has_ids = rng.random() < 0.5
     fills = [
@@ -37,10 +37,10 @@ def story(rng: random.Random) -> list[Draft]:
         for n in range(6)
     ]
     records = [transaction(f"x-{n}", creditValue=str(rng.randint(1, 2))) for n in range(6)]
-    told = [each if has_ids else {**each, "id": None} for each in fills if rng.random() < 0.6]
+    reported = [each if has_ids else {**each, "id": None} for each in fills if rng.random() < 0.6]
     moved = [each if has_ids else {**each, "id": None} for each in records if rng.random() < 0.6]
     drafts = [
-        *streamed(*told),
+        *streamed(*reported),
         *(frame("NEW_ACCOUNT_HISTORY_RECORD", each) for each in moved),
         *(pending(n, n % 2) for n in range(4)),
         page(Fetched.TRADES, rng.sample(fills, 4)),
@@ -72,7 +72,7 @@ def rows(database: Database, *names: str) -> list[list[object]]:
 @pytest.mark.parametrize("seed", range(6))
 def test_however_they_are_cut_the_tables_are_the_same(database: Database, seed: int) -> None:
     rng = random.Random(seed)
-    drafts = story(rng)
+    drafts = history_of(rng)
     head = write(database, *drafts)[-1].position
     seen = []
     for limit in (1, rng.randint(2, 6), 500):

@@ -104,22 +104,22 @@ def order(drafts: Iterable[Draft], order_id: str = "o-1") -> dict[str, Any]:
 
 
 def test_an_older_balance_never_overwrites_a_newer_one() -> None:
-    told = [
+    reported = [
         balance("BTC", "2", "2026-01-01T00:00:02Z"),
         balance("BTC", "1", "2026-01-01T00:00:01Z"),
     ]
-    tables, _ = fold(named("balances"), events(told))
+    tables, _ = fold(named("balances"), events(reported))
     assert tables["balances"][("BTC",)]["total"] == Decimal(2)
     assert len(tables["balance_history"]) == 1
 
 
 def test_the_first_word_of_a_new_connection_counts_whatever_its_time() -> None:
-    told = [
+    reported = [
         balance("BTC", "6", "2099-01-01T00:00:00Z"),
         balance("BTC", "7", "2026-01-01T00:00:01Z", connection="c2"),
         balance("BTC", "5", "2026-01-01T00:00:00Z", connection="c2"),
     ]
-    tables, _ = fold(named("balances"), events(told))
+    tables, _ = fold(named("balances"), events(reported))
     assert tables["balances"]["BTC",]["total"] == Decimal(7)
 
 
@@ -129,27 +129,34 @@ def test_a_balance_that_is_told_twice_stands_once_in_the_history() -> None:
 
 
 def test_the_rand_is_known_by_its_code_and_not_by_its_symbol() -> None:
-    told = {"currency": {"symbol": "R", "shortName": "ZAR"}, "total": "5"}
-    tables, _ = fold(named("balances"), events([frame("BALANCE_UPDATE", told)]))
+    reported = {"currency": {"symbol": "R", "shortName": "ZAR"}, "total": "5"}
+    tables, _ = fold(named("balances"), events([frame("BALANCE_UPDATE", reported)]))
     assert list(tables["balances"]) == [("ZAR",)]
 
 
 def test_what_a_complete_snapshot_leaves_out_is_no_longer_held() -> None:
-    told = [
+    reported = [
         balance("BTC", "2"),
         balance("ETH", "3"),
         balance("BTC", "2", connection="c2"),
         note(Note.SNAPSHOT_COMPLETE, "c2", complete=True, balances=True),
     ]
-    tables, _ = fold(named("balances"), events(told))
-    assert tables["balances"][("BTC",)]["basis"] == "stated"
+    tables, _ = fold(named("balances"), events(reported))
+    assert tables["balances"][("BTC",)]["basis"] == "reported"
     absent = tables["balances"][("ETH",)]
-    assert (absent["basis"], absent["total"], absent["reserved"]) == ("absent", Decimal(0), None)
+    assert (absent["basis"], absent["total"], absent["reserved"]) == (
+        "inferred_zero",
+        Decimal(0),
+        None,
+    )
 
 
 def test_a_snapshot_that_proves_nothing_removes_nothing() -> None:
-    told = [balance("ETH", "3"), note(Note.SNAPSHOT_COMPLETE, "c2", complete=False, balances=False)]
-    tables, _ = fold(named("balances"), events(told))
+    reported = [
+        balance("ETH", "3"),
+        note(Note.SNAPSHOT_COMPLETE, "c2", complete=False, balances=False),
+    ]
+    tables, _ = fold(named("balances"), events(reported))
     assert tables["balances"][("ETH",)]["total"] == Decimal(3)
 
 
@@ -203,11 +210,11 @@ def test_an_order_of_an_earlier_connection_that_a_list_leaves_out_is_no_longer_o
 
 
 def test_a_late_status_goes_into_the_history_and_changes_nothing_else() -> None:
-    told = [
+    reported = [
         status("Filled", "0", "2026-01-01T00:00:02.000Z"),
         status("Partially Filled", "1", "2026-01-01T00:00:01.000Z"),
     ]
-    tables, _ = fold(named("orders"), events(told))
+    tables, _ = fold(named("orders"), events(reported))
     assert tables["orders"][("o-1",)]["state"] == "filled"
     assert [row["applied"] for row in tables["order_history"].values()] == [True, False]
 
@@ -225,33 +232,33 @@ def test_an_execution_that_is_told_twice_counts_once() -> None:
 def test_where_an_execution_was_missed_nobody_knows_average_and_fee() -> None:
     first = {"executedPrice": "10", "executedQuantity": "1", "executedFee": "0.01"}
     last = {"executedPrice": "20", "executedQuantity": "1", "executedFee": "0.01"}
-    told = [
+    reported = [
         status("Partially Filled", "2", "2026-01-01T00:00:01Z", **first),
         # The one that left 1 never came.
         status("Filled", "0", "2026-01-01T00:00:03Z", **last),
     ]
-    row = order(told)
+    row = order(reported)
     assert (row["executed_quantity"], row["counted_quantity"]) == (Decimal(3), Decimal(2))
     assert (row["average_price"], row["fee"]) == (None, None)
     late = status("Filled", "1", "2026-01-01T00:00:02Z", **last)
-    assert order([told[0], late, told[1]])["fee"] == Decimal("0.03")
+    assert order([reported[0], late, reported[1]])["fee"] == Decimal("0.03")
 
 
 def test_a_list_ahead_of_its_execution_takes_the_average_away_for_a_moment_only() -> None:
     done = {"executedPrice": "10", "executedQuantity": "1", "executedFee": "0.01"}
-    told = [
+    reported = [
         status("Partially Filled", "2", "2026-01-01T00:00:01Z", **done),
         status("Partially Filled", "1", "2026-01-01T00:00:02Z"),
         status("Partially Filled", "1", "2026-01-01T00:00:02Z", **done),
     ]
-    assert order(told[:2])["average_price"] is None
-    assert order(told)["average_price"] == Decimal(10)
+    assert order(reported[:2])["average_price"] is None
+    assert order(reported)["average_price"] == Decimal(10)
 
 
 def test_a_refusal_is_an_end_and_keeps_its_reason() -> None:
     refused = {"orderId": "o-1", "success": False, "failureReason": "Insufficient Balance"}
-    told = status("Failed", "3", "2026-01-01T00:00:01.000Z", currencyPair="BTCZAR")
-    row = order([frame("ORDER_PROCESSED", refused), told])
+    reported = status("Failed", "3", "2026-01-01T00:00:01.000Z", currencyPair="BTCZAR")
+    row = order([frame("ORDER_PROCESSED", refused), reported])
     assert (row["state"], row["reason"]) == ("failed", "Insufficient Balance")
     assert row["pair"] == "BTCZAR"
 
@@ -262,7 +269,7 @@ MODIFIED = status("Order Modified", "5", MOMENT, **CHANGED)
 
 
 @pytest.mark.parametrize(
-    ("told", "stands"),
+    ("reported", "stands"),
     [
         ([MODIFIED], ("open", "11", "5", "5")),
         ([MODIFIED, status("Placed", "3", MOMENT, originalPrice="10")], ("open", "11", "5", "5")),
@@ -299,9 +306,9 @@ MODIFIED = status("Order Modified", "5", MOMENT, **CHANGED)
     ],
 )
 def test_a_change_lies_behind_what_it_changed_in_the_same_millisecond(
-    told: list[Draft], stands: tuple[str, str, str, str]
+    reported: list[Draft], stands: tuple[str, str, str, str]
 ) -> None:
-    row = order([status("Placed", "3", MOMENT, originalPrice="10"), *told])
+    row = order([status("Placed", "3", MOMENT, originalPrice="10"), *reported])
     shown = (row["price"], row["original_quantity"], row["remaining_quantity"])
     assert (row["state"], *map(str, shown)) == stands
 
@@ -314,11 +321,11 @@ def test_a_list_that_can_not_be_read_whole_changes_nothing() -> None:
 
 
 def test_our_note_that_no_order_is_open_is_an_empty_list_and_a_frame_of_its_name_is_not() -> None:
-    told = [listed("o-1"), note(Note.NO_OPEN_ORDERS, "c2", said="REST")]
-    assert fold(named("open_orders"), events(told)) == ({"open_orders": {}}, [])
-    assert order(told)["state"] == "end_unknown"
-    fake = frame("NO_OPEN_ORDERS", {"said": "REST"})
-    tables, failed = fold(named("open_orders"), events([told[0], fake]))
+    reported = [listed("o-1"), note(Note.NO_OPEN_ORDERS, "c2", answer="REST")]
+    assert fold(named("open_orders"), events(reported)) == ({"open_orders": {}}, [])
+    assert order(reported)["state"] == "end_unknown"
+    fake = frame("NO_OPEN_ORDERS", {"answer": "REST"})
+    tables, failed = fold(named("open_orders"), events([reported[0], fake]))
     assert (list(tables["open_orders"]), failed) == ([("o-1",)], [2])
 
 
@@ -339,8 +346,8 @@ def test_a_fill_with_an_id_is_one_fill_and_one_without_always_counts() -> None:
 def test_confirmations_never_go_back() -> None:
     def deposit(confirmations: int, confirmed: bool) -> Draft:
         content = {"transactionHash": "h", "indexInTx": 0, "amount": 0.0005}
-        told = {"confirmations": confirmations, "confirmed": confirmed}
-        return frame("NEW_PENDING_RECEIVE", content | told)
+        reported = {"confirmations": confirmations, "confirmed": confirmed}
+        return frame("NEW_PENDING_RECEIVE", content | reported)
 
     tables, _ = fold(named("transfers"), events([deposit(3, True), deposit(1, False)]))
     (row,) = tables["transfers"].values()
@@ -375,8 +382,8 @@ AMOUNTS = st.decimals(
 
 @given(AMOUNTS)
 def test_an_amount_survives_exactly(amount: Decimal) -> None:
-    told = [balance("BTC", f"{amount:f}")]
-    tables, _ = fold(named("balances"), events(told))
+    reported = [balance("BTC", f"{amount:f}")]
+    tables, _ = fold(named("balances"), events(reported))
     assert tables["balances"][("BTC",)]["total"] == amount
 
 

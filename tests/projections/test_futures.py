@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recorder.exchange.futures_lists import FuturesList
+from recorder.exchange.lists import FuturesList
 from recorder.log.rules.event import Draft, Note
 from tests.projections.test_folds import events, fold, frame, named, note
 
@@ -60,7 +60,7 @@ def snapshot(connection: str = "c1", **facts: object) -> Draft:
 
 
 def fetched(kind: FuturesList, *drafts: Draft, **more: object) -> Draft:
-    """Return the list that names what these frames say."""
+    """Return the list that names what these frames report."""
     rows = [json.loads(each.payload)["data"] | more for each in drafts]
     return Draft("main", 1, None, None, "fetched", kind.value, json.dumps(rows))
 
@@ -89,8 +89,8 @@ def of_order(*drafts: Draft) -> tuple[Any, ...]:
     return row["state"], row["basis"]
 
 
-HELD, GONE = ("open", Decimal(2), "stated"), ("closed", Decimal(0), "stated")
-LOST = ("end_unknown", Decimal(0), "absent")
+HELD, GONE = ("open", Decimal(2), "reported"), ("closed", Decimal(0), "reported")
+LOST = ("end_unknown", Decimal(0), "inferred")
 
 
 # Positions
@@ -108,8 +108,8 @@ def test_of_two_positions_of_one_moment_the_later_one_stands() -> None:
 
 
 def test_the_first_word_of_a_new_connection_counts_whatever_its_time() -> None:
-    told = [position("3", "59"), position("2", "01", "c2"), position("7", "00", "c2")]
-    assert of_position(*told) == HELD
+    reported = [position("3", "59"), position("2", "01", "c2"), position("7", "00", "c2")]
+    assert of_position(*reported) == HELD
 
 
 def test_a_position_that_is_told_twice_stands_once_in_the_history() -> None:
@@ -121,8 +121,8 @@ def test_a_closed_position_is_closed_and_kept_in_the_history() -> None:
     row = made["positions"]["p-1",]
     assert (row["state"], row["is_open"], row["quantity"]) == ("closed", False, Decimal(0))
     assert row["realised_pnl"] is None
-    story = [(row["event_type"], row["state"]) for row in made["position_history"].values()]
-    assert story == [
+    history_of = [(row["event_type"], row["state"]) for row in made["position_history"].values()]
+    assert history_of == [
         ("OPEN_POSITION_UPDATE", "open"),
         ("REDUCE_POSITION", "open"),
         ("POSITION_CLOSED", "closed"),
@@ -133,8 +133,10 @@ def test_a_reduction_is_a_movement_and_changes_no_value() -> None:
     made = tables(position("2"), reduction())
     assert made["positions"]["p-1",]["quantity"] == 2
     line = made["position_history"]["p-1", 2]
-    told = [line[name] for name in ("closed_quantity", "close_price", "closed_pnl", "closed_fees")]
-    assert told == [Decimal(1), Decimal(101), Decimal("0.9"), Decimal("0.1")]
+    reported = [
+        line[name] for name in ("closed_quantity", "close_price", "closed_pnl", "closed_fees")
+    ]
+    assert reported == [Decimal(1), Decimal(101), Decimal("0.9"), Decimal("0.1")]
     assert line["quantity"] == 2
 
 
@@ -150,8 +152,8 @@ def test_a_newer_update_opens_it_again() -> None:
 
 def test_a_flip_closes_one_position_and_opens_another_in_any_order() -> None:
     other = position("5", "03", positionId="p-2", side="sell")
-    for told in ([closing(), other], [other, closing()]):
-        made = tables(position(), reduction(), *told)["positions"]
+    for reported in ([closing(), other], [other, closing()]):
+        made = tables(position(), reduction(), *reported)["positions"]
         assert {key: row["is_open"] for (key,), row in made.items()} == {"p-1": False, "p-2": True}
 
 
@@ -249,26 +251,26 @@ def test_an_older_statement_of_a_conditional_order_changes_nothing() -> None:
 
 
 def test_only_a_newer_statement_brings_a_removed_order_back() -> None:
-    assert of_order(conditional(), removal(), conditional()) == ("removed", "stated")
-    assert of_order(conditional(), removal(), conditional("02")) == ("open", "stated")
+    assert of_order(conditional(), removal(), conditional()) == ("removed", "reported")
+    assert of_order(conditional(), removal(), conditional("02")) == ("open", "reported")
 
 
 def test_nothing_is_concluded_from_a_snapshot_that_may_not_name_conditional_orders() -> None:
     assert of_order(conditional(), snapshot("c2")) == ("open", "unconfirmed")
-    assert of_order(conditional(), snapshot()) == ("open", "stated")
+    assert of_order(conditional(), snapshot()) == ("open", "reported")
     told_again = [conditional(), conditional(connection="c2"), snapshot("c2")]
-    assert of_order(*told_again) == ("open", "stated")
+    assert of_order(*told_again) == ("open", "reported")
 
 
 def test_the_list_decides_what_became_of_an_unconfirmed_order() -> None:
     lost = [conditional(), snapshot("c2")]
-    assert of_order(*lost, waiting()) == ("end_unknown", "absent")
-    assert of_order(*lost, waiting(conditional())) == ("open", "stated")
+    assert of_order(*lost, waiting()) == ("end_unknown", "inferred")
+    assert of_order(*lost, waiting(conditional())) == ("open", "reported")
     assert of_order(conditional(), waiting()) == ("open", "unconfirmed")
 
 
 def test_a_list_never_brings_a_removed_order_back_by_an_old_time() -> None:
-    assert of_order(conditional(), removal(), waiting(conditional())) == ("removed", "stated")
+    assert of_order(conditional(), removal(), waiting(conditional())) == ("removed", "reported")
 
 
 def test_a_history_tells_how_a_conditional_order_ended() -> None:
@@ -277,9 +279,9 @@ def test_a_history_tells_how_a_conditional_order_ended() -> None:
         return fetched(kind, conditional("03"), conditional("01"), orderStatusType=word)
 
     lost = [conditional(), snapshot("c2"), waiting()]
-    assert of_order(*lost, history("Filled")) == ("filled", "stated")
-    assert of_order(*lost, history("Placed")) == ("end_unknown", "absent")
-    assert of_order(conditional(), removal(), history("Filled")) == ("removed", "stated")
+    assert of_order(*lost, history("Filled")) == ("filled", "reported")
+    assert of_order(*lost, history("Placed")) == ("end_unknown", "inferred")
+    assert of_order(conditional(), removal(), history("Filled")) == ("removed", "reported")
 
 
 def test_published_lists_are_read_whole() -> None:
@@ -289,11 +291,11 @@ def test_published_lists_are_read_whole() -> None:
         FuturesList.CONDITIONALS: "GET_v1_orders_conditionals.200.json",
         FuturesList.CONDITIONAL_HISTORY: "GET_v1_orders_conditionals_currencyPair_history.200.json",
     }
-    told = [
+    reported = [
         Draft("main", 1, None, None, "fetched", kind.value, (REST / name).read_text())
         for kind, name in names.items()
     ]
-    made = tables(*told)
+    made = tables(*reported)
     assert len(made["positions"]) == 3
     assert made["positions"]["bd44a0a5-52b1-a011-28a9-031c6cf96eec",]["realised_pnl"] == Decimal(
         "-80.6776855"
@@ -307,7 +309,7 @@ def test_a_list_that_can_not_be_read_whole_concludes_nothing() -> None:
     broken = Draft("main", 1, None, None, "fetched", FuturesList.OPEN_POSITIONS.value, "[{}]")
     made, failed = fold(named("futures"), events([position(), broken]))
     assert failed == [2]
-    assert made["positions"]["p-1",]["basis"] == "stated"
+    assert made["positions"]["p-1",]["basis"] == "reported"
 
 
 def test_a_frame_that_bears_the_name_of_a_list_or_note_is_none() -> None:

@@ -12,12 +12,12 @@ from attrs import define, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recorder.exchange.futures_lists import FuturesList
+from recorder.exchange.lists import FuturesList
 from recorder.log.rules.event import Draft, Note
-from recorder.simulator import futures_views
+from recorder.simulator import views
 from recorder.simulator.engine import Exchange
 from recorder.simulator.frames import encode
-from recorder.simulator.paging import Query
+from recorder.simulator.views import Query
 from tests.projections.test_folds import Tables, events, fold, named, note
 from tests.simulator.scene import Frame, HandClock, new_exchange
 
@@ -26,14 +26,14 @@ PAIRS = ("BTCUSDTPERP", "USDTZARPERP")
 
 @define
 class Line:
-    """A line to an exchange that is cut between any two frames; and what a recorder heard."""
+    """A line to an exchange that is cut between any two frames; and what a recorder received."""
 
     rng: random.Random
     exchange: Exchange = field(factory=new_exchange)
     clock: HandClock = field(factory=HandClock)
     connection: int = 0
     is_up: bool = False
-    heard: list[Draft] = field(factory=list)
+    received_facts: list[Draft] = field(factory=list)
 
     def __attrs_post_init__(self) -> None:
         self.exchange.account.clock = self.exchange.account.ids.clock = self.clock
@@ -41,7 +41,7 @@ class Line:
         self.exchange.account.books.credit("USDT", Decimal(1_000_000), self.clock())
 
     def live(self) -> None:
-        """Let the account do something, and be heard as far as the line holds."""
+        """Let the account do something, and be received as far as the line holds."""
         futures, rng = self.exchange.futures, self.rng
         # Equal times happen, too.
         self.clock.pass_s(rng.choice([0, 0.001, 1]))
@@ -54,47 +54,45 @@ class Line:
                 futures.remove_conditional(rng.choice(waiting).order_id)
             else:
                 futures.add_conditional(rng.choice(PAIRS), Decimal(0), Decimal(20))
-        self.hear(self.exchange.account.take())
+        self.converse_with(self.exchange.account.take())
 
-    def hear(self, frames: list[Frame]) -> None:
+    def converse_with(self, frames: list[Frame]) -> None:
         for frame in frames:
             self.is_up = self.is_up and self.rng.random() > 0.05
             if self.is_up:
                 text, name = encode(frame), f"c{self.connection}"
                 draft = Draft("main", 1, 1, name, "received", frame["type"], text)
-                self.heard.append(draft)
+                self.received_facts.append(draft)
 
     def connect(self) -> None:
-        """Connect anew; the snapshot, or what follows at once, may be cut off again."""
+        """Connect again; the snapshot, or what follows at once, may be cut off again."""
         self.connection += 1
         self.is_up = True
-        self.hear(self.exchange.snapshot())
+        self.converse_with(self.exchange.snapshot())
         if self.is_up:
             name = f"c{self.connection}"
             facts = {"complete": True, "balances": True, "open_orders": True}
-            self.heard.append(note(Note.SNAPSHOT_COMPLETE, name, **facts))
+            self.received_facts.append(note(Note.SNAPSHOT_COMPLETE, name, **facts))
 
     def fetch(self) -> None:
         """Ask for the lists, twice: one alone proves no absence."""
         query = Query({})
         for _ in range(2):
-            held = futures_views.open_positions(self.exchange, query, [])
+            held = views.open_positions(self.exchange, query, [])
             self.keep(FuturesList.OPEN_POSITIONS, held)
-            self.keep(
-                FuturesList.CONDITIONALS, futures_views.conditionals(self.exchange, query, [])
-            )
-        closed = futures_views.closed_summary(self.exchange, query, [])
+            self.keep(FuturesList.CONDITIONALS, views.conditionals(self.exchange, query, []))
+        closed = views.closed_summary(self.exchange, query, [])
         self.keep(FuturesList.CLOSED_SUMMARY, closed)
         for pair in PAIRS:
-            past = futures_views.conditional_history(self.exchange, query, [pair])
+            past = views.conditional_history(self.exchange, query, [pair])
             self.keep(FuturesList.CONDITIONAL_HISTORY, past)
 
     def keep(self, kind: FuturesList, rows: list[Frame]) -> None:
         text = json.dumps(rows)
-        self.heard.append(Draft("main", 1, None, None, "fetched", kind.value, text))
+        self.received_facts.append(Draft("main", 1, None, None, "fetched", kind.value, text))
 
     def tables(self) -> Tables:
-        made, failed = fold(named("futures"), events(self.heard))
+        made, failed = fold(named("futures"), events(self.received_facts))
         assert failed == []
         return made
 

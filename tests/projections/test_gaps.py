@@ -1,4 +1,4 @@
-"""What opens a gap, what closes it, and what is said of it in the end; without a database."""
+"""What opens a gap, what closes it, and what is reported of it in the end; without a database."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def at(second: float) -> datetime:
 
 def note(kind: Note, second: float, **facts: object) -> Draft:
     about_connection = kind.startswith("CONNECTION")
-    told = {
+    reported = {
         name: value.isoformat() if isinstance(value, datetime) else value
         for name, value in facts.items()
     }
     us = START_US + int(second * 1_000_000)
-    return noted("main", us, kind, told, connection_id="c1" if about_connection else None)
+    return noted("main", us, kind, reported, connection_id="c1" if about_connection else None)
 
 
 def frame(payload: str, second: float, kind: str = "", encoding: str = "text") -> Draft:
@@ -46,8 +46,10 @@ def lost(second: float, last: float, **more: object) -> Draft:
     return note(Note.CONNECTION_CLOSED, second, **facts | more, last_frame_at=at(last))
 
 
-def complete(second: float, blind_s: float | None = None, *, is_complete: bool = True) -> Draft:
-    measured = {} if blind_s is None else {"blind_s": blind_s}
+def complete(
+    second: float, unobserved_s: float | None = None, *, is_complete: bool = True
+) -> Draft:
+    measured = {} if unobserved_s is None else {"unobserved_s": unobserved_s}
     return note(Note.SNAPSHOT_COMPLETE, second, complete=is_complete, **measured)
 
 
@@ -117,13 +119,13 @@ def test_a_process_that_dies_while_a_gap_is_open_is_told_in_it() -> None:
 
 
 def test_no_loss_is_forgotten_while_a_gap_is_open() -> None:
-    told = [
+    reported = [
         lost(20, last=15),
         lost(30, last=29, **ENDS[Cause.SILENT]),
-        note(Note.CLOCK_JUMPED, 31, ahead_s=60.5, blind_s=16),
+        note(Note.CLOCK_JUMPED, 31, ahead_s=60.5, unobserved_s=16),
         lost(40, last=39, reason="closed with code 1001"),
     ]
-    (row,) = live(*told)
+    (row,) = live(*reported)
     assert row["cause"] == "connection_lost"
     assert row["causes"] == "silent,asleep,connection_lost"
     assert (row["losses"], row["last_loss"]) == (4, "closed with code 1001")
@@ -131,7 +133,7 @@ def test_no_loss_is_forgotten_while_a_gap_is_open() -> None:
 
 
 def test_a_machine_that_slept_is_blind_from_the_last_frame_before() -> None:
-    slept = note(Note.CLOCK_JUMPED, 3_600, ahead_s=3_580.25, blind_s=3, last_frame_at=at(16))
+    slept = note(Note.CLOCK_JUMPED, 3_600, ahead_s=3_580.25, unobserved_s=3, last_frame_at=at(16))
     (row,) = live(slept, complete(3_605, 8))
     assert (row["cause"], row["unobserved_from"], row["unobserved_until"]) == (
         "asleep",
@@ -143,7 +145,7 @@ def test_a_machine_that_slept_is_blind_from_the_last_frame_before() -> None:
 
 @pytest.mark.parametrize("measured_s", [0, 0.000001, 5, 3_600])
 def test_a_clock_that_was_set_back_makes_no_negative_gap(measured_s: float) -> None:
-    back = note(Note.CLOCK_JUMPED, -3_590, ahead_s=-3_600, blind_s=1, last_frame_at=at(9))
+    back = note(Note.CLOCK_JUMPED, -3_590, ahead_s=-3_600, unobserved_s=1, last_frame_at=at(9))
     (row,) = live(back, complete(-3_585, measured_s))
     assert (row["from_at"], row["until_at"]) == (at(9), at(-3_585))
     assert row["unobserved_until"] == at(-3_585)
@@ -151,7 +153,7 @@ def test_a_clock_that_was_set_back_makes_no_negative_gap(measured_s: float) -> N
 
 
 def test_a_gap_of_which_the_clock_was_set_back_a_little_keeps_its_measured_length() -> None:
-    (row,) = live(lost(20, last=15), complete(75, blind_s=120))
+    (row,) = live(lost(20, last=15), complete(75, unobserved_s=120))
     assert (row["unobserved_from"], row["unobserved_until"]) == (at(-45), at(75))
 
 
@@ -163,21 +165,21 @@ def test_a_clock_set_back_while_nobody_ran_says_that_the_length_is_not_known() -
 
 def test_a_wrong_clock_at_boot_that_is_put_right_blinds_nothing_before_the_last_frame() -> None:
     year_s = 365 * 86_400
-    told = [
+    reported = [
         started(-year_s, last=at(15)),
-        note(Note.CLOCK_JUMPED, 100, ahead_s=year_s, blind_s=3),
+        note(Note.CLOCK_JUMPED, 100, ahead_s=year_s, unobserved_s=3),
         complete(102, 5),
     ]
-    (row,) = live(*told)
+    (row,) = live(*reported)
     assert (row["unobserved_from"], row["unobserved_until"]) == (at(15), at(102))
 
 
 def test_a_pause_is_a_gap_only_where_it_was_noted_as_blind() -> None:
-    short = note(Note.READING_PAUSED, 20, seconds=2.5, blind=False, last_frame_at=at(17))
+    short = note(Note.READING_PAUSED, 20, seconds=2.5, unobserved=False, last_frame_at=at(17))
     earlier_version = note(Note.READING_PAUSED, 30, seconds=30)
     assert live(short, earlier_version) == []
     (row,) = live(
-        short, note(Note.READING_PAUSED, 60, seconds=12.5, blind=True, last_frame_at=at(47))
+        short, note(Note.READING_PAUSED, 60, seconds=12.5, unobserved=True, last_frame_at=at(47))
     )
     assert (row["cause"], row["from_at"]) == ("queue_full", at(47))
 
@@ -190,7 +192,12 @@ def test_a_gap_behind_a_standstill_begins_at_the_last_frame_before_it() -> None:
 
 def test_a_long_standstill_says_that_it_was_one() -> None:
     paused = note(
-        Note.READING_PAUSED, 60, seconds=12, blind=True, last_frame_at=at(47), why="it stood still"
+        Note.READING_PAUSED,
+        60,
+        seconds=12,
+        unobserved=True,
+        last_frame_at=at(47),
+        why="it stood still",
     )
     (row,) = live(paused)
     assert row["evidence"] == "the socket was not read for 12 s: it stood still"
@@ -214,15 +221,15 @@ def test_a_frame_without_a_type_is_a_gap_of_no_length_beside_any_other(encoding:
 
 def not_folded(second: float, position: int, projection: str, **more: object) -> Draft:
     facts = {"projection": projection, "position": position, "reason": "no amount"}
-    told = {"origin": "received", "received_at": at(5)}
-    return note(Note.FRAME_NOT_FOLDED, second, **facts | told | more)
+    reported = {"origin": "received", "received_at": at(5)}
+    return note(Note.FRAME_NOT_FOLDED, second, **facts | reported | more)
 
 
 def test_a_frame_that_several_tables_could_not_take_is_one_gap_at_its_own_time() -> None:
     bad = frame('{"type":"BALANCE_UPDATE"}', 5, "BALANCE_UPDATE")
-    told = [bad, not_folded(9, 3, "balances"), not_folded(9, 3, "orders")]
+    reported = [bad, not_folded(9, 3, "balances"), not_folded(9, 3, "orders")]
     again = [not_folded(99, 3, "balances"), not_folded(99, 3, "orders")]
-    for drafts in (told, [*told, *again]):
+    for drafts in (reported, [*reported, *again]):
         (row,) = live(*drafts)
         assert (row["gap_id"], row["cause"], row["from_at"]) == (3, "undecodable", at(5))
         assert (row["evidence"], row["losses"]) == ("balances: no amount; orders: no amount", 2)
@@ -236,8 +243,8 @@ def test_what_is_not_the_exchanges_word_is_no_gap_when_it_can_not_be_folded() ->
 
 
 def test_a_closed_gap_is_healed_by_a_fact_with_its_evidence() -> None:
-    told = [lost(20, last=15), complete(25, 10), lost(30, last=29), complete(31, 2)]
-    both = live(*told, healed(40, 3, evidence="all four lists agree", positions=[9, 7, 9]))
+    reported = [lost(20, last=15), complete(25, 10), lost(30, last=29), complete(31, 2)]
+    both = live(*reported, healed(40, 3, evidence="all four lists agree", positions=[9, 7, 9]))
     assert [row["state"] for row in both] == ["healed", "closed"]
     first = both[0]
     assert (first["healed_by"], first["verdict"]) == ("7,9", "all four lists agree")
@@ -247,11 +254,11 @@ def test_a_closed_gap_is_healed_by_a_fact_with_its_evidence() -> None:
 
 def test_the_last_verdict_stands() -> None:
     unsure = note(Note.GAP_UNVERIFIABLE, 40, gap_id=3, evidence="two fills without ids")
-    told = [lost(20, last=15), complete(25, 10), unsure]
-    (row,) = live(*told)
+    reported = [lost(20, last=15), complete(25, 10), unsure]
+    (row,) = live(*reported)
     assert (row["state"], row["healed_by"]) == ("unverifiable", None)
     assert row["verdict"] == "two fills without ids"
-    (row,) = live(*told, healed(50, 3, evidence="seen since"))
+    (row,) = live(*reported, healed(50, 3, evidence="seen since"))
     assert (row["state"], row["healed_by"], row["verdict"]) == ("healed", "", "seen since")
 
 
@@ -276,8 +283,12 @@ STORIES = st.lists(
         st.builds(lambda s: note(Note.RECORDER_STOPPED, s), MOMENTS),
         st.builds(lost, MOMENTS, MOMENTS),
         st.builds(
-            lambda s, ahead_s, blind_s, t: note(
-                Note.CLOCK_JUMPED, s, ahead_s=ahead_s, blind_s=blind_s, last_frame_at=at(t)
+            lambda s, ahead_s, unobserved_s, t: note(
+                Note.CLOCK_JUMPED,
+                s,
+                ahead_s=ahead_s,
+                unobserved_s=unobserved_s,
+                last_frame_at=at(t),
             ),
             MOMENTS,
             st.integers(-9_999, 9_999),
@@ -293,8 +304,10 @@ STORIES = st.lists(
 
 
 @given(STORIES)
-def test_no_story_makes_a_gap_of_negative_length_or_two_that_are_open(story: list[Draft]) -> None:
-    rows, _ = gaps_of(started(), *story)
+def test_no_story_makes_a_gap_of_negative_length_or_two_that_are_open(
+    history_of: list[Draft],
+) -> None:
+    rows, _ = gaps_of(started(), *history_of)
     assert sum(row["is_open"] for row in rows) <= 1
     for row in rows:
         assert row["unobserved_from"] is not None

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, event
 
 from recorder.cli.orders import _live
 from recorder.database.engine import Database, in_unit
-from recorder.gaps.sql.backfill import Period, doubts_of
+from recorder.gaps.sql.backfill import Period, warnings_of
 from recorder.outbox.sql.limits import count_open_orders
 from recorder.outbox.sql.queue import queued
 from recorder.outbox.sql.strict_order import first_unsettled
@@ -46,7 +46,7 @@ def plans(database: Database, unit: Callable[[Connection], object], table: str) 
 def test_what_a_gap_left_open_is_looked_for_in_its_own_time(
     sqlite: Database, table: str, time: str
 ) -> None:
-    asked = plans(sqlite, lambda c: doubts_of(c, "main", 1, 2, HOUR), table)
+    asked = plans(sqlite, lambda c: warnings_of(c, "main", 1, 2, HOUR), table)
     # The fills of an order are looked up by its id.
     found = [each for each in asked if "order_id=?" not in each]
 

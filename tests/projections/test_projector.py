@@ -41,7 +41,7 @@ class Bench:
     heads: dict[str, Head] = field(factory=lambda: {"main": EMPTY_HEAD})
 
     def commit(self, *payloads: str) -> tuple[Event, ...]:
-        """Append frames, and say that they are durable."""
+        """Append frames, and report that they are durable."""
         drafts = [
             Draft("main", 1_700_000_000_000_000, 1, "c1", "received", "BALANCE_UPDATE", payload)
             for payload in payloads

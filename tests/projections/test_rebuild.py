@@ -15,7 +15,7 @@ from recorder.projections.rules.fold import Projection
 from recorder.projections.sql.rebuild import Checked, Difference, Rebuilt, check, rebuild
 from recorder.projections.sql.tables import Memory, Progress, project
 from tests.log.drafts import NOW, frame, run_sql, write
-from tests.projections.toy import Toy, said
+from tests.projections.toy import Toy, answer
 
 FRAMES = Path(__file__).resolve().parents[1] / "frames"
 
@@ -33,13 +33,13 @@ def log(database: Database) -> Database:
     """Six events of the toy, all but the last of them folded; and another account's rows."""
     write(
         database,
-        said("COUNT", name="a"),
-        said("COUNT", name="b"),
-        said("TELL", id="t"),
-        said("BAD"),
-        said("TELL", id=None),
-        said("COUNT", name="a"),
-        said("COUNT", name="a", account="other"),
+        answer("COUNT", name="a"),
+        answer("COUNT", name="b"),
+        answer("TELL", id="t"),
+        answer("BAD"),
+        answer("TELL", id=None),
+        answer("COUNT", name="a"),
+        answer("COUNT", name="a", account="other"),
     )
     folded(database, 5)
     run_sql(
@@ -92,7 +92,7 @@ def test_a_row_that_does_not_follow_from_the_log_is_named(
 
 
 def test_equal_amounts_are_no_difference_however_they_are_written(postgres: Database) -> None:
-    write(postgres, said("COUNT", name="a", by="1.50"))
+    write(postgres, answer("COUNT", name="a", by="1.50"))
     folded(postgres, 1)
     run_sql(postgres, "UPDATE open_orders SET price = 1.5000")
     assert differences(postgres) == []
@@ -122,7 +122,7 @@ def test_a_check_runs_beside_a_writer(log: Database) -> None:
 
 
 def test_a_table_that_differs_everywhere_is_shown_by_a_few_rows(database: Database) -> None:
-    write(database, *(said("COUNT", name=str(number)) for number in range(50)))
+    write(database, *(answer("COUNT", name=str(number)) for number in range(50)))
     folded(database, 50)
     run_sql(database, "UPDATE open_orders SET pair = 'wrong'")
     found = differences(database)
@@ -132,9 +132,9 @@ def test_a_table_that_differs_everywhere_is_shown_by_a_few_rows(database: Databa
 
 def test_a_rebuild_makes_the_tables_again_up_to_the_head(log: Database) -> None:
     run_sql(log, "UPDATE open_orders SET pair = 'wrong'", "DELETE FROM trades")
-    told: list[int] = []
-    assert rebuild(log, "main", Toy(version=2), told.append, now=NOW) == Rebuilt(6, 1)
-    assert told[-1] == 6
+    reported: list[int] = []
+    assert rebuild(log, "main", Toy(version=2), reported.append, now=NOW) == Rebuilt(6, 1)
+    assert reported[-1] == 6
     asked = "SELECT order_id, position, pair FROM open_orders WHERE account = 'main' ORDER BY 1"
     assert run_sql(log, asked) == [("a", 6, None), ("b", 2, None)]
     assert run_sql(log, "SELECT position, version FROM projections") == [(6, 2)]
@@ -145,7 +145,7 @@ def test_a_rebuild_makes_the_tables_again_up_to_the_head(log: Database) -> None:
 
 
 def test_a_rebuild_needs_no_tables_to_begin_with(database: Database) -> None:
-    write(database, said("COUNT", name="a"))
+    write(database, answer("COUNT", name="a"))
     rebuild(database, "main", Toy(), lambda position: None, now=NOW)
     assert run_sql(database, "SELECT order_id FROM open_orders") == [("a",)]
     folded(database, 1)
@@ -189,7 +189,7 @@ def test_the_real_projections_rebuild_to_what_the_daemon_folds(
 def test_a_long_log_is_folded_again_in_bounded_memory(database: Database) -> None:
     note = "x" * 1_000_000
     for _ in range(10):
-        write(database, *(said("COUNT", name="a", note=note) for _ in range(4)))
+        write(database, *(answer("COUNT", name="a", note=note) for _ in range(4)))
     tracemalloc.start()
     check(database, "main", Toy(), lambda position: None)
     rebuild(database, "main", Toy(), lambda position: None, now=NOW)

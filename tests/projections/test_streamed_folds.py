@@ -1,4 +1,4 @@
-"""What the stream tells folds alike however it is cut, and again from the log."""
+"""What the stream reports folds alike however it is cut, and again from the log."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ TABLES = ("balances", "balance_history", "open_orders", "orders", "order_history
 WORDS = ("Placed", "Partially Filled", "Order Modified", "Filled", "Cancelled")
 
 
-def story(rng: random.Random) -> list[Draft]:
-    """Return what two connections tell of a few things: late, twice, or no longer."""
+def history_of(rng: random.Random) -> list[Draft]:
+    """Return what two connections report of a few things: late, twice, or no longer."""
 
     def at() -> str:
         return f"2026-01-01T00:00:0{rng.randrange(6)}.000Z"
@@ -35,8 +35,8 @@ def story(rng: random.Random) -> list[Draft]:
             return balance(currency, total, rng.choice((None, at())), connection)
         if what < 6:
             return listed(*some, connection=connection, at=at())
-        told = {"executedPrice": "10", "executedQuantity": done, "executedFee": "0.1"}
-        more = {"orderId": rng.choice(("o-1", "o-2")), **(told if what == 7 else {})}
+        reported = {"executedPrice": "10", "executedQuantity": done, "executedFee": "0.1"}
+        more = {"orderId": rng.choice(("o-1", "o-2")), **(reported if what == 7 else {})}
         return status(rng.choice(WORDS), remaining, at(), **more)
 
     drafts: list[Draft] = []
@@ -51,7 +51,7 @@ def story(rng: random.Random) -> list[Draft]:
 @pytest.mark.parametrize("seed", range(8))
 def test_however_they_are_cut_the_tables_are_the_same(database: Database, seed: int) -> None:
     rng = random.Random(seed)
-    head = write(database, *story(rng))[-1].position
+    head = write(database, *history_of(rng))[-1].position
     seen = []
     for limit in (1, rng.randint(2, 6), 500):
         for name in NAMES:

@@ -20,7 +20,7 @@ from recorder.projections.rules.fold import Projection
 from recorder.projections.sql.folding import ROWS_REMEMBERED_MAX
 from recorder.projections.sql.tables import Memory, Progress, move_checkpoint, project, record_error
 from tests.log.drafts import NOW, frame, run_sql, write
-from tests.projections.toy import Toy, said
+from tests.projections.toy import Toy, answer
 
 FRAMES = Path(__file__).resolve().parents[1] / "frames"
 
@@ -53,14 +53,14 @@ def checkpoint(database: Database) -> tuple[object, ...]:
 
 
 def test_rows_and_checkpoint_move_together(database: Database) -> None:
-    write(database, said("COUNT", name="a"), frame("other"), said("COUNT", name="a"))
+    write(database, answer("COUNT", name="a"), frame("other"), answer("COUNT", name="a"))
     assert step(database, Toy(), up_to=3) == Progress(3, 2, ())
     assert counters(database) == {"a": Decimal(2)}
     assert checkpoint(database) == (3, 1, None)
 
 
 def test_a_unit_takes_so_many_events_and_the_next_goes_on_there(database: Database) -> None:
-    write(database, *(said("COUNT", name="a") for _ in range(5)))
+    write(database, *(answer("COUNT", name="a") for _ in range(5)))
     memory, toy = Memory(), Toy()
     taken = [step(database, toy, memory, up_to=5, limit=2) for _ in range(4)]
     assert [(done.position, done.events) for done in taken] == [(2, 2), (4, 2), (5, 1), (5, 0)]
@@ -73,14 +73,14 @@ def test_events_of_other_types_only_move_the_checkpoint(database: Database) -> N
 
 
 def test_nothing_beyond_what_is_asked_is_folded(database: Database) -> None:
-    write(database, *(said("COUNT", name="a") for _ in range(5)))
+    write(database, *(answer("COUNT", name="a") for _ in range(5)))
     assert step(database, Toy(), up_to=3).position == 3
     assert counters(database) == {"a": Decimal(3)}
     assert step(database, Toy(), up_to=1) == Progress(3, 0, ())
 
 
 def test_accounts_are_folded_apart(database: Database) -> None:
-    write(database, said("COUNT", name="a"), said("COUNT", name="a", account="other"))
+    write(database, answer("COUNT", name="a"), answer("COUNT", name="a", account="other"))
     step(database, Toy(), up_to=1)
     step(database, Toy(), up_to=1, account="other")
     assert counters(database) == {"a": Decimal(1)}
@@ -88,7 +88,7 @@ def test_accounts_are_folded_apart(database: Database) -> None:
 
 
 def test_an_event_that_can_not_be_folded_is_passed_and_written_down(database: Database) -> None:
-    write(database, said("COUNT", name="a"), said("BAD"), said("COUNT", name="a"))
+    write(database, answer("COUNT", name="a"), answer("BAD"), answer("COUNT", name="a"))
     [failure] = step(database, Toy(), up_to=3).failures
     assert (failure.position, failure.reason) == (2, "bad on purpose ")
     assert counters(database) == {"a": Decimal(2)}
@@ -99,7 +99,7 @@ def test_an_event_that_can_not_be_folded_is_passed_and_written_down(database: Da
 
 
 def test_a_reason_is_stored_whatever_it_quotes(database: Database) -> None:
-    write(database, said("BAD", why="\ud800\x00" + "x" * 5000))
+    write(database, answer("BAD", why="\ud800\x00" + "x" * 5000))
     [failure] = step(database, Toy(), up_to=1).failures
     assert run_sql(database, "SELECT reason FROM fold_failures") == [(failure.reason,)]
     assert len(failure.reason) <= 500
@@ -107,7 +107,7 @@ def test_a_reason_is_stored_whatever_it_quotes(database: Database) -> None:
 
 def test_what_is_told_twice_stands_once_and_what_has_no_name_each_time(database: Database) -> None:
     tells: list[object] = ["t", "u", "t", None, None]
-    write(database, *(said("TELL", id=name) for name in tells))
+    write(database, *(answer("TELL", id=name) for name in tells))
     toy, memory = Toy(), Memory()
     for up_to in (2, 5):
         step(database, toy, memory, up_to=up_to)
@@ -116,7 +116,7 @@ def test_what_is_told_twice_stands_once_and_what_has_no_name_each_time(database:
 
 
 def test_a_removed_row_begins_anew(database: Database) -> None:
-    write(database, said("COUNT", name="a"), said("DROP", name="a"), said("COUNT", name="a"))
+    write(database, answer("COUNT", name="a"), answer("DROP", name="a"), answer("COUNT", name="a"))
     memory, toy = Memory(), Toy()
     for up_to in (1, 2, 3):
         step(database, toy, memory, up_to=up_to)
@@ -133,10 +133,10 @@ def test_a_row_the_database_refuses_fails_its_own_event_alone(
 ) -> None:
     write(
         database,
-        said("COUNT", name="a"),
-        said("COUNT", name=text, note=text),
-        said("COUNT", name="a"),
-        said("COUNT", name="b"),
+        answer("COUNT", name="a"),
+        answer("COUNT", name=text, note=text),
+        answer("COUNT", name="a"),
+        answer("COUNT", name="b"),
     )
     done = step(database, Toy(), up_to=4)
     found = counters(database)
@@ -147,7 +147,7 @@ def test_a_row_the_database_refuses_fails_its_own_event_alone(
 
 
 def test_a_failed_unit_leaves_no_trace_in_memory_either(database: Database) -> None:
-    write(database, said("COUNT", name="a"), said("COUNT", name="a"))
+    write(database, answer("COUNT", name="a"), answer("COUNT", name="a"))
     memory, toy = Memory(), Toy()
     step(database, toy, memory, up_to=1)
 
@@ -163,7 +163,7 @@ def test_a_failed_unit_leaves_no_trace_in_memory_either(database: Database) -> N
 
 
 def test_rows_that_somebody_else_folded_are_read_again(database: Database) -> None:
-    write(database, *(said("COUNT", name="a") for _ in range(3)))
+    write(database, *(answer("COUNT", name="a") for _ in range(3)))
     mine = Memory()
     step(database, Toy(), mine, up_to=1)
     step(database, Toy(), Memory(), up_to=2)
@@ -172,7 +172,7 @@ def test_rows_that_somebody_else_folded_are_read_again(database: Database) -> No
 
 
 def test_of_two_that_fold_the_same_step_one_is_turned_away(database: Database) -> None:
-    write(database, said("COUNT", name="a"), said("COUNT", name="a"))
+    write(database, answer("COUNT", name="a"), answer("COUNT", name="a"))
     step(database, Toy(), up_to=1)
 
     def overtaken(connection: Connection) -> None:
@@ -186,8 +186,8 @@ def test_of_two_that_fold_the_same_step_one_is_turned_away(database: Database) -
 
 
 def test_a_new_version_folds_everything_again(database: Database) -> None:
-    write(database, said("COUNT", name="a"), said("BAD"), said("TELL", id="t"))
-    write(database, said("COUNT", name="a", account="other"))
+    write(database, answer("COUNT", name="a"), answer("BAD"), answer("TELL", id="t"))
+    write(database, answer("COUNT", name="a", account="other"))
     step(database, Toy(), up_to=3)
     step(database, Toy(), up_to=1, account="other")
     memory = Memory()
@@ -200,17 +200,17 @@ def test_a_new_version_folds_everything_again(database: Database) -> None:
 
 
 def test_memory_is_bounded(database: Database) -> None:
-    write(database, said("COUNT", name="a"))
+    write(database, answer("COUNT", name="a"))
     count = ROWS_REMEMBERED_MAX + 10
     for start in range(0, count, 1000):
         names = range(start, min(start + 1000, count))
-        write(database, *(said("COUNT", name=str(name)) for name in names))
+        write(database, *(answer("COUNT", name=str(name)) for name in names))
     memory, toy = Memory(), Toy()
     position = 0
     while position <= count:
         position = step(database, toy, memory, up_to=count + 1, limit=1000).position
     assert sum(map(len, memory.rows.tables.values())) <= ROWS_REMEMBERED_MAX
-    write(database, said("COUNT", name="a"))
+    write(database, answer("COUNT", name="a"))
     step(database, toy, memory, up_to=count + 2)
     assert counters(database)["a"] == 2
 
@@ -222,7 +222,7 @@ def test_why_a_projector_stopped_is_kept(database: Database) -> None:
 
 def test_amounts_are_exact_in_the_tables(database: Database) -> None:
     amount = "123456789012345678901234567890.000000000000000000000000000001"
-    write(database, said("COUNT", name="a", by=amount), said("COUNT", name="a", by="0.10"))
+    write(database, answer("COUNT", name="a", by=amount), answer("COUNT", name="a", by="0.10"))
     toy = Toy()
     for up_to in (1, 2):
         step(database, toy, Memory(), up_to=up_to)
@@ -230,10 +230,12 @@ def test_amounts_are_exact_in_the_tables(database: Database) -> None:
 
 
 COMMANDS = st.one_of(
-    st.builds(said, st.just("COUNT"), name=st.sampled_from("abc"), by=st.sampled_from(["1", "-2"])),
-    st.builds(said, st.just("DROP"), name=st.sampled_from("abc")),
-    st.builds(said, st.just("TELL"), id=st.sampled_from(["t", "u", None])),
-    st.builds(said, st.just("BAD")),
+    st.builds(
+        answer, st.just("COUNT"), name=st.sampled_from("abc"), by=st.sampled_from(["1", "-2"])
+    ),
+    st.builds(answer, st.just("DROP"), name=st.sampled_from("abc")),
+    st.builds(answer, st.just("TELL"), id=st.sampled_from(["t", "u", None])),
+    st.builds(answer, st.just("BAD")),
 )
 
 

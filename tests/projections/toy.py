@@ -48,22 +48,22 @@ class Toy:
         return [("open_orders", (name,)) for name in ("a", "b", "c")]
 
     def fold(self, rows: Rows, event: Event, message: Message) -> Sequence[Change]:
-        said: dict[str, Any] = json.loads(event.payload)
+        answer: dict[str, Any] = json.loads(event.payload)
         if event.type == "BAD":
-            raise Unfoldable(f"bad on purpose {said.get('why', '')}")
+            raise Unfoldable(f"bad on purpose {answer.get('why', '')}")
         if event.type == "TELL":
-            told = {"position": event.position, "item": 0, "trade_id": said["id"]}
-            told |= {"source": "stream", "matched_by": "id"}
-            return [Add("trades", (said["id"],), told | {"received_at": event.received_at})]
-        key = (said["name"],)
+            reported = {"position": event.position, "item": 0, "trade_id": answer["id"]}
+            reported |= {"source": "stream", "matched_by": "id"}
+            return [Add("trades", (answer["id"],), reported | {"received_at": event.received_at})]
+        key = (answer["name"],)
         if event.type == "DROP":
             return [Remove("open_orders", key)]
         before: Row = rows.get("open_orders", key) or {"price": Decimal(0)}
-        price = before["price"] + Decimal(said.get("by", "1"))
-        counted = {"order_id": said["name"], "price": price, "position": event.position}
-        return [Put("open_orders", key, counted | {"pair": said.get("note")})]
+        price = before["price"] + Decimal(answer.get("by", "1"))
+        counted = {"order_id": answer["name"], "price": price, "position": event.position}
+        return [Put("open_orders", key, counted | {"pair": answer.get("note")})]
 
 
-def said(kind: str, *, account: str = "main", **payload: object) -> Draft:
+def answer(kind: str, *, account: str = "main", **payload: object) -> Draft:
     """Return the draft of a frame that the toy folds."""
     return frame(json.dumps({"type": kind, **payload}), kind=kind, account=account)

@@ -33,8 +33,8 @@ def queue(
     payload: object = None,
     **options: object,
 ) -> int:
-    said = VALID[command] if payload is None else payload
-    given = said if isinstance(said, str) else json.dumps(said)
+    answer = VALID[command] if payload is None else payload
+    given = answer if isinstance(answer, str) else json.dumps(answer)
     return in_unit(database.writer, lambda c: enqueue(c, "main", command, given, **options))  # type: ignore[arg-type]
 
 

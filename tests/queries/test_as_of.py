@@ -20,7 +20,7 @@ from recorder.projections.sql.tables import Memory, project
 from recorder.queries.as_of import (
     balances_known_at,
     balances_true_at,
-    find_moment,
+    find_as_of,
     position_at,
 )
 from recorder.timestamps import from_us
@@ -30,20 +30,20 @@ HOUR_US = 3_600_000_000
 KEPT = ("currency", "available", "total", "basis", "updated_at", "position")
 
 
-def story(dice: random.Random, length: int) -> list[Draft]:
-    """Return balances of a few currencies on two connections, some late, some told again."""
+def history_of(rng: random.Random, length: int) -> list[Draft]:
+    """Return balances of a few currencies on two connections, some late, some reported again."""
     drafts = []
     for step in range(length):
-        amount = str(dice.randrange(4))
-        said = {
-            "currency": {"symbol": dice.choice(("BTC", "ETH", "ZAR")), "shortName": "x"},
+        amount = str(rng.randrange(4))
+        answer = {
+            "currency": {"symbol": rng.choice(("BTC", "ETH", "ZAR")), "shortName": "x"},
             "available": amount,
             "reserved": "0",
             "total": amount,
-            "updatedAt": from_us(NOW_US + dice.randrange(length) * 1000).isoformat(),
+            "updatedAt": from_us(NOW_US + rng.randrange(length) * 1000).isoformat(),
         }
-        kind = dice.choice(("BALANCE_UPDATE", "BALANCE_UPDATE", "NEW_TRADE"))
-        payload = json.dumps({"type": kind, "data": said})
+        kind = rng.choice(("BALANCE_UPDATE", "BALANCE_UPDATE", "NEW_TRADE"))
+        payload = json.dumps({"type": kind, "data": answer})
         connection_id = f"c-{step * 2 // length}"
         at_us = NOW_US + step * 1000
         drafts.append(frame(payload, kind=kind, at_us=at_us, connection_id=connection_id))
@@ -66,7 +66,7 @@ def present(connection: Connection) -> list[dict[str, Any]]:
 def test_what_was_known_at_each_position_is_the_fold_of_the_log_up_to_it(
     database: Database, seed: int
 ) -> None:
-    written = write(database, *story(random.Random(seed), 40))
+    written = write(database, *history_of(random.Random(seed), 40))
     folded = []
     for each in written:
         fold(database, each.position)
@@ -82,9 +82,9 @@ def test_what_was_known_at_each_position_is_the_fold_of_the_log_up_to_it(
 def test_what_was_true_at_a_time_is_the_statement_of_the_latest_time_up_to_it(
     database: Database, seed: int
 ) -> None:
-    """Told late, told again, without a time, inferred: the oracle looks at every statement."""
-    dice = random.Random(seed)
-    drafts = story(dice, 40)
+    """Reported late, reported again, without a time, inferred: the oracle reads every report."""
+    rng = random.Random(seed)
+    drafts = history_of(rng, 40)
     for step in range(0, 40, 7):
         undated = json.loads(drafts[step].payload)
         del undated["data"]["updatedAt"]
@@ -93,12 +93,12 @@ def test_what_was_true_at_a_time_is_the_statement_of_the_latest_time_up_to_it(
     when = NOW_US + 40_000
     drafts += [
         noted("main", when, Note.SNAPSHOT_COMPLETE, facts, connection_id="c-1"),
-        *story(dice, 10),
+        *history_of(rng, 10),
     ]
     write(database, *drafts)
     fold(database, len(drafts))
-    told = run_sql(database, "SELECT count(*) FROM balance_history WHERE updated_at IS NULL")
-    assert told != [(0,)]
+    reported = run_sql(database, "SELECT count(*) FROM balance_history WHERE updated_at IS NULL")
+    assert reported != [(0,)]
 
     for step in (-1, 0, 1, 7, 13, 20, 39, 40, 60):
         moment = from_us(NOW_US + step * 1000)
@@ -111,7 +111,7 @@ def latest_statements(connection: Connection, moment: datetime) -> list[dict[str
     """Return what `balances_true_at` should, by reading the whole history."""
     latest: dict[str, tuple[datetime, int, dict[str, Any]]] = {}
     for row in connection.execute(balance_history.select()).mappings():
-        has_time = row["basis"] == "stated" and row["updated_at"] is not None
+        has_time = row["basis"] == "reported" and row["updated_at"] is not None
         at = row["updated_at"] if has_time else row["received_at"]
         standing = latest.get(row["currency"])
         if at <= moment and (standing is None or (at, row["position"]) > standing[:2]):
@@ -122,8 +122,8 @@ def latest_statements(connection: Connection, moment: datetime) -> list[dict[str
 def test_of_a_time_before_the_log_something_may_be_true_and_nothing_is_known(
     database: Database,
 ) -> None:
-    said = {"currency": {"shortName": "BTC"}, "total": "2", "updatedAt": "2026-01-01T00:00:00Z"}
-    payload = json.dumps({"type": "BALANCE_UPDATE", "data": said})
+    answer = {"currency": {"shortName": "BTC"}, "total": "2", "updatedAt": "2026-01-01T00:00:00Z"}
+    payload = json.dumps({"type": "BALANCE_UPDATE", "data": answer})
     write(database, frame(payload, kind="BALANCE_UPDATE"))
     fold(database, 1)
     before = datetime(2026, 2, 1, tzinfo=UTC)
@@ -131,10 +131,10 @@ def test_of_a_time_before_the_log_something_may_be_true_and_nothing_is_known(
 
     moment = in_unit(
         database.reader,
-        lambda connection: find_moment(connection, "main", before, may_precede=True, **options),
+        lambda connection: find_as_of(connection, "main", before, may_precede=True, **options),
     )
 
-    assert (moment.position, moment.at, moment.observed) == (0, before, "blind")
+    assert (moment.position, moment.at, moment.observed) == (0, before, "unobserved")
     (row,) = in_unit(database.reader, balances_true_at, "main", before)
     assert row["total"] == 2
     assert in_unit(database.reader, balances_known_at, "main", 0) == []
@@ -202,19 +202,24 @@ def test_a_moment_in_a_gap_says_so_until_and_after_it_is_healed(database: Databa
         options = {"now": from_us(NOW_US + HOUR_US), "is_running": False}
 
         def look(connection: Connection) -> str:
-            return find_moment(connection, "main", at, **options).observed  # type: ignore[arg-type]
+            return find_as_of(connection, "main", at, **options).observed  # type: ignore[arg-type]
 
         return in_unit(database.reader, look)
 
     def time(tenths: int) -> datetime:
         return from_us(NOW_US + tenths * 100_000)
 
-    assert [observed(at) for at in (3, 4, 5, 6)] == ["observed", "blind", "blind", "observed"]
+    assert [observed(at) for at in (3, 4, 5, 6)] == [
+        "observed",
+        "unobserved",
+        "unobserved",
+        "observed",
+    ]
     assert [observed(time(at)) for at in (19, 20, 25, 49, 50)] == [
-        "observed", "blind", "blind", "blind", "observed",
+        "observed", "unobserved", "unobserved", "unobserved", "observed",
     ]  # fmt: skip
     # Behind the last frame nobody listened.
-    assert observed(time(95)) == "blind"
+    assert observed(time(95)) == "unobserved"
     run_sql(database, "UPDATE gaps SET state = 'healed'")
     assert [observed(4), observed(time(25))] == ["healed", "healed"]
 
@@ -227,7 +232,7 @@ def test_moments_that_can_not_be_told_are_refused(database: Database) -> None:
         with pytest.raises(ConfigurationError) as caught:
             in_unit(
                 database.reader,
-                lambda connection: find_moment(connection, "main", at, now=now, is_running=False),
+                lambda connection: find_as_of(connection, "main", at, now=now, is_running=False),
             )
         return str(caught.value)
 
@@ -238,7 +243,7 @@ def test_moments_that_can_not_be_told_are_refused(database: Database) -> None:
 
 def asked_of_the_past(database: Database) -> list[tuple[str, Any]]:
     """Return every question that the readings of a moment ask of an account that has a past."""
-    write(database, *story(random.Random(1), 20))
+    write(database, *history_of(random.Random(1), 20))
     fold(database, 20)
     seen: list[tuple[str, Any]] = []
 

@@ -17,7 +17,7 @@ from recorder.projections.sql.tables import Memory, project
 from recorder.queries.as_of_futures import (
     CONDITIONALS,
     POSITIONS,
-    Kept,
+    AsOfTables,
     known_at,
     known_query,
     true_at,
@@ -36,22 +36,22 @@ def fold(database: Database, up_to: int) -> None:
     in_unit(database.projector, project, Futures(), Memory(), "main", **options)
 
 
-def standing(connection: Connection, kept: Kept) -> list[tuple[object, ...]]:
+def standing(connection: Connection, kept: AsOfTables) -> list[tuple[object, ...]]:
     """Return what is open in the table of states as it stands."""
     rows = connection.execute(kept.states.select().where(kept.states.c.is_open)).mappings()
     return sorted((row[kept.key], row["quantity"], row["basis"]) for row in rows)
 
 
-def story(dice: random.Random) -> list[Draft]:
+def history_of(rng: random.Random) -> list[Draft]:
     """Return positions and conditional orders that come, change and go, over two connections."""
     frames = [conditional("00"), position("1", "00", positionId="p-1")]
     for step in range(30):
-        at, name = f"{step:02}", dice.choice(("1", "2"))
+        at, name = f"{step:02}", rng.choice(("1", "2"))
         frames.append(
-            dice.choice(
+            rng.choice(
                 (
-                    position(str(dice.randint(1, 4)), at, positionId=f"p-{name}"),
-                    position(str(dice.randint(1, 4)), at, positionId=f"p-{name}"),
+                    position(str(rng.randint(1, 4)), at, positionId=f"p-{name}"),
+                    position(str(rng.randint(1, 4)), at, positionId=f"p-{name}"),
                     reduction(positionId=f"p-{name}"),
                     closing(position_id=f"p-{name}"),
                     conditional(at),
@@ -73,7 +73,7 @@ def story(dice: random.Random) -> list[Draft]:
 def test_what_was_known_at_each_position_is_the_fold_up_to_it(
     database: Database, seed: int
 ) -> None:
-    written, stood = write(database, *story(random.Random(seed))), []
+    written, stood = write(database, *history_of(random.Random(seed))), []
     for each in written:
         fold(database, each.position)
         stood.append([in_unit(database.reader, standing, kept) for kept in BOTH])
@@ -81,9 +81,9 @@ def test_what_was_known_at_each_position_is_the_fold_up_to_it(
     for each, rows in zip(written, stood, strict=True):
         for kept, open_then in zip(BOTH, rows, strict=True):
             known = in_unit(database.reader, known_at, "main", kept, each.position)
-            told = sorted((row[kept.key], row["quantity"], row["basis"]) for row in known)
-            assert told == open_then
-            assert all(row["certain"] == (row["basis"] == "stated") for row in known)
+            reported = sorted((row[kept.key], row["quantity"], row["basis"]) for row in known)
+            assert reported == open_then
+            assert all(row["certain"] == (row["basis"] == "reported") for row in known)
     assert any(rows[0] for rows in stood)
     assert any(rows[1] for rows in stood)
 
@@ -110,10 +110,10 @@ def test_what_a_new_connection_did_not_name_may_have_ended_at_any_time_before(
     database: Database,
 ) -> None:
     facts = {"complete": True, "balances": True, "open_orders": True}
-    stated = position("1", "01", positionId="p-1")
+    reported = position("1", "01", positionId="p-1")
     at_us = to_us(from_us(NOW_US))
     drafts = [
-        evolve(stated, connection_id="c-1", received_us=at_us),
+        evolve(reported, connection_id="c-1", received_us=at_us),
         noted("main", at_us + 9_000_000, Note.SNAPSHOT_COMPLETE, facts, connection_id="c-2"),
     ]
     fold(database, write(database, *drafts)[-1].position)
@@ -128,7 +128,9 @@ def test_what_a_new_connection_did_not_name_may_have_ended_at_any_time_before(
 
 
 @pytest.mark.parametrize("kept", BOTH)
-def test_each_costs_a_look_into_the_key_of_its_history(database: Database, kept: Kept) -> None:
+def test_each_costs_a_look_into_the_key_of_its_history(
+    database: Database, kept: AsOfTables
+) -> None:
     is_sqlite = database.dialect == "sqlite"
     time: object = "2026-03-01 12:00:00.000000" if is_sqlite else from_us(NOW_US)
     walks = ("SCAN h", "SCAN e", f"Seq Scan on {kept.history.name}")

@@ -15,20 +15,20 @@ from sqlalchemy import Connection
 
 from recorder.database.engine import Database, in_unit
 from recorder.database.schema import orders
-from recorder.exchange.histories import Fetched
+from recorder.exchange.lists import Fetched
 from recorder.log.rules.event import Draft
 from recorder.projections.rules.orders import Orders
-from recorder.projections.rules.validity import node, seconds
+from recorder.projections.rules.validity import index_value, seconds
 from recorder.projections.sql.rebuild import check
 from recorder.projections.sql.tables import Memory, project
 from recorder.queries import as_of_orders as past_orders
 from recorder.queries.as_of_orders import orders_known_at, orders_true_at
 from recorder.simulator import views
-from recorder.simulator.paging import Query
+from recorder.simulator.views import Query
 from recorder.timestamps import from_us, to_us
 from tests.log.drafts import NOW_US, run_sql, write
 from tests.outbox.trading import Account
-from tests.projections.test_fetched_folds import story
+from tests.projections.test_fetched_folds import history_of
 from tests.projections.test_folds import frame, listed, status
 
 KEPT = ("order_id", "state", "price", "original_quantity", "remaining_quantity", "updated_at")
@@ -71,7 +71,7 @@ def test_what_was_known_at_each_position_is_the_fold_up_to_it(
 
 @pytest.mark.parametrize("seed", range(4))
 def test_that_holds_whatever_is_fetched_and_in_any_order(database: Database, seed: int) -> None:
-    assert_known(database, *story(random.Random(seed)))
+    assert_known(database, *history_of(random.Random(seed)))
 
 
 def test_an_order_that_was_given_up_and_listed_again_counts_as_open_in_between_at_no_time(
@@ -103,9 +103,9 @@ def test_what_was_true_at_a_time_is_what_the_exchange_had_open_then(
     fold(database, written[-1].position)
 
     for moment, open_then in stood.items():
-        told = true_at(database, moment)
-        assert {name: row["remaining_quantity"] for name, row in told.items()} == open_then
-        assert all(row["certain"] for row in told.values())
+        reported = true_at(database, moment)
+        assert {name: row["remaining_quantity"] for name, row in reported.items()} == open_then
+        assert all(row["certain"] for row in reported.values())
     assert any(stood.values())
 
 
@@ -113,16 +113,16 @@ def test_what_was_true_at_a_time_is_what_the_exchange_had_open_then(
 def test_of_a_time_when_nobody_listened_nothing_wrong_is_certain(
     database: Database, seed: int
 ) -> None:
-    """What the line lost is fetched: it tells when each order ended, not each of its fills."""
+    """What the line lost is fetched: it reports when each order ended, not each of its fills."""
     account, stood = Account(random.Random(seed)), {}
     for step in range(60):
         if step == 19:
             account.clock.pass_s(1)
-            account.hear(account.rest())
-        heard = len(account.log)
+            account.converse_with(account.rest())
+        received_facts = len(account.log)
         account.live(1)
         if 20 <= step < 40:
-            del account.log[heard:]
+            del account.log[received_facts:]
         stood[account.clock()] = books(account)
         if step == 40:
             account.connect()
@@ -135,12 +135,12 @@ def test_of_a_time_when_nobody_listened_nothing_wrong_is_certain(
 
     missed = list(stood)[20:40]
     for moment, open_then in stood.items():
-        told = true_at(database, moment)
-        assert set(told) >= set(open_then)
-        for name, row in told.items():
+        reported = true_at(database, moment)
+        assert set(reported) >= set(open_then)
+        for name, row in reported.items():
             assert not row["certain"] or name in open_then
         if moment not in missed:
-            assert set(told) == set(open_then)
+            assert set(reported) == set(open_then)
     assert any(stood[moment] for moment in missed)
 
 
@@ -157,13 +157,13 @@ def test_an_order_whose_end_nobody_told_may_have_ended_since_it_was_last_told_of
     stamped = [evolve(draft, received_us=us) for draft, us in zip(drafts, at_us, strict=True)]
     fold(database, write(database, *stamped)[-1].position)
 
-    def told(second: float) -> list[tuple[object, ...]]:
+    def reported(second: float) -> list[tuple[object, ...]]:
         rows = true_at(database, start + timedelta(seconds=second)).values()
         return [(row["state"], row["remaining_quantity"], row["certain"]) for row in rows]
 
-    assert told(1) == told(9) == []
-    assert told(3) == [("open", 3, True)]
-    assert told(4) == told(8.9) == [("partially_filled", 2, False)]
+    assert reported(1) == reported(9) == []
+    assert reported(3) == [("open", 3, True)]
+    assert reported(4) == reported(8.9) == [("partially_filled", 2, False)]
 
 
 def test_a_refused_cancel_says_nothing_of_the_state(database: Database) -> None:
@@ -183,15 +183,15 @@ def test_a_refused_cancel_says_nothing_of_the_state(database: Database) -> None:
 
 
 def test_a_life_is_found_from_each_moment_in_it_and_from_no_other(database: Database) -> None:
-    dice = random.Random(1)
+    rng = random.Random(1)
     for _ in range(60):
-        first = dice.choice((1, 2, dice.randrange(1, 100), dice.randrange(1, 1 << 40)))
-        last = first + dice.choice((0, 1, dice.randrange(100), dice.randrange(1 << 39)))
-        inside = {first, last, dice.randint(first, last)}
+        first = rng.choice((1, 2, rng.randrange(1, 100), rng.randrange(1, 1 << 40)))
+        last = first + rng.choice((0, 1, rng.randrange(100), rng.randrange(1 << 39)))
+        inside = {first, last, rng.randint(first, last)}
         for moment in inside:
-            query = f"{past_orders._nodes(':at')} SELECT node FROM nodes"
+            query = f"{past_orders._index_values(':at')} SELECT value FROM around"
             found = {row[0] for row in run_sql(database, query, at=moment)}
-            assert node(first, last) in found
+            assert index_value(first, last) in found
             assert len(found) < 45
     assert seconds(datetime(1900, 1, 1, tzinfo=UTC)) == 1
 

@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, event, text
 
 from recorder.database.engine import Database, in_unit
-from recorder.exchange.amounts import canonical_amount
-from recorder.exchange.sums import EXACT, add_up
+from recorder.exchange.amounts import EXACT, add_up, canonical_amount
 from recorder.log.rules.event import Draft, Note, noted
 from recorder.projections.rules.books import KINDS, Basis, Explained
 from recorder.projections.rules.ledger import Ledger
@@ -32,7 +31,7 @@ from tests.outbox.trading import Account, record_of
 FAR = datetime(2030, 1, 1, tzinfo=UTC)
 
 
-def tell(database: Database, drafts: Sequence[Draft]) -> int:
+def report(database: Database, drafts: Sequence[Draft]) -> int:
     """Write and fold drafts; return the head."""
     events = write(database, *drafts)
     fold(database)
@@ -56,8 +55,8 @@ def begun(database: Database) -> tuple[int, datetime]:
     return snapshot.position, snapshot.at
 
 
-def sums(told: Explained) -> dict[str, Decimal]:
-    return {line.kind: line.amount for line in told.lines}
+def sums(reported: Explained) -> dict[str, Decimal]:
+    return {line.kind: line.amount for line in reported.lines}
 
 
 @pytest.mark.parametrize("net", [False, True])
@@ -67,28 +66,28 @@ def test_a_whole_history_is_explained_to_the_last_digit(
 ) -> None:
     account = Account(random.Random(seed), net)
     account.live(150)
-    head = tell(database, account.log)
+    head = report(database, account.log)
     position, at = begun(database)
 
     held, first = account.exchange.account.books.balances, account.exchange.config.balances
     for found in (books(database, position, head), books(database, at, account.clock())):
         assert found.keys() == held.keys()
-        for currency, told in found.items():
+        for currency, reported in found.items():
             assert currency is not None
-            assert told.opening.total == first.get(currency, Decimal(0))
-            assert told.closing.total == held[currency].total
-            assert told.residual == 0
-            assert told.adds_up
+            assert reported.opening.total == first.get(currency, Decimal(0))
+            assert reported.closing.total == held[currency].total
+            assert reported.residual == 0
+            assert reported.adds_up
             true = {kind: account.moved(kind, currency, at, account.clock()) for kind in KINDS[:-1]}
-            assert sums(told) == {kind: amount for kind, amount in true.items() if amount}
-            assert sum(line.assumed_fees for line in told.lines) == 0
-    assert sum(len(told.lines) for told in found.values()) > 8
+            assert sums(reported) == {kind: amount for kind, amount in true.items() if amount}
+            assert sum(line.assumed_fees for line in reported.lines) == 0
+    assert sum(len(reported.lines) for reported in found.values()) > 8
 
 
 def test_any_cut_makes_two_periods_that_add_up_to_the_whole(database: Database) -> None:
     account = Account(random.Random(7))
     account.live(80)
-    head = tell(database, account.log)
+    head = report(database, account.log)
     _, at = begun(database)
     length_us = to_us(account.clock()) - to_us(at)
 
@@ -102,16 +101,16 @@ def test_any_cut_makes_two_periods_that_add_up_to_the_whole(database: Database) 
         first, second, whole = (
             books(database, *ends) for ends in (cuts[:2], cuts[1:], (cuts[0], cuts[2]))
         )
-        for currency, told in whole.items():
+        for currency, reported in whole.items():
             parts = [part[currency] for part in (first, second) if currency in part]
             assert first[currency].closing.total == second[currency].opening.total
-            assert told.moved == add_up(part.moved for part in parts)
+            assert reported.moved == add_up(part.moved for part in parts)
             for kind in KINDS:
                 amounts = [sums(part).get(kind, Decimal(0)) for part in parts]
-                assert sums(told).get(kind, Decimal(0)) == add_up(amounts)
-            if told.opening.total is not None:
+                assert sums(reported).get(kind, Decimal(0)) == add_up(amounts)
+            if reported.opening.total is not None:
                 residuals = [part.residual for part in parts]
-                assert told.residual == add_up(each for each in residuals if each is not None)
+                assert reported.residual == add_up(each for each in residuals if each is not None)
 
     any_cut()
 
@@ -128,7 +127,7 @@ def test_a_swallowed_record_is_a_residual_of_exactly_its_amount(
     account.live(60)
     number = account.rng.choice(ledger_frames(account))
     swallowed = record_of(account.log.pop(number))
-    head = tell(database, account.log)
+    head = report(database, account.log)
 
     (row,) = (
         each
@@ -137,10 +136,10 @@ def test_a_swallowed_record_is_a_residual_of_exactly_its_amount(
     )
     position, at = begun(database)
     for found in (books(database, position, head), books(database, at, account.clock())):
-        residuals = {str(name): told.residual for name, told in found.items()}
+        residuals = {str(name): reported.residual for name, reported in found.items()}
         assert residuals == {name: row.change_of(name) for name in residuals}
-        assert not all(told.adds_up for told in found.values())
-        assert not any(told.in_flight for told in found.values())
+        assert not all(reported.adds_up for reported in found.values())
+        assert not any(reported.in_flight for reported in found.values())
 
 
 def fetched(record: Mapping[str, Any], at_us: int) -> Draft:
@@ -157,69 +156,75 @@ def test_a_record_fetched_later_closes_the_time_but_not_the_positions_before_it(
     account.live(60)
     number = account.rng.choice(ledger_frames(account))
     swallowed = record_of(account.log.pop(number))
-    head = tell(database, account.log)
+    head = report(database, account.log)
     position, at = begun(database)
     end = account.clock()
     later = write(database, fetched(swallowed, to_us(end) + 60_000_000))
     fold(database)
 
     by_time = books(database, at, end)
-    assert all(told.adds_up for told in by_time.values())
-    lines = [line for told in by_time.values() for line in told.lines]
-    assert sum(line.told_later for line in lines) == sum(line.backfilled for line in lines) > 0
+    assert all(reported.adds_up for reported in by_time.values())
+    lines = [line for reported in by_time.values() for line in reported.lines]
+    assert sum(line.reported_later for line in lines) == sum(line.backfilled for line in lines) > 0
     before, after = (
         books(database, position, head),
         books(database, head, later[-1].position),
     )
-    missing = {name: told.residual for name, told in before.items()}
+    missing = {name: reported.residual for name, reported in before.items()}
     assert any(missing.values())
-    assert {name: told.residual for name, told in after.items()} == {
+    assert {name: reported.residual for name, reported in after.items()} == {
         name: None if residual is None else -residual for name, residual in missing.items()
     }
-    assert all(told.adds_up for told in books(database, position, later[-1].position).values())
+    assert all(
+        reported.adds_up for reported in books(database, position, later[-1].position).values()
+    )
 
 
 def test_a_cut_between_the_frames_of_one_fill_is_in_flight(database: Database) -> None:
     account = Account(random.Random(5))
     account.live(40)
-    tell(database, account.log)
+    report(database, account.log)
     position, _ = begun(database)
     number = ledger_frames(account)[10]
     # Positions count from 1: behind the record, before the balance that it moved.
     found = books(database, position, number + 1)
-    moved = [told for told in found.values() if told.residual]
-    assert moved and all(told.in_flight and not told.adds_up for told in moved)
+    moved = [reported for reported in found.values() if reported.residual]
+    assert moved and all(reported.in_flight and not reported.adds_up for reported in moved)
     found = books(database, number + 1, len(account.log))
-    moved = [told for told in found.values() if told.residual]
-    assert moved and all(told.in_flight for told in moved)
+    moved = [reported for reported in found.values() if reported.residual]
+    assert moved and all(reported.in_flight for reported in moved)
 
 
-# What is told frame by frame
+# What is reported frame by frame
 
 
 def balance(currency: str, total: str | None, at_s: float, *, dated: bool = True) -> Draft:
-    said: dict[str, Any] = {"currency": {"shortName": currency}, "available": "0", "reserved": "0"}
+    answer: dict[str, Any] = {
+        "currency": {"shortName": currency},
+        "available": "0",
+        "reserved": "0",
+    }
     if total is not None:
-        said["total"] = total
+        answer["total"] = total
     if dated:
-        said["updatedAt"] = iso(at_s)
-    return received("BALANCE_UPDATE", said, at_s)
+        answer["updatedAt"] = iso(at_s)
+    return received("BALANCE_UPDATE", answer, at_s)
 
 
-def record(type_: str, at_s: float, **said: Any) -> Draft:
+def record(type_: str, at_s: float, **answer: Any) -> Draft:
     """Return a ledger frame; money is given as ``credit=("ZAR", "1")``."""
-    told: dict[str, Any] = {"transactionType": {"type": type_}, "eventAt": iso(at_s)}
-    told["id"] = f"{type_}-{at_s}"
+    reported: dict[str, Any] = {"transactionType": {"type": type_}, "eventAt": iso(at_s)}
+    reported["id"] = f"{type_}-{at_s}"
     for leg in ("debit", "credit", "fee"):
-        if leg in said:
-            currency, value = said.pop(leg)
-            told |= {f"{leg}Currency": currency} if currency else {}
-            told |= {f"{leg}Value": value} if value else {}
-    return received("NEW_ACCOUNT_HISTORY_RECORD", {**told, **said}, at_s)
+        if leg in answer:
+            currency, value = answer.pop(leg)
+            reported |= {f"{leg}Currency": currency} if currency else {}
+            reported |= {f"{leg}Value": value} if value else {}
+    return received("NEW_ACCOUNT_HISTORY_RECORD", {**reported, **answer}, at_s)
 
 
-def received(kind: str, said: Mapping[str, Any], at_s: float) -> Draft:
-    payload = json.dumps({"type": kind, "data": said})
+def received(kind: str, answer: Mapping[str, Any], at_s: float) -> Draft:
+    payload = json.dumps({"type": kind, "data": answer})
     return Draft("main", NOW_US + int(at_s * 1e6), 5, "c-1", "received", kind, payload)
 
 
@@ -265,7 +270,7 @@ def test_sums_are_exact_however_long_the_amounts_are(
         for n, each in enumerate(amounts)
     ]
     drafts = [started(0), balance("X", "0", 0), snapshot(1), *credits]
-    head = tell(database, [*drafts, balance("X", format(total, "f"), 9)])
+    head = report(database, [*drafts, balance("X", format(total, "f"), 9)])
     for found in (books(database, 3, head), books(database, at(1), at(9))):
         assert sums(found["X"]) == {"reward": total}
         assert found["X"].closing.total == total
@@ -273,7 +278,7 @@ def test_sums_are_exact_however_long_the_amounts_are(
 
 
 def test_a_stranger_adds_up_the_parts_exactly(sqlite: Database) -> None:
-    """With nothing but the standard library's sqlite3: as the page on books says."""
+    """With nothing but the standard library's sqlite3: as the page on books reports."""
     rng = random.Random(1)
     amounts = [
         Decimal(rng.randrange(-(10**36), 10**36)).scaleb(-rng.randrange(18, 19)) for _ in range(3)
@@ -285,7 +290,7 @@ def test_a_stranger_adds_up_the_parts_exactly(sqlite: Database) -> None:
         else record("FUND", 2 + n / 1000, debit=("X", canonical_amount(-each)))
         for n, each in enumerate(amounts)
     ]
-    tell(sqlite, [started(0), *credits])
+    report(sqlite, [started(0), *credits])
     with sqlite3.connect(sqlite.url.database or "") as connection:
         ((whole, nano, atto, missing),) = connection.execute(
             "SELECT sum(whole), sum(nano), sum(atto), sum(whole IS NULL) FROM balance_movements"
@@ -297,10 +302,10 @@ def test_a_stranger_adds_up_the_parts_exactly(sqlite: Database) -> None:
 
 @pytest.mark.parametrize("amount", ["0." + "0" * 18 + "1", "9223372036854775808", "-" + LONG])
 def test_what_the_parts_cannot_hold_is_in_none_of_them(database: Database, amount: str) -> None:
-    tell(database, [started(0), record("FUND", 1, credit=("X", amount))])
+    report(database, [started(0), record("FUND", 1, credit=("X", amount))])
     asked = "SELECT amount, whole, nano, atto FROM balance_movements"
-    ((told, *parts),) = run_sql(database, asked)
-    assert (Decimal(str(told)), parts) == (Decimal(amount), [None] * 3)
+    ((reported, *parts),) = run_sql(database, asked)
+    assert (Decimal(str(reported)), parts) == (Decimal(amount), [None] * 3)
 
 
 def test_both_databases_tell_the_same_movements_to_the_digit(
@@ -322,16 +327,16 @@ def test_both_databases_tell_the_same_movements_to_the_digit(
     for view, last, columns in views:
         amount = "amount" if view == "balance_movements" else "total"
         item = "item" if view == "balance_movements" else "position"
-        told = []
+        reported = []
         for database in (sqlite, postgres):
             if view == "balance_movements":
-                tell(database, [*account.log, *extra])
+                report(database, [*account.log, *extra])
             names = f"{columns}, CAST({amount} AS text), whole, nano, atto, CAST(at AS text)"
             statement = asked.format(names, view, last).replace("item,", f"{item},", 9)
             rows = run_sql(database, statement.replace("position, position", "position"))
-            told.append([normal(row) for row in rows])
-        assert sorted(told[0], key=repr) == sorted(told[1], key=repr)
-        assert len(told[0]) > 100
+            reported.append([normal(row) for row in rows])
+        assert sorted(reported[0], key=repr) == sorted(reported[1], key=repr)
+        assert len(reported[0]) > 100
 
 
 def normal(row: Sequence[object]) -> tuple[object, ...]:
@@ -346,22 +351,22 @@ def normal(row: Sequence[object]) -> tuple[object, ...]:
 
 def test_an_opening_that_was_never_stated_is_not_zero(database: Database) -> None:
     drafts = [started(0), record("FUND", 1, credit=("X", "5")), balance("X", "5", 1)]
-    head = tell(database, drafts)
-    told = books(database, 0, head)["X"]
-    assert (told.opening.basis, told.opening.total) == (Basis.UNKNOWN, None)
-    assert told.closing.total == 5
-    assert told.residual is None
-    assert not told.adds_up
+    head = report(database, drafts)
+    reported = books(database, 0, head)["X"]
+    assert (reported.opening.basis, reported.opening.total) == (Basis.UNKNOWN, None)
+    assert reported.closing.total == 5
+    assert reported.residual is None
+    assert not reported.adds_up
 
 
 def test_what_a_complete_snapshot_did_not_name_was_not_held(database: Database) -> None:
     drafts = [started(0), balance("ZAR", "1", 0), snapshot(1)]
-    tell(database, [*drafts, record("FUND", 2, credit=("X", "5")), balance("X", "5", 2)])
+    report(database, [*drafts, record("FUND", 2, credit=("X", "5")), balance("X", "5", 2)])
     for found in (books(database, 3, 5), books(database, at(1), at(9))):
-        told = found["X"]
-        assert told.opening.basis == Basis.NOT_NAMED
-        assert told.opening.total == 0
-        assert told.adds_up
+        reported = found["X"]
+        assert reported.opening.basis == Basis.NOT_NAMED
+        assert reported.opening.total == 0
+        assert reported.adds_up
 
 
 def test_what_a_later_snapshot_left_out_became_zero_when_we_heard_of_it(
@@ -370,12 +375,12 @@ def test_what_a_later_snapshot_left_out_became_zero_when_we_heard_of_it(
     again = balance("ZAR", "1", 8)
     on_new_line = Draft(*(*_parts(again)[:3], "c-2", *_parts(again)[4:]))
     drafts = [started(0), balance("ZAR", "1", 0), balance("X", "5", 0), snapshot(1)]
-    tell(database, [*drafts, on_new_line, snapshot(9, "c-2")])
+    report(database, [*drafts, on_new_line, snapshot(9, "c-2")])
     assert books(database, at(1), at(8.5))["X"].adds_up
-    told = books(database, at(1), at(9.5))["X"]
-    assert told.closing.basis == Basis.ABSENT
-    assert told.closing.total == 0
-    assert told.residual == -5
+    reported = books(database, at(1), at(9.5))["X"]
+    assert reported.closing.basis == Basis.INFERRED_ZERO
+    assert reported.closing.total == 0
+    assert reported.residual == -5
 
 
 def _parts(draft: Draft) -> tuple[Any, ...]:
@@ -389,10 +394,10 @@ def test_a_movement_without_an_amount_or_a_currency_is_told(database: Database) 
         record("FUND", 2, credit=("X", None)),
         record("FUND", 3, credit=(None, "7")),
     ]
-    head = tell(database, drafts)
+    head = report(database, drafts)
     found = books(database, 3, head)
     assert found["X"].residual == 0
-    assert found["X"].unstated == 1
+    assert found["X"].without_amount == 1
     assert not found["X"].adds_up
     assert found[None].moved == 7
     assert not found[None].adds_up
@@ -401,24 +406,28 @@ def test_a_movement_without_an_amount_or_a_currency_is_told(database: Database) 
 def test_a_movement_without_a_time_counts_when_it_was_told(database: Database) -> None:
     undated = record("FUND", 2, credit=("X", "7"), eventAt=None)
     drafts = [started(0), balance("X", "5", 0), snapshot(1), undated, balance("X", "12", 2)]
-    tell(database, drafts)
+    report(database, drafts)
     assert books(database, at(1), at(9))["X"].adds_up
     assert not books(database, at(2), at(9))["X"].lines
 
 
 def test_a_balance_without_a_time_or_a_total_is_taken_as_it_is(database: Database) -> None:
     drafts = [started(0), balance("X", "5", 0), snapshot(1), balance("X", "7", 2, dated=False)]
-    tell(database, drafts)
+    report(database, drafts)
     assert books(database, at(1), at(2))["X"].residual == 2
     assert books(database, at(1), at(1.9))["X"].residual == 0
-    tell(database, [balance("X", None, 4)])
-    told = books(database, at(1), at(5))["X"]
-    assert (told.closing.basis, told.closing.total, told.residual) == (Basis.STATED, None, None)
+    report(database, [balance("X", None, 4)])
+    reported = books(database, at(1), at(5))["X"]
+    assert (reported.closing.basis, reported.closing.total, reported.residual) == (
+        Basis.REPORTED,
+        None,
+        None,
+    )
 
 
 def test_what_only_one_of_the_tables_has_by_now_waits_for_the_other(database: Database) -> None:
-    told = [started(0), balance("X", "5", 0), snapshot(1)]
-    head = tell(database, told)
+    reported = [started(0), balance("X", "5", 0), snapshot(1)]
+    head = report(database, reported)
     write(database, record("FUND", 2, credit=("X", "7")), balance("X", "12", 2))
     in_unit(
         database.projector,
@@ -445,17 +454,17 @@ def test_an_unproved_fee_is_marked(database: Database) -> None:
         record("FIAT_WITHDRAWAL", 2, debit=("ZAR", "1500"), fee=("ZAR", "8.5")),
         balance("ZAR", "500", 2),
     ]
-    head = tell(database, drafts)
-    told = books(database, 3, head)["ZAR"]
-    assert sums(told) == {"withdrawal": -1500, "fee": Decimal("-8.5")}
-    assert [line.assumed_fees for line in told.lines] == [Decimal("-8.5"), 0]
-    # It was in there: the residual says so.
-    assert told.residual == Decimal("8.5")
+    head = report(database, drafts)
+    reported = books(database, 3, head)["ZAR"]
+    assert sums(reported) == {"withdrawal": -1500, "fee": Decimal("-8.5")}
+    assert [line.assumed_fees for line in reported.lines] == [Decimal("-8.5"), 0]
+    # It was in there: the residual reports so.
+    assert reported.residual == Decimal("8.5")
 
 
 def test_a_frame_that_no_table_could_take_is_counted(database: Database) -> None:
     bad = received("NEW_ACCOUNT_HISTORY_RECORD", {"id": 5}, 2)
-    head = tell(database, [started(0), balance("X", "5", 0), snapshot(1), bad])
+    head = report(database, [started(0), balance("X", "5", 0), snapshot(1), bad])
     for period in (Period(3, head, head), Period(at(1), at(9), head)):
         assert in_unit(database.reader, unread, "main", period) == 1
     assert in_unit(database.reader, unread, "main", Period(at(3), at(9), head)) == 0
@@ -478,7 +487,7 @@ def test_fills_are_the_same_in_trades_and_ledger_in_any_period(
 ) -> None:
     account = Account(random.Random(2), net)
     account.live(100)
-    head = tell(database, account.log)
+    head = report(database, account.log)
     for end in range(5, head, 20):
         assert differing(database, 3, end) == []
     assert differing(database, at(-(10**8)), FAR) == []
@@ -496,19 +505,19 @@ def test_a_swallowed_fill_is_named_with_its_order(database: Database, kind: str)
         if each.type == kind and trade.order_id in each.payload
     ]
     del account.log[numbers[-1]]
-    head = tell(database, account.log)
+    head = report(database, account.log)
     (found,) = differing(database, 0, head)
     assert (found.order_id, found.pair, found.side) == (trade.order_id, trade.pair, trade.side)
     same = [each for each in trades.values() if each.order_id == trade.order_id]
     whole, less = sum(each.quantity for each in same), sum(each.quantity for each in same[:-1])
-    told = found.traded or 0, found.booked or 0
-    assert told == ((less, whole) if kind == "NEW_ACCOUNT_TRADE" else (whole, less))
+    reported = found.traded or 0, found.booked or 0
+    assert reported == ((less, whole) if kind == "NEW_ACCOUNT_TRADE" else (whole, less))
     assert abs(found.trades - found.entries) == 1
 
 
 def test_fills_that_name_no_order_are_counted(database: Database) -> None:
     bought = {"credit": ("BTC", "1"), "debit": ("ZAR", "9")}
-    head = tell(database, [started(0), record("LIMIT_BUY", 1, **bought)])
+    head = report(database, [started(0), record("LIMIT_BUY", 1, **bought)])
     period = Period(0, head, head)
     assert in_unit(database.reader, unchecked_fills, "main", period) == 1
 
@@ -554,10 +563,10 @@ def fill(database: Database, rows: int) -> None:
         # Some orders differ, so that they are looked at closely.
         f" CASE WHEN i % 7 = 0 THEN 'p' ELSE 'o' END || i, {moment}, {moment} FROM n",
         "INSERT INTO balance_history (account, currency, position, total, basis, updated_at,"
-        f" received_at) {numbers} SELECT 'main', 'X', i, {one}, 'stated', {moment}, {moment}"
+        f" received_at) {numbers} SELECT 'main', 'X', i, {one}, 'reported', {moment}, {moment}"
         " FROM n",
         "INSERT INTO balances (account, currency, position, total, basis) VALUES"
-        f" ('main', 'X', {rows}, {one}, 'stated')",
+        f" ('main', 'X', {rows}, {one}, 'reported')",
     )
     with database.writer.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.exec_driver_sql("ANALYZE")

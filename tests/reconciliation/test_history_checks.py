@@ -1,4 +1,4 @@
-"""What the stream told, held against the pages of the exchange's own histories."""
+"""What the stream reported, held against the pages of the exchange's own histories."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from recorder.database.engine import Database, in_unit
-from recorder.exchange.histories import Fetched
+from recorder.exchange.lists import Fetched
 from recorder.log.rules.event import Note, noted
-from recorder.reconciliation.sql.history_checks import told_otherwise
+from recorder.reconciliation.sql.history_checks import reported_otherwise
 from tests.cli.scene import fold
 from tests.log.drafts import NOW_US, write
 from tests.projections.test_backfill import fill, page, streamed, transaction
@@ -18,16 +18,16 @@ SINCE = datetime.fromisoformat("2026-01-01T00:00:00Z")
 UNTIL = SINCE + timedelta(hours=1)
 
 
-def apart(database: Database, *told: Any, listed: Any, wanted: Any = ()) -> Any:
-    """Return what differs once the stream has told and a run has listed."""
+def differences(database: Database, *reported: Any, listed: Any, wanted: Any = ()) -> Any:
+    """Return what differs once the stream has reported and a run has listed."""
     run = {"gap_id": None, "from": SINCE.isoformat(), "until": UNTIL.isoformat()}
-    asked = {"run": len(told) + 1, "list": "trades", "request": "/v1", "status": 200}
+    asked = {"run": len(reported) + 1, "list": "trades", "request": "/v1", "status": 200}
     read = noted("main", NOW_US, Note.BACKFILL_PAGE, asked | {"page": True, "rows": 1})
     begun = noted("main", NOW_US, Note.BACKFILL_STARTED, run)
-    write(database, *told, begun, *(each for one in listed for each in (read, one)))
+    write(database, *reported, begun, *(each for one in listed for each in (read, one)))
     fold(database)
     return in_unit(
-        database.reader, told_otherwise, "main", len(told) + 1, SINCE, UNTIL, list(wanted)
+        database.reader, reported_otherwise, "main", len(reported) + 1, SINCE, UNTIL, list(wanted)
     )
 
 
@@ -37,12 +37,12 @@ def test_what_both_tell_alike_or_only_one_side_states_is_no_difference(database:
         page(Fetched.TRANSACTIONS, [transaction("x-1")]),
     ]
     record = frame("NEW_ACCOUNT_HISTORY_RECORD", transaction("x-1"))
-    found = apart(database, *streamed(fill("t-1"), fill("t-2")), record, listed=pages)
+    found = differences(database, *streamed(fill("t-1"), fill("t-2")), record, listed=pages)
     assert found.found == []
 
 
 def test_what_no_page_lists_or_one_lists_otherwise_is_a_difference(database: Database) -> None:
-    told = [
+    reported = [
         *streamed(fill("t-1"), fill("t-2", price="7")),
         frame("NEW_ACCOUNT_HISTORY_RECORD", transaction("x-1", creditValue="3")),
         frame("NEW_ACCOUNT_HISTORY_RECORD", transaction("x-2")),
@@ -52,7 +52,9 @@ def test_what_no_page_lists_or_one_lists_otherwise_is_a_difference(database: Dat
         page(Fetched.TRADES, []),
         page(Fetched.TRANSACTIONS, [transaction("x-1", creditValue="4")]),
     ]
-    found = apart(database, *told, listed=pages, wanted=[("trades", "t-2"), ("trades", "t-1")])
+    found = differences(
+        database, *reported, listed=pages, wanted=[("trades", "t-2"), ("trades", "t-1")]
+    )
 
     assert [(d.list, d.key, d.field, d.ours, d.theirs, d.position) for d, _ in found.found] == [
         ("trades", "t-2", "price", "7", "8", 2),
@@ -66,6 +68,6 @@ def test_what_no_page_lists_or_one_lists_otherwise_is_a_difference(database: Dat
 
 
 def test_what_the_period_does_not_hold_need_not_be_listed(database: Database) -> None:
-    told = streamed(fill("t-1", at="2025-12-31T23:59:59.999Z"), fill("t-2", id=None))
-    found = apart(database, *told, listed=[page(Fetched.TRADES, [])])
+    reported = streamed(fill("t-1", at="2025-12-31T23:59:59.999Z"), fill("t-2", id=None))
+    found = differences(database, *reported, listed=[page(Fetched.TRADES, [])])
     assert found.found == []

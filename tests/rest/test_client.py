@@ -19,27 +19,21 @@ from attrs import define, field
 from recorder.clock import SystemClock
 from recorder.exchange.rest import (
     CredentialsRefused,
-    ExchangeTrouble,
+    ExchangeUnavailable,
     NoSuchOrder,
     OrdersFound,
     RateLimited,
     RowsFound,
-    TimeTold,
     Unreadable,
 )
 from recorder.exchange.rest_requests import (
     Kind,
     OrderName,
     RestRequest,
-    balances_request,
-    open_orders_request,
+    history_request,
+    list_request,
     order_detail_request,
-    order_history_request,
     order_status_request,
-    order_summary_request,
-    server_time_request,
-    trade_history_request,
-    transaction_history_request,
 )
 from recorder.exchange.signing import signed_headers
 from recorder.exchange.token_bucket import TokenBucket
@@ -48,7 +42,7 @@ from recorder.rest.client import Headers, RestClient, RestUnavailable, open_rest
 from recorder.simulator import Simulator, SimulatorConfig, serve
 from tests.connection.clocks import TrioClock
 
-PATIENCE_S = 10.0
+WAIT_MAX_S = 10.0
 KEY, SECRET = "a-key-for-tests", "a-secret-for-tests"
 LIMIT = {"side": "BUY", "pair": "BTCZAR", "quantity": "0.001", "price": "1000000"}
 
@@ -63,7 +57,7 @@ def bucket() -> TokenBucket:
 @asynccontextmanager
 async def exchange(**settings: Any) -> AsyncIterator[Simulator]:
     config = SimulatorConfig(key=KEY, secret=SECRET, **settings)
-    with trio.fail_after(PATIENCE_S):
+    with trio.fail_after(WAIT_MAX_S):
         async with trio.open_nursery() as nursery:
             yield await nursery.start(serve, config)
             nursery.cancel_scope.cancel()
@@ -120,21 +114,6 @@ async def test_an_order_is_found_by_either_name_in_whatever_state() -> None:
                 assert found.orders[0].status == expected
 
 
-async def test_a_finished_order_has_a_summary_and_an_open_one_none() -> None:
-    async with exchange() as simulator, asking(simulator) as client:
-        place(simulator, "open")
-        place(simulator, "cancelled")
-        cancel(simulator, "cancelled")
-        name = OrderName.customer_order_id("cancelled")
-        summary = (await client.get(order_summary_request(name))).read()
-        assert isinstance(summary, OrdersFound)
-        assert summary.orders[0].status == "Cancelled"
-        name = OrderName.customer_order_id("open")
-        none = (await client.get(order_summary_request(name))).read()
-        assert isinstance(none, NoSuchOrder)
-        assert not none.in_any_state
-
-
 async def test_an_order_that_never_came_is_none_in_any_state() -> None:
     async with exchange() as simulator, asking(simulator) as client:
         place(simulator, "other")
@@ -153,56 +132,52 @@ async def test_lists_and_pages_are_answered_with_signed_queries() -> None:
         cancel(simulator, "cancelled")
         place(simulator, "open")
         start = datetime.now(UTC) - timedelta(hours=1)
-        orders = (await client.get(open_orders_request())).read()
+        orders = (await client.get(list_request(Kind.OPEN_ORDERS))).read()
         assert isinstance(orders, OrdersFound)
         assert [order.customer_order_id for order in orders.orders] == ["open"]
-        window = order_history_request(start=start, end=start + timedelta(hours=2), limit=2)
+        window = history_request(
+            Kind.ORDER_HISTORY, start=start, end=start + timedelta(hours=2), limit=2
+        )
         page = (await client.get(window)).read()
         assert isinstance(page, OrdersFound)
         assert [order.customer_order_id for order in page.orders] == ["open", "cancelled"]
-        trades = (await client.get(trade_history_request(start=start))).read()
+        trades = (await client.get(history_request(Kind.TRADES, start=start))).read()
         assert isinstance(trades, RowsFound)
         assert {row.text("orderId") for row in trades.rows} == {order_id}
         last = trades.rows[-1].required_text("id")
-        before = trade_history_request(start=start, before_id=last)
+        before = history_request(Kind.TRADES, start=start, before_id=last)
         assert (await client.get(before)).read() == RowsFound((), text="[]")
-        for request in (balances_request(), transaction_history_request(start=start)):
+        for request in (
+            list_request(Kind.BALANCES),
+            history_request(Kind.TRANSACTIONS, start=start),
+        ):
             rows = (await client.get(request)).read()
             assert isinstance(rows, RowsFound)
             assert rows.rows
 
 
-async def test_the_time_is_told_without_a_key() -> None:
-    def never(*_: object) -> Headers:
-        raise AssertionError("nobody needs to know us")
-
-    async with exchange() as simulator:
-        async with open_rest(simulator.rest_url, never, SystemClock(), bucket()) as client:
-            answer = await client.get(server_time_request())
-            told = answer.read()
-            assert isinstance(told, TimeTold)
-            assert answer.requested_us <= answer.answered_us
-            assert abs(told.at - datetime.now(UTC)) < timedelta(seconds=PATIENCE_S)
-
-
 async def test_a_sub_account_s_header_is_signed() -> None:
     async with exchange(sub_account_id="903671169785507840") as simulator:
         async with asking(simulator, sub_account_id="903671169785507840") as client:
-            assert (await client.get(open_orders_request())).status == 200
+            assert (await client.get(list_request(Kind.OPEN_ORDERS))).status == 200
 
 
 @pytest.mark.parametrize("wrong", [{"secret": "wrong"}, {"key": "wrong"}, {"sub_account_id": "9"}])
 async def test_wrong_credentials_are_told_as_such(wrong: dict[str, str]) -> None:
     async with exchange() as simulator, asking(simulator, **wrong) as client:
-        assert isinstance((await client.get(open_orders_request())).read(), CredentialsRefused)
+        assert isinstance(
+            (await client.get(list_request(Kind.OPEN_ORDERS))).read(), CredentialsRefused
+        )
 
 
 async def test_an_exchange_in_trouble_is_told_as_such() -> None:
     async with exchange() as simulator, asking(simulator) as client:
         simulator.faults.change({"rest_status": 503})
-        assert isinstance((await client.get(open_orders_request())).read(), ExchangeTrouble)
+        assert isinstance(
+            (await client.get(list_request(Kind.OPEN_ORDERS))).read(), ExchangeUnavailable
+        )
         simulator.faults.change({"rest_status": 0, "rest_is_html": True})
-        assert isinstance((await client.get(open_orders_request())).read(), Unreadable)
+        assert isinstance((await client.get(list_request(Kind.OPEN_ORDERS))).read(), Unreadable)
 
 
 # Against servers that do everything wrong
@@ -212,7 +187,7 @@ Serve = Callable[[trio.SocketStream], Awaitable[None]]
 
 @define
 class Wrong:
-    """A server that hears a request's head and then does as it was told."""
+    """A server that receives a request's head and then does as it was reported."""
 
     act: Serve
     port: int = 0
@@ -222,7 +197,7 @@ class Wrong:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    async def hear(self, stream: trio.SocketStream) -> None:
+    async def converse_with(self, stream: trio.SocketStream) -> None:
         async with stream:
             head = b""
             while b"\r\n\r\n" not in head:
@@ -267,10 +242,10 @@ async def never_ends(stream: trio.SocketStream) -> None:
 @asynccontextmanager
 async def wrong(act: Serve) -> AsyncIterator[Wrong]:
     server = Wrong(act)
-    with trio.fail_after(PATIENCE_S):
+    with trio.fail_after(WAIT_MAX_S):
         async with trio.open_nursery() as nursery:
             listeners: list[trio.SocketListener] = await nursery.start(
-                partial(trio.serve_tcp, server.hear, 0, host="127.0.0.1")
+                partial(trio.serve_tcp, server.converse_with, 0, host="127.0.0.1")
             )
             server.port = listeners[0].socket.getsockname()[1]
             yield server
@@ -281,17 +256,17 @@ def credentials(_: int, __: str, ___: str) -> Headers:
     return [("X-VALR-API-KEY", KEY), ("X-VALR-SIGNATURE", SECRET)]
 
 
-async def ask(server: Wrong, *, timeout_s: float = PATIENCE_S) -> rest.RestAnswer:
+async def ask(server: Wrong, *, timeout_s: float = WAIT_MAX_S) -> rest.RestAnswer:
     clock = SystemClock()
     async with open_rest(server.url, credentials, clock, bucket(), timeout_s=timeout_s) as client:
-        return await client.get(open_orders_request())
+        return await client.get(list_request(Kind.OPEN_ORDERS))
 
 
 @pytest.mark.parametrize(
     ("wire", "outcome"),
     [
         (whole("200 OK", b"[]"), OrdersFound),
-        (whole("500 Internal Server Error", b"no"), ExchangeTrouble),
+        (whole("500 Internal Server Error", b"no"), ExchangeUnavailable),
         (whole("400 Bad Request", b"<html>Bad Request</html>"), Unreadable),
         (whole("200 OK", b"<html>Welcome</html>"), Unreadable),
         (whole("200 OK", b"[\xff]"), Unreadable),
@@ -354,7 +329,7 @@ async def test_nobody_there_is_unavailable() -> None:
         url = server.url
     async with open_rest(url, credentials, SystemClock(), bucket()) as client:
         with pytest.raises(RestUnavailable, match="ConnectError"):
-            await client.get(open_orders_request())
+            await client.get(list_request(Kind.OPEN_ORDERS))
 
 
 async def test_credentials_that_no_header_can_hold_are_not_shown() -> None:
@@ -364,7 +339,7 @@ async def test_credentials_that_no_header_can_hold_are_not_shown() -> None:
             "http://127.0.0.1:1", lambda *_, given=headers: given, SystemClock(), bucket()
         ) as client:
             with pytest.raises(RestUnavailable) as caught:
-                await client.get(open_orders_request())
+                await client.get(list_request(Kind.OPEN_ORDERS))
             assert "of-ours" not in "".join(traceback.format_exception(caught.value))
 
 
@@ -373,14 +348,14 @@ async def test_what_would_be_sent_otherwise_than_signed_is_not_sent() -> None:
         async with open_rest(server.url, credentials, SystemClock(), bucket()) as client:
             for path in ("/v1/a b", "/v1/é", '/v1/?a="', "/v1/a#b", "/v1/../a", "/v1/\r\nX: y"):
                 with pytest.raises(RestUnavailable):
-                    await client.get(RestRequest("GET", path, Kind.OPEN_ORDERS))
+                    await client.get(RestRequest(path, Kind.OPEN_ORDERS))
         assert server.heads == []
 
 
 async def test_the_path_goes_out_as_it_was_signed() -> None:
     name = OrderName.customer_order_id("a b/c:d,e%")
     now = datetime(2026, 1, 2, tzinfo=UTC)
-    history = order_history_request(start=now, end=now, pairs=("A", "B"), statuses=("X Y",))
+    history = history_request(Kind.TRADES, start=now, end=now, before_id="X Y,:")
     async with wrong(says(whole("200 OK", b"[]"))) as server:
         async with open_rest(server.url, credentials, SystemClock(), bucket()) as client:
             for request in (order_detail_request(name), history):
@@ -396,7 +371,7 @@ async def test_no_secret_is_logged_or_shown(caplog: pytest.LogCaptureFixture) ->
         async with wrong(act) as server:
             async with open_rest(server.url, credentials, SystemClock(), bucket()) as client:
                 try:
-                    shown = repr(await client.get(open_orders_request()))
+                    shown = repr(await client.get(list_request(Kind.OPEN_ORDERS)))
                 except RestUnavailable as error:
                     shown = repr(error)
                 shown += repr(client)
@@ -439,7 +414,7 @@ async def test_requests_keep_the_rate_in_the_order_of_coming(autojump_clock: obj
         began = trio.current_time()
         async with trio.open_nursery() as nursery:
             for _ in range(6):
-                nursery.start_soon(client.get, open_orders_request())
+                nursery.start_soon(client.get, list_request(Kind.OPEN_ORDERS))
     passed = [at - began for at in times]
     assert passed == pytest.approx([0, 0, 0.25, 0.5, 0.75, 1.0], abs=1e-3)
 
@@ -458,11 +433,11 @@ async def test_after_a_429_nothing_is_asked_until_it_is_over(
         httpx.Response(429, headers={**headers, "x-valr-ratelimited": "true"})
     )
     async with limited(transport) as client:
-        answer = await client.get(open_orders_request())
+        answer = await client.get(list_request(Kind.OPEN_ORDERS))
         assert isinstance(answer.read(), RateLimited)
         assert answer.headers["x-valr-ratelimited"] == "true"
         assert len(times) == 1
-        await client.get(open_orders_request())
+        await client.get(list_request(Kind.OPEN_ORDERS))
     assert times[1] - times[0] == pytest.approx(wait_s + 0.1, abs=1e-3)
 
 
@@ -473,15 +448,15 @@ async def test_an_exchange_that_is_away_is_asked_when_it_said(
     transport, times = answering(httpx.Response(503, headers=headers))
     async with limited(transport) as client:
         for _ in range(2):
-            await client.get(open_orders_request())
+            await client.get(list_request(Kind.OPEN_ORDERS))
     assert times[1] - times[0] == pytest.approx(wait_s + (0.1 if wait_s else 0), abs=1e-3)
 
 
 async def test_who_waits_already_waits_for_the_penalty_too(autojump_clock: object) -> None:
     transport, times = answering(httpx.Response(429, headers={"Retry-After": "5"}))
     async with limited(transport, capacity=1, per_s=1) as client, trio.open_nursery() as nursery:
-        nursery.start_soon(client.get, open_orders_request())
-        nursery.start_soon(client.get, open_orders_request())
+        nursery.start_soon(client.get, list_request(Kind.OPEN_ORDERS))
+        nursery.start_soon(client.get, list_request(Kind.OPEN_ORDERS))
     assert times[1] - times[0] >= 5
 
 
@@ -499,15 +474,15 @@ async def test_a_request_is_signed_when_it_is_sent_not_when_it_is_made(
         "https://exchange.example", introduce, TrioClock(), TokenBucket(1, 1), transport=transport
     ) as client:
         for _ in range(3):
-            await client.get(open_orders_request())
+            await client.get(list_request(Kind.OPEN_ORDERS))
     assert signed_ms == pytest.approx([at * 1000 for at in times], abs=1)
 
 
 async def test_a_wait_that_is_cancelled_takes_no_token(autojump_clock: object) -> None:
     transport, times = answering()
     async with limited(transport, capacity=1, per_s=1) as client:
-        await client.get(open_orders_request())
+        await client.get(list_request(Kind.OPEN_ORDERS))
         with trio.move_on_after(0.5):
-            await client.get(open_orders_request())
-        await client.get(open_orders_request())
+            await client.get(list_request(Kind.OPEN_ORDERS))
+        await client.get(list_request(Kind.OPEN_ORDERS))
     assert times[1] - times[0] == pytest.approx(1, abs=1e-3)

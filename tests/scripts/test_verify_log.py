@@ -11,7 +11,7 @@ import pytest
 
 from recorder.database.engine import Database
 from recorder.log.sql.read import PAGE_ROWS
-from tests.cli.tampering import SCRIPT, Kept, keep, run_script
+from tests.cli.tampering import SCRIPT, PersistentConnection, keep, run_script
 from tests.log.drafts import frame, write
 
 LINES_MAX = 200
@@ -34,7 +34,7 @@ def test_it_needs_no_cryptography_and_says_what_it_did_not_check(
     sqlite: Database, sqlite_url: str, tmp_path: Path
 ) -> None:
     (tmp_path / "outside").mkdir()
-    kept: Kept = keep(sqlite, sqlite_url, tmp_path / "outside")
+    kept: PersistentConnection = keep(sqlite, sqlite_url, tmp_path / "outside")
     path = sqlite_url.removeprefix("sqlite:///")
     # -S and -I leave out every installed package.
     argv = [sys.executable, "-S", "-I", str(SCRIPT), path, "--checkpoints", str(kept.file)]
@@ -49,7 +49,7 @@ def test_it_needs_no_cryptography_and_says_what_it_did_not_check(
 def test_what_can_not_be_read_is_code_2_in_one_sentence(tmp_path: Path, source: str) -> None:
     (tmp_path / "noise.db").write_bytes(b"no database at all" * 100)
     found = run_script(source if "://" in source else str(tmp_path / source))
-    assert (found.code, found.said) == (2, [])
+    assert (found.code, found.lines) == (2, [])
     assert found.err.startswith("could not be verified: ")
 
 
@@ -64,4 +64,4 @@ def test_a_packed_export_that_was_cut_short_could_not_be_checked(tmp_path: Path)
 def test_it_reads_a_log_as_a_stream(database: Database, database_url: str) -> None:
     write(database, *(frame(str(number)) for number in range(2 * PAGE_ROWS)))
     found = run_script(database_url)
-    assert (found.code, found.said[0]["position"]) == (0, 2 * PAGE_ROWS)
+    assert (found.code, found.lines[0]["position"]) == (0, 2 * PAGE_ROWS)

@@ -29,7 +29,7 @@ from tests.simulation.process import BEGIN_US, Process, Storage, owners
 TTL_S = 6.0
 #: A standby looks every second; its looks and its taking take their time as well.
 TAKEOVER_S = TTL_S + 4.0
-#: An owner that lost its lease hears of it with the next renewal or append.
+#: An owner that lost its lease receives of it with the next renewal or append.
 HEARS_S = TTL_S / 4 + 4.0
 LOOK_S = 0.5
 HOURS = 3_600.0
@@ -99,7 +99,7 @@ class Fight:
         return process
 
     def _is_gone(self, holder: str) -> bool:
-        """Tell what a process of the same machine can know of another; they may share none."""
+        """Return what a process of the same machine can know of another; they may share none."""
         if self.seed % 2:
             return False
         return any(p.holder == holder and (p.is_dead or p.ended.is_set()) for p in self.processes)
@@ -175,7 +175,7 @@ class Fight:
 
     # What happens to them
 
-    async def trouble(self) -> None:
+    async def problem(self) -> None:
         """Let one thing after the other happen, and sometimes two at once."""
         while True:
             await trio.sleep(self.rng.expovariate(1 / 15))
@@ -259,9 +259,11 @@ class Fight:
             "SELECT type, origin, connection_id, payload FROM events ORDER BY position"
         ):
             if origin == "noted" and kind in ("LEASE_TAKEN", "RECORDER_STARTED"):
-                told = json.loads(payload)["data"]["epoch"]
-                assert told == epoch + (kind == "LEASE_TAKEN"), f"{kind} {told} behind {epoch}"
-                epoch = told
+                reported = json.loads(payload)["data"]["epoch"]
+                assert reported == epoch + (kind == "LEASE_TAKEN"), (
+                    f"{kind} {reported} behind {epoch}"
+                )
+                epoch = reported
             if session is not None:
                 assert spoke_in.setdefault(session, epoch) == epoch, f"{kind} of an old epoch"
         (late,) = self.books.ask(
@@ -280,8 +282,8 @@ class Fight:
         ):
             name = json.loads(payload).get("customerOrderId")
             if status == "acknowledged":
-                # The exchange has said that it came, and tells no more whoever asks: then its end
-                # isn't known, and the row says so.
+                # The exchange has reported that it came, and reports no more whoever asks: then its
+                # end isn't known, and the row reports so.
                 assert self._is_untold(message), self._story(message)
                 assert command != "PLACE_LIMIT_ORDER" or name not in placed, self._story(message)
             else:
@@ -297,7 +299,7 @@ class Fight:
                 assert name not in placed, f"{message} is not_placed, and its order stands"
 
     def _is_untold(self, message: str) -> bool:
-        """Tell whether a command was looked up, and what was found last proves nothing."""
+        """Return whether a command was looked up, and what was found last proves nothing."""
         found = self.books.ask(
             "SELECT finding FROM outbox_lookups JOIN outbox USING (outbox_id)"
             " WHERE client_msg_id = :name ORDER BY seq DESC LIMIT 1",
@@ -308,9 +310,9 @@ class Fight:
     def _story(self, message: str) -> str:
         """Return all that is known of a command, for whoever has to find out why."""
         of = "WHERE outbox_id = (SELECT outbox_id FROM outbox WHERE client_msg_id = :name)"
-        told = [f"SELECT * FROM {table} {of}" for table in ("outbox", "outbox_transitions")]
+        reported = [f"SELECT * FROM {table} {of}" for table in ("outbox", "outbox_transitions")]
         looks = f"SELECT * FROM outbox_lookups {of} ORDER BY seq DESC LIMIT 5"
-        rows = [row for query in (*told, looks) for row in self.books.ask(query, name=message)]
+        rows = [row for query in (*reported, looks) for row in self.books.ask(query, name=message)]
         return "\n".join(map(repr, rows))
 
 
@@ -391,7 +393,7 @@ async def fight(url: str, seed: int, for_s: float, calm_s: float = 240.0) -> Fig
         for task in (partial(it.keep_alive, "a"), partial(it.keep_alive, "b"), it.trade, it.watch):
             it.nursery.start_soon(task)
         async with trio.open_nursery() as troubles:
-            troubles.start_soon(it.trouble)
+            troubles.start_soon(it.problem)
             await trio.sleep(for_s)
             troubles.cancel_scope.cancel()
         it.heal()

@@ -82,7 +82,7 @@ class Storage:
 
     @property
     def is_slow(self) -> bool:
-        """Tell whether something may be on its way for longer than usual."""
+        """Return whether something may be on its way for longer than usual."""
         return self.slow_s > SLOW_S or trio.current_time() < self.waits_until
 
     def delay_s(self, rng: random.Random) -> float:
@@ -205,8 +205,8 @@ class Rest(httpx.AsyncBaseTransport):
         answer = await answer_request(process.simulator, asked)
         assert answer is not None, "no line is cut here"
         await process.awake()
-        told = [("content-type", answer.content_type), *answer.headers]
-        return httpx.Response(answer.status, headers=told, content=answer.body)
+        reported = [("content-type", answer.content_type), *answer.headers]
+        return httpx.Response(answer.status, headers=reported, content=answer.body)
 
 
 @define(eq=False)
@@ -223,7 +223,7 @@ class Process:
     #: Whether another holder is provably gone, and whether it provably lives.
     is_gone: Callable[[str], bool] = lambda holder: False
     lives_here: Callable[[str], bool] = lambda holder: False
-    #: Told when a unit is through, before whoever waits for it is.
+    #: Reported when a unit is through, before whoever waits for it is.
     after_unit: Callable[[], None] = lambda: None
     clock: ProcessClock = field(init=False)
     frozen_until: float = 0.0
@@ -289,7 +289,7 @@ class Process:
                     await nursery.start(self._daemon)
                     self.is_owner = self.error is None
         except* RecorderError:
-            # What is killed while it ends of something else has nobody to tell.
+            # What is killed while it ends of something else has nobody to report.
             if not self.is_dead:
                 raise
         finally:

@@ -13,13 +13,13 @@ from tests.simulation.fight import TROUBLES, fight
 #: So many seeds from the first on: RECORDER_FIGHT_SEEDS=50 RECORDER_FIGHT_FIRST=1.
 SEEDS = int(os.environ.get("RECORDER_FIGHT_SEEDS", "1"))
 FIRST = int(os.environ.get("RECORDER_FIGHT_FIRST", "1"))
-#: Simulated seconds of trouble: RECORDER_FIGHT_S=3600 takes some half a minute for each run.
+#: Simulated seconds of problem: RECORDER_FIGHT_S=3600 takes some half a minute for each run.
 FOR_S = float(os.environ.get("RECORDER_FIGHT_S", "900"))
 
 
 @pytest.fixture
 def in_one_order(monkeypatch: pytest.MonkeyPatch) -> random.Random:
-    """Trio's own rng, which say who of those that can run runs first; others need not seed it."""
+    """Trio's own rng, which decides the order of runnable tasks; others need not seed it."""
     rng = random.Random()
     monkeypatch.setattr("trio._core._run._ALLOW_DETERMINISTIC_SCHEDULING", True)
     monkeypatch.setattr("trio._core._run._r", rng)

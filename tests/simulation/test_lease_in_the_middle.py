@@ -24,7 +24,7 @@ async def live(it: Fight, name: str) -> Process:
 
 
 def freeze_at_claim(it: Fight, process: Process, outbox_id: int, for_s: float) -> None:
-    """Freeze the process when its claim is durable, before it hears of that."""
+    """Freeze the process when its claim is durable, before it receives of that."""
 
     def after_unit() -> None:
         if it.books.status(outbox_id) == "sending":
@@ -53,7 +53,7 @@ async def test_a_claim_that_slept_through_its_lease_is_not_sent_and_ends_its_own
         assert isinstance(old.error, LeaseLost)
         assert "another process" in str(old.error)
         await trio.sleep(120)
-        assert it.books.story(outbox_id) == ["queued", "sending", "in_doubt", "not_placed"]
+        assert it.books.history_of(outbox_id) == ["queued", "sending", "in_doubt", "not_placed"]
         assert not it.simulator.exchange.received
 
 
@@ -92,7 +92,7 @@ async def test_a_claim_that_slept_through_its_expiry_is_not_sent(
         assert it.books.status(outbox_id) == "in_doubt"
         process.cut()
         await trio.sleep(120)
-        assert it.books.story(outbox_id) == ["queued", "sending", "in_doubt", "not_placed"]
+        assert it.books.history_of(outbox_id) == ["queued", "sending", "in_doubt", "not_placed"]
         assert not it.simulator.exchange.received
         assert epoch(it) == 1 and not process.ended.is_set()
 
@@ -172,7 +172,7 @@ async def test_expiry_goes_by_the_recorders_clock_at_the_moment_of_the_claim(
         await trio.sleep(3)
         assert it.books.status(early) == "expired"
         process.clock.jump_s = 0.0
-        # With a clock that is right it connects anew, for the snapshot that ends the gap.
+        # With a clock that is right it reconnects, for the snapshot that ends the gap.
         await trio.sleep(20)
         timely = it.books.queue("PLACE_LIMIT_ORDER", LIMIT, expires_at=it.time_in(60))
         await trio.sleep(3)

@@ -23,7 +23,7 @@ from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_st
 from recorder.simulator import Simulator, SimulatorConfig, serve
 from recorder.simulator.engine import Exchange
 
-PATIENCE_S = 10.0
+WAIT_MAX_S = 10.0
 Frame = dict[str, Any]
 LIMIT = {"side": "BUY", "pair": "BTCZAR", "quantity": "0.001", "price": "1000000"}
 
@@ -151,12 +151,12 @@ class Client:
             frames.append(await self.next())
         return frames
 
-    async def say(self, frame: object) -> None:
+    async def send(self, frame: object) -> None:
         await self.socket.send_message(frame if isinstance(frame, str) else json.dumps(frame))
 
     async def pong(self) -> list[Frame]:
         """Return everything that comes before the answer to a PING."""
-        await self.say({"type": "PING"})
+        await self.send({"type": "PING"})
         return (await self.until("PONG"))[:-1]
 
 
@@ -164,7 +164,7 @@ class Client:
 async def scene(**settings: Any) -> AsyncIterator[Scene]:
     """Run a simulator on a free port for as long as the test needs it, and no longer than that."""
     clock = HandClock()
-    with trio.fail_after(PATIENCE_S):
+    with trio.fail_after(WAIT_MAX_S):
         async with trio.open_nursery() as nursery:
             simulator: Simulator = await nursery.start(
                 partial(serve, SimulatorConfig(**settings), clock=clock)

@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recorder.simulator.activity import live_a_little
+from recorder.simulator.activity import act_at_random
 from recorder.simulator.engine import Exchange
 from recorder.simulator.frames import encode
 from recorder.simulator.futures import PERPETUALS
@@ -83,7 +83,7 @@ def take(exchange: Exchange, what: str, content: Any) -> list[Frame]:
             exchange.futures.trade(*content)
         return exchange.account.take()
     if what == "live":
-        return live_a_little(exchange)
+        return act_at_random(exchange)
     if isinstance(content, Decimal):
         happen = {
             "deposit": exchange.deposit,
@@ -132,24 +132,24 @@ def test_who_applies_the_frames_knows_what_the_exchange_knows(
     exchange = new_exchange(seed)
     seen: dict[str, Frame] = {}
     orders: list[Frame] = []
-    said = exchange.snapshot()
+    sent = exchange.snapshot()
     for what, content in steps:
-        said += take(exchange, what, content)
-    for frame in said:
+        sent += take(exchange, what, content)
+    for frame in sent:
         assert encode(frame)
         if frame["type"] == "BALANCE_UPDATE":
             seen[frame["data"]["currency"]["shortName"]] = frame["data"]
         elif frame["type"] == "OPEN_ORDERS_UPDATE":
             orders = frame["data"]
 
-    *rest, told = exchange.snapshot()
+    *rest, reported = exchange.snapshot()
     balances = [frame for frame in rest if frame["type"] == "BALANCE_UPDATE"]
     for frame in balances:
         there = frame["data"]
         here = seen[there["currency"]["shortName"]]
         amounts = ("available", "reserved", "total", "updatedAt")
         assert [here[name] for name in amounts] == [there[name] for name in amounts]
-    assert orders == told["data"]
+    assert orders == reported["data"]
 
 
 def test_an_account_left_to_itself_lives_and_its_books_add_up() -> None:
@@ -158,7 +158,7 @@ def test_an_account_left_to_itself_lives_and_its_books_add_up() -> None:
     assert isinstance(clock, HandClock)
     for _ in range(600):
         clock.pass_s(0.5)
-        for frame in exchange.tick() + live_a_little(exchange):
+        for frame in exchange.tick() + act_at_random(exchange):
             kinds.add(frame["type"])
     assert_books_add_up(exchange)
     assert kinds >= {

@@ -1,4 +1,4 @@
-"""What the exchange does with commands, in which order it says so, and what it refuses."""
+"""What the exchange does with commands, in which order it reports so, and what it refuses."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def rest(exchange: Exchange, **changed: Any) -> str:
 
 
 def status_of(frames: list[Frame]) -> str:
-    (told,) = (each["data"] for each in frames if each["type"] == "ORDER_STATUS_UPDATE")
-    return f"{told['orderStatusType']}: {told['failedReason']}".removesuffix(": ")
+    (reported,) = (each["data"] for each in frames if each["type"] == "ORDER_STATUS_UPDATE")
+    return f"{reported['orderStatusType']}: {reported['failedReason']}".removesuffix(": ")
 
 
 def test_a_snapshot_has_every_held_currency_and_then_the_open_orders_even_if_there_are_none() -> (
@@ -202,8 +202,8 @@ def test_a_modification_keeps_the_order_and_changes_what_is_reserved() -> None:
         "BALANCE_UPDATE",
         "OPEN_ORDERS_UPDATE",
     ]
-    said, outcome = frames[0]["data"], frames[1]["data"]
-    assert said["modifyRequestId"] == outcome["modifyRequestId"]
+    sent, outcome = frames[0]["data"], frames[1]["data"]
+    assert sent["modifyRequestId"] == outcome["modifyRequestId"]
     assert (outcome["success"], outcome["orderId"]) == (True, order_id)
     assert status_of(frames) == "Order Modified"
     assert frames[3]["data"]["reserved"] == "1800"
@@ -362,10 +362,10 @@ def test_a_client_message_id_that_cant_be_echoed_is_refused(client_msg_id: objec
 def test_the_same_seed_and_commands_give_the_same_frames() -> None:
     def run() -> list[Frame]:
         exchange = new_exchange(seed=7)
-        said = place(exchange)
+        sent = place(exchange)
         for _ in range(50):
-            said += exchange.tick()
-        return said + place(exchange, price="2000000")
+            sent += exchange.tick()
+        return sent + place(exchange, price="2000000")
 
     assert run() == run()
 
@@ -384,36 +384,36 @@ def test_an_order_cant_be_filled_at_a_worse_price_or_beyond_its_rest() -> None:
 def test_a_deposit_is_told_at_every_confirmation_and_credited_with_the_last() -> None:
     exchange = new_exchange()
 
-    said = [exchange.deposit("ETH", Decimal("0.5")), exchange.tick(), exchange.tick()]
+    sent = [exchange.deposit("ETH", Decimal("0.5")), exchange.tick(), exchange.tick()]
 
-    assert [types(each) for each in said] == [
+    assert [types(each) for each in sent] == [
         ["NEW_PENDING_RECEIVE"],
         ["NEW_PENDING_RECEIVE"],
         ["NEW_PENDING_RECEIVE", "NEW_ACCOUNT_HISTORY_RECORD", "BALANCE_UPDATE"],
     ]
-    told = [each[0]["data"] for each in said]
-    assert [(each["confirmations"], each["confirmed"]) for each in told] == [
+    reported = [each[0]["data"] for each in sent]
+    assert [(each["confirmations"], each["confirmed"]) for each in reported] == [
         (0, False),
         (1, False),
         (2, True),
     ]
-    assert len({each["transactionHash"] for each in told}) == 1
-    assert said[2][2]["data"]["total"] == "4.5"
+    assert len({each["transactionHash"] for each in reported}) == 1
+    assert sent[2][2]["data"]["total"] == "4.5"
 
 
 def test_a_withdrawal_is_debited_at_once_and_told_until_it_is_confirmed() -> None:
     exchange = new_exchange()
 
-    said = [exchange.withdraw("ZAR", Decimal(150)), exchange.tick(), exchange.tick()]
+    sent = [exchange.withdraw("ZAR", Decimal(150)), exchange.tick(), exchange.tick()]
 
-    assert types(said[0]) == [
+    assert types(sent[0]) == [
         "NEW_PENDING_SEND",
         "NEW_ACCOUNT_HISTORY_RECORD",
         "BALANCE_UPDATE",
         "SEND_STATUS_UPDATE",
     ]
-    told = [said[0][3], *said[1], *said[2]]
-    assert [each["data"]["status"] for each in told] == [
+    reported = [sent[0][3], *sent[1], *sent[2]]
+    assert [each["data"]["status"] for each in reported] == [
         "SEND_BROADCASTED",
         "SEND_BROADCASTED",
         "CONFIRMED",

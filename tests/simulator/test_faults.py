@@ -1,4 +1,4 @@
-"""Each fault does what it says, and only that."""
+"""Each fault does what it reports, and only that."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PLACE = command("PLACE_LIMIT_ORDER", **LIMIT, postOnly=True)
 
 async def test_a_drop_closes_with_code_and_reason_after_what_was_said_before() -> None:
     async with scene() as here, here.account() as client:
-        here.simulator.say([{"type": "LAST"}])
+        here.simulator.send([{"type": "LAST"}])
         await here.simulator.drop("close", 1012, "Service Restart")
 
         assert (await client.next())["type"] == "LAST"
@@ -65,12 +65,12 @@ def _upgrade(here: Scene) -> bytes:
 async def test_a_silent_connection_stays_open_and_says_nothing_any_more() -> None:
     async with scene() as here, here.account() as client:
         await here.simulator.drop("silent")
-        await client.say({"type": "PING"})
+        await client.send({"type": "PING"})
         await here.simulator.emit('{"type":"LOST"}')
 
-        with trio.move_on_after(0.2) as patience:
+        with trio.move_on_after(0.2) as policy:
             await client.next()
-        assert patience.cancelled_caught
+        assert policy.cancelled_caught
         assert client.socket.closed is None
         here.simulator.faults.silent = False
         await here.simulator.drop("reset")
@@ -91,10 +91,10 @@ async def test_an_upgrade_may_be_refused_with_a_status() -> None:
 async def test_an_upgrade_may_hang() -> None:
     async with scene() as here:
         here.simulator.faults.stall_upgrade = True
-        with trio.move_on_after(0.2) as patience:
+        with trio.move_on_after(0.2) as policy:
             async with here.connection():
                 raise AssertionError("let in")
-        assert patience.cancelled_caught
+        assert policy.cancelled_caught
 
 
 async def test_a_connection_may_be_let_in_and_never_greeted() -> None:
@@ -102,15 +102,15 @@ async def test_a_connection_may_be_let_in_and_never_greeted() -> None:
         here.simulator.faults.withhold_authenticated = True
         async with here.connection() as client:
             await here.simulator.reward("USDC", Decimal(1))
-            await client.say(PLACE)
+            await client.send(PLACE)
             assert types(await client.pong()) == ["UNSUPPORTED"]
 
 
 async def test_without_pong_everything_else_goes_on() -> None:
     async with scene() as here, here.account() as client:
         here.simulator.faults.no_pong = True
-        await client.say({"type": "PING"})
-        await client.say(PLACE)
+        await client.send({"type": "PING"})
+        await client.send(PLACE)
         assert types(await client.until("BALANCE_UPDATE")) == ["PLACE_LIMIT_WS_RESPONSE", *OUTCOME]
 
 
@@ -126,7 +126,7 @@ async def test_frames_may_come_late_and_still_in_order() -> None:
     async with scene() as here, here.account() as client:
         here.simulator.faults.delay_s = 0.2
         began = trio.current_time()
-        here.simulator.say([{"type": "ONE"}, {"type": "TWO"}])
+        here.simulator.send([{"type": "ONE"}, {"type": "TWO"}])
         here.simulator.faults.delay_s = 0.0
 
         assert types(await client.pong()) == ["ONE", "TWO"]
@@ -161,7 +161,7 @@ async def test_a_frame_may_be_of_any_size() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "told", "is_carried_out"),
+    ("fault", "reported", "is_carried_out"),
     [
         ("lose_command", [], False),
         ("swallow_answer", OUTCOME, True),
@@ -170,22 +170,22 @@ async def test_a_frame_may_be_of_any_size() -> None:
     ],
 )
 async def test_a_command_may_go_wrong_once(
-    fault: str, told: list[str], is_carried_out: bool
+    fault: str, reported: list[str], is_carried_out: bool
 ) -> None:
     async with scene() as here, here.account() as client:
         here.simulator.faults.change({"next_commands": [fault]})
-        await client.say(PLACE)
+        await client.send(PLACE)
 
-        assert types(await client.pong()) == told
+        assert types(await client.pong()) == reported
         assert len(here.simulator.exchange.open_orders()) == is_carried_out
-        await client.say(PLACE)
+        await client.send(PLACE)
         assert types(await client.pong()) == ["PLACE_LIMIT_WS_RESPONSE", *OUTCOME]
 
 
 async def test_an_order_may_be_taken_and_the_line_cut_before_a_word() -> None:
     async with scene() as here, here.account() as client:
         here.simulator.faults.change({"next_commands": ["accept_then_cut"]})
-        await client.say(PLACE)
+        await client.send(PLACE)
 
         assert (await client.end())[0] == 1006
         (order,) = here.simulator.exchange.open_orders()
@@ -231,7 +231,7 @@ async def test_each_rest_answer_takes_the_next_of_its_faults() -> None:
 
 async def test_rest_that_is_behind_knows_an_order_and_its_fills_later() -> None:
     async with scene() as here, here.account() as client:
-        await client.say(PLACE)
+        await client.send(PLACE)
         await client.until("PLACE_LIMIT_WS_RESPONSE")
         (early,) = (await here.get("/v1/orders/open")).json()
         here.simulator.faults.change({"rest_behind_s": 3600})
@@ -250,8 +250,8 @@ async def test_frames_of_the_old_shape_have_no_ids_and_the_histories_still_do() 
     async with scene() as here, here.account() as client:
         here.simulator.faults.change({"without_ids": True})
         await here.simulator.reward("USDC", Decimal(1))
-        told = (await client.until("NEW_ACCOUNT_HISTORY_RECORD"))[-1]
-        assert "id" not in told["data"]
+        reported = (await client.until("NEW_ACCOUNT_HISTORY_RECORD"))[-1]
+        assert "id" not in reported["data"]
         rows = (await here.get("/v1/account/transactionhistory")).json()
         assert rows[0]["id"]
 
@@ -320,7 +320,7 @@ async def test_controls_do_from_outside_what_the_methods_do() -> None:
         kinds = types(await client.pong())
         assert kinds[0] == "ODD"
         assert {"NEW_PENDING_RECEIVE", "NEW_PENDING_SEND", "SEND_STATUS_UPDATE"} < set(kinds)
-        await client.say(PLACE)
+        await client.send(PLACE)
         order_id = (await client.next())["data"]["orderId"]
         await here.control("fill", order_id=order_id, quantity="0.001")
         assert "NEW_ACCOUNT_TRADE" in types(await client.pong())

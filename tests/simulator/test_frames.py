@@ -45,7 +45,7 @@ def every_type() -> dict[str, Frame]:
         "newPrice": "900000",
         "modifyMatchStrategy": "RETAIN_ORIGINAL",
     }
-    said = [
+    sent = [
         *exchange.command(limit),
         *exchange.command(limit),
         *exchange.command(command("MODIFY_ORDER", **change)),
@@ -55,7 +55,7 @@ def every_type() -> dict[str, Frame]:
         *exchange.command(command("PLACE_MARKET_ORDER", **market)),
         *exchange.fill(exchange.open_orders()[0].order_id, Decimal("0.0004")),
     ]
-    return {frame["type"]: json.loads(encode(frame)) for frame in said}
+    return {frame["type"]: json.loads(encode(frame)) for frame in sent}
 
 
 def shape(value: Any) -> Any:
@@ -92,10 +92,10 @@ def test_a_number_in_a_frame_keeps_every_digit() -> None:
 
 
 def test_the_rand_goes_by_its_code_and_has_a_symbol_of_its_own() -> None:
-    (told,) = (
+    (reported,) = (
         each["data"]["currency"]
         for each in new_exchange().snapshot()[:-1]
         if each["data"]["currency"]["shortName"] == "ZAR"
     )
 
-    assert told["symbol"] == "R"
+    assert reported["symbol"] == "R"

@@ -29,13 +29,13 @@ def of_positions(frames: list[dict[str, Any]]) -> list[str]:
 def test_a_position_is_opened_reduced_flipped_and_closed_in_valrs_order_of_frames() -> None:
     exchange = new_exchange()
     assert of_positions(trade(exchange, "buy", "100", "18")) == ["OPEN_POSITION_UPDATE"]
-    told = of_positions(trade(exchange, "sell", "40", "19"))
-    assert told == ["REDUCE_POSITION", "OPEN_POSITION_UPDATE"]
-    told = of_positions(trade(exchange, "sell", "160", "19"))
-    assert told == ["REDUCE_POSITION", "POSITION_CLOSED", "OPEN_POSITION_UPDATE"]
+    reported = of_positions(trade(exchange, "sell", "40", "19"))
+    assert reported == ["REDUCE_POSITION", "OPEN_POSITION_UPDATE"]
+    reported = of_positions(trade(exchange, "sell", "160", "19"))
+    assert reported == ["REDUCE_POSITION", "POSITION_CLOSED", "OPEN_POSITION_UPDATE"]
     assert exchange.futures.held[PAIR].side == "sell"
-    told = of_positions(trade(exchange, "buy", "100", "20"))
-    assert told == ["REDUCE_POSITION", "POSITION_CLOSED"]
+    reported = of_positions(trade(exchange, "buy", "100", "20"))
+    assert reported == ["REDUCE_POSITION", "POSITION_CLOSED"]
     assert [each.realised for each in exchange.futures.closed] == [
         # 100 at 18, 40 and 60 closed at 19; then 100 sold at 19 and bought back at 20.
         100 - (1800 + 1900) * Decimal("0.001"),
@@ -88,9 +88,9 @@ async def test_the_lists_over_rest_are_the_books() -> None:
         await simulator.add_conditional(PAIR, Decimal(0), Decimal(17), Decimal(25))
         [order] = simulator.exchange.futures.waiting()
         paths = ("/v1/positions/open", "/v1/positions/closed", "/v1/positions/closed/summary")
-        told = [(await here.get(path)).json() for path in paths]
-        assert [each[0]["quantity"] for each in told] == ["50", "100", "100"]
-        assert told[0][0]["side"] == "sell"
+        reported = [(await here.get(path)).json() for path in paths]
+        assert [each[0]["quantity"] for each in reported] == ["50", "100", "100"]
+        assert reported[0][0]["side"] == "sell"
         [waiting] = (await here.get("/v1/orders/conditionals")).json()
         assert (waiting["orderId"], waiting["conditionalType"]) == (order.order_id, "OT_OCO")
         await simulator.remove_conditional(order.order_id)

@@ -72,9 +72,9 @@ class Asking:
         return answer(self.exchange, Asked(verb, path, headers), self.clock())
 
     def get(self, path: str) -> Any:
-        told = self.ask(path)
-        assert told.status == 200, told.content
-        return told.content
+        reported = self.ask(path)
+        assert reported.status == 200, reported.content
+        return reported.content
 
 
 @pytest.fixture
@@ -176,9 +176,9 @@ def test_a_cursor_goes_back_to_the_beginning_exclusive_of_itself(asking: Asking,
     ["limit=101", "limit=x", "skip=-1", "skip=٣", "startTime=yesterday", "beforeId=none"],
 )
 def test_a_query_that_cant_be_answered_is_refused(asking: Asking, query: str) -> None:
-    told = asking.ask(f"/v1/account/tradehistory?{query}")
-    assert (told.status, told.content["code"]) == (400, -11)
-    assert told.content["message"].startswith(query.split("=")[0])
+    reported = asking.ask(f"/v1/account/tradehistory?{query}")
+    assert (reported.status, reported.content["code"]) == (400, -11)
+    assert reported.content["message"].startswith(query.split("=")[0])
 
 
 def test_an_orders_states_are_all_told_newest_first_and_the_first_is_placed(asking: Asking) -> None:
@@ -196,10 +196,10 @@ def test_a_summary_is_told_of_ended_orders_only(asking: Asking) -> None:
 
 
 def test_an_orders_status_is_told_by_either_id_and_unknown_ones_are_invalid(asking: Asking) -> None:
-    told = asking.get("/v1/orders/BTCZAR/customerorderid/open")
-    assert told["orderStatusType"] == "Partially Filled"
-    assert "executedPrice" not in told
-    assert asking.get(f"/v1/orders/BTCZAR/orderid/{told['orderId']}") == told
+    reported = asking.get("/v1/orders/BTCZAR/customerorderid/open")
+    assert reported["orderStatusType"] == "Partially Filled"
+    assert "executedPrice" not in reported
+    assert asking.get(f"/v1/orders/BTCZAR/orderid/{reported['orderId']}") == reported
     for path in ("BTCZAR/orderid/none", "ETHZAR/customerorderid/open", "%ff/orderid/%00"):
         refused = asking.ask(f"/v1/orders/{path}")
         assert (refused.status, refused.content["code"]) == (400, -1)
@@ -240,9 +240,9 @@ def test_nothing_but_reading_is_served(asking: Asking, verb: str) -> None:
 
 async def test_paths_are_served_over_one_connection_with_their_length() -> None:
     async with scene() as here:
-        told = await here.get("/v1/account/balances")
-        assert told.status_code == 200
-        assert int(told.headers["content-length"]) == len(told.content)
+        reported = await here.get("/v1/account/balances")
+        assert reported.status_code == 200
+        assert int(reported.headers["content-length"]) == len(reported.content)
         assert (await here.get("/v1/account/balances", key="other")).status_code == 401
         assert (await here.control("faults", no_pong=True)).status_code == 200
         assert here.simulator.faults.no_pong

@@ -84,8 +84,8 @@ async def test_a_frame_may_take_the_headers_place() -> None:
         signed = signature(config.secret, f"{here.clock.ms}GET/ws/account")
         payload = {"apiKey": config.key, "signature": signed, "timestamp": here.clock.ms}
         async with here.connection({}) as client:
-            await client.say(PING)
-            await client.say({"type": "AUTHENTICATE", "payload": payload})
+            await client.send(PING)
+            await client.send({"type": "AUTHENTICATE", "payload": payload})
             assert [await client.next(), await client.next()] == [
                 {"type": "PONG"},
                 {"type": "AUTHENTICATED"},
@@ -97,7 +97,7 @@ async def test_a_frame_may_take_the_headers_place() -> None:
 )
 async def test_a_frame_that_shows_nothing_right_is_refused(payload: object) -> None:
     async with scene() as here, here.connection({}) as client:
-        await client.say({"type": "AUTHENTICATE", "payload": payload})
+        await client.send({"type": "AUTHENTICATE", "payload": payload})
         assert (await client.end())[0] == 1008
 
 
@@ -136,7 +136,7 @@ async def test_an_idle_client_is_closed_and_one_that_pings_by_protocol_is_not() 
 )
 async def test_what_isnt_supported_is_answered_so_and_the_conversation_goes_on(frame: str) -> None:
     async with scene() as here, here.account() as client:
-        await client.say(frame)
+        await client.send(frame)
         assert types(await client.pong()) == ["UNSUPPORTED"]
 
 
@@ -148,13 +148,13 @@ async def test_binary_frames_are_not_supported() -> None:
 
 async def test_a_frame_beyond_all_measure_is_closed_with_1009() -> None:
     async with scene() as here, here.account() as client:
-        await client.say("x" * 2_000_000)
+        await client.send("x" * 2_000_000)
         assert (await client.end())[0] == 1009
 
 
 async def test_a_command_is_answered_to_who_asked_and_its_outcome_told_to_all() -> None:
     async with scene() as here, here.account() as asking, here.account() as listening:
-        await asking.say(command("PLACE_LIMIT_ORDER", **LIMIT, postOnly=True))
+        await asking.send(command("PLACE_LIMIT_ORDER", **LIMIT, postOnly=True))
         outcome = ["ORDER_PROCESSED", "OPEN_ORDERS_UPDATE", "BALANCE_UPDATE"]
 
         assert types(await asking.pong()) == ["PLACE_LIMIT_WS_RESPONSE", *outcome]
@@ -163,12 +163,12 @@ async def test_a_command_is_answered_to_who_asked_and_its_outcome_told_to_all() 
 
 async def test_what_is_unsubscribed_isnt_told_until_it_is_subscribed_again() -> None:
     async with scene() as here, here.account() as client:
-        await client.say({"type": "UNSUBSCRIBE", "requests": [{"event": "BALANCE_UPDATE"}]})
+        await client.send({"type": "UNSUBSCRIBE", "requests": [{"event": "BALANCE_UPDATE"}]})
         await client.until("UNSUBSCRIBED")
         await here.simulator.reward("USDC", Decimal(1))
         assert types(await client.pong()) == ["NEW_ACCOUNT_HISTORY_RECORD"]
 
-        await client.say({"type": "SUBSCRIBE", "subscriptions": [{"event": "BALANCE_UPDATE"}]})
+        await client.send({"type": "SUBSCRIBE", "subscriptions": [{"event": "BALANCE_UPDATE"}]})
         await client.until("SUBSCRIBED")
         await here.simulator.reward("USDC", Decimal(1))
         assert types(await client.pong()) == ["NEW_ACCOUNT_HISTORY_RECORD", "BALANCE_UPDATE"]
@@ -178,10 +178,10 @@ async def test_orders_are_cancelled_when_a_connection_ends_that_asked_for_it() -
     async with scene() as here, here.account() as listening:
         async with here.account() as leaving:
             wanted = {"cancelOnDisconnect": True}
-            await leaving.say({"type": "CANCEL_ON_DISCONNECT", "payload": wanted})
-            (told,) = await leaving.until("CANCEL_ON_DISCONNECT_UPDATE")
-            assert told["data"] == {"cancelOnDisconnect": "true"}
-            await leaving.say(command("PLACE_LIMIT_ORDER", **LIMIT))
+            await leaving.send({"type": "CANCEL_ON_DISCONNECT", "payload": wanted})
+            (reported,) = await leaving.until("CANCEL_ON_DISCONNECT_UPDATE")
+            assert reported["data"] == {"cancelOnDisconnect": "true"}
+            await leaving.send(command("PLACE_LIMIT_ORDER", **LIMIT))
             await leaving.until("BALANCE_UPDATE")
             assert len(here.simulator.exchange.open_orders()) == 1
         frames = await listening.until("ORDER_STATUS_UPDATE")
@@ -208,7 +208,7 @@ async def test_a_client_that_doesnt_read_holds_up_nobody_else() -> None:
         # trio-websocket reads on only while somebody takes its messages.
         await stalled.next()
         for _ in range(5_000):
-            here.simulator.say(here.simulator.exchange.reward("USDC", Decimal(1)))
+            here.simulator.send(here.simulator.exchange.reward("USDC", Decimal(1)))
         assert len(await client.pong()) == 10_000
         assert here.simulator.peers[0].unread > 0
 

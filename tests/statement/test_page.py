@@ -1,4 +1,4 @@
-"""The page of a statement: what it must say, and what it must never let through."""
+"""The page of a statement: what it must report, and what it must never let through."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from recorder.log.rules.coverage import Blind, Kind, timeline, totals
-from recorder.projections.rules.books import Basis, Explained, Line, Stated
-from recorder.statement.rules.caveats import doubts, remarks
+from recorder.log.rules.coverage import Kind, Unobserved, timeline, totals
+from recorder.projections.rules.books import Basis, Explained, Line, Reported
+from recorder.statement.rules.caveats import caveats, remarks
 from recorder.statement.rules.charts import COLUMNS, Chart, Step, Thinned, draw
 from recorder.statement.rules.markup import Markup, element
 from recorder.statement.rules.page import ROWS_MAX, render
@@ -29,17 +29,17 @@ def at(hours: float) -> datetime:
     return BEGIN + timedelta(hours=hours)
 
 
-def stated(amount: str | None, basis: Basis = Basis.STATED) -> Stated:
-    return Stated(None if amount is None else Decimal(amount), basis)
+def reported(amount: str | None, basis: Basis = Basis.REPORTED) -> Reported:
+    return Reported(None if amount is None else Decimal(amount), basis)
 
 
 def explained(closing: str | None = "3", *, amount: str = "2", **more: Any) -> Explained:
     line = Line("deposit", Decimal(amount), 1, **more)
-    return Explained("BTC", stated("1"), stated(closing), (line,))
+    return Explained("BTC", reported("1"), reported(closing), (line,))
 
 
-def seen(*blinds: Blind, unrecorded_s: str = "0", unhealed: int = 0) -> Seen:
-    stretches = timeline(blinds, BEGIN, END)
+def seen(*unobserved_intervals: Unobserved, unrecorded_s: str = "0", unhealed: int = 0) -> Seen:
+    stretches = timeline(unobserved_intervals, BEGIN, END)
     return Seen(totals(stretches), Decimal(unrecorded_s), unhealed, stretches)
 
 
@@ -66,15 +66,15 @@ def sound() -> Report:
         unread=0,
         unmatched=[],
         in_doubt=0,
-        blind_spots=["what is never told"],
+        unknowable=["what is never reported"],
         charts=[],
         rows={"balances": 1},
     )
 
 
 def difference(*, is_open: bool) -> dict[str, Any]:
-    said = dict.fromkeys(("list", "key", "field", "ours", "theirs", "state", "found_at"), "x")
-    return {**said, "is_open": is_open}
+    answer = dict.fromkeys(("list", "key", "field", "ours", "theirs", "state", "found_at"), "x")
+    return {**answer, "is_open": is_open}
 
 
 def gap(cause: str, verdict: str | None = None) -> dict[str, Any]:
@@ -89,11 +89,11 @@ def gap(cause: str, verdict: str | None = None) -> dict[str, Any]:
 
 def test_a_sound_statement_says_what_was_checked_and_has_no_doubt() -> None:
     page = render(sound())
-    assert doubts(sound()) == []
+    assert caveats(sound()) == []
     assert "Nothing was found wanting" in page
     assert "What is not known" not in page
     assert "1 comparisons" in page and "All 7 events" in page
-    assert "what is never told" in page
+    assert "what is never reported" in page
 
 
 UNTOLD = OrderSums(1, 0, {"end_unknown": 1})
@@ -102,12 +102,12 @@ CHANGES: list[tuple[str, dict[str, Any]]] = [
     ("damaged: position 3", {"proof": Proof(damage="position 3: gone")}),
     ("'ledger' is folded up to position 5 only", {"behind": {"ledger": 5}}),
     ("2 events of the period could not be read", {"unread": 2}),
-    ("can't be told", {"seen": Seen(None, Decimal(0), 0)}),
+    ("can't be reported", {"seen": Seen(None, Decimal(0), 0)}),
     ("60 s of the period lie before a recorder's first start", {"seen": seen(unrecorded_s="60")}),
-    ("3600 s were not observed", {"seen": seen(Blind(at(1), at(2), "killed"))}),
-    ("4.1666 %; killed 3600 s", {"seen": seen(Blind(at(1), at(2), "killed"))}),
+    ("3600 s were not observed", {"seen": seen(Unobserved(at(1), at(2), "killed"))}),
+    ("4.1666 %; killed 3600 s", {"seen": seen(Unobserved(at(1), at(2), "killed"))}),
     ("1 gap, too short to be measured, is not", {"seen": seen(unhealed=1)}),
-    ("BTC: 1 movement without an amount", {"currencies": [explained(unstated=1)]}),
+    ("BTC: 1 movement without an amount", {"currencies": [explained(without_amount=1)]}),
     ("BTC: 7 of the change is explained by no", {"currencies": [explained("10")]}),
     ("an end of the period isn't known", {"currencies": [explained(None)]}),
     ("on their way", {"currencies": [evolve(explained("10"), in_flight=True)]}),
@@ -124,7 +124,7 @@ CHANGES: list[tuple[str, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("sentence", "change"), CHANGES)
 def test_whatever_is_not_known_is_a_doubt(sentence: str, change: dict[str, Any]) -> None:
-    found = doubts(evolve(sound(), **change))
+    found = caveats(evolve(sound(), **change))
     assert sum(sentence in each for each in found) == 1
 
 
@@ -140,27 +140,27 @@ def test_every_doubt_stands_on_the_page(sentence: str, change: dict[str, Any]) -
 
 
 @pytest.mark.parametrize(
-    ("blind", "which"),
+    ("unobserved", "which"),
     [
-        (Blind(at(0), at(1), "killed", is_healed=True), ["beginning"]),
-        (Blind(at(23), at(24), "killed", is_healed=True), ["end"]),
-        (Blind(at(1), at(2), "killed", is_healed=True), []),
+        (Unobserved(at(0), at(1), "killed", is_healed=True), ["beginning"]),
+        (Unobserved(at(23), at(24), "killed", is_healed=True), ["end"]),
+        (Unobserved(at(1), at(2), "killed", is_healed=True), []),
     ],
 )
 def test_what_is_left_over_where_an_end_was_not_observed_is_said_to_lie_there(
-    blind: Blind, which: list[str]
+    unobserved: Unobserved, which: list[str]
 ) -> None:
-    left = evolve(sound(), currencies=[explained("10")], seen=seen(blind))
-    told = " ".join(doubts(left))
+    left = evolve(sound(), currencies=[explained("10")], seen=seen(unobserved))
+    reported = " ".join(caveats(left))
     ends = ("beginning", "end")
-    assert [name for name in ends if f"at the {name} of the period (killed" in told] == which
-    assert doubts(evolve(sound(), seen=seen(blind))) == []
+    assert [name for name in ends if f"at the {name} of the period (killed" in reported] == which
+    assert caveats(evolve(sound(), seen=seen(unobserved))) == []
 
 
 def test_what_was_healed_or_has_ended_is_no_doubt() -> None:
-    healed = seen(Blind(at(1), at(2), "killed", is_healed=True))
+    healed = seen(Unobserved(at(1), at(2), "killed", is_healed=True))
     report = evolve(sound(), seen=healed, differences=[difference(is_open=False)])
-    assert doubts(report) == []
+    assert caveats(report) == []
     assert any("3600 s" in each for each in remarks(report))
 
 
@@ -246,7 +246,7 @@ def test_sums_of_trades_are_exact_and_what_has_no_amount_is_counted() -> None:
     for price, fee in ((Decimal("123456789012345678"), tiny), (Decimal(1), None), (None, tiny)):
         sums.add({**row, "price": price, "quantity": tiny, "fee": fee})
     pair = sums.pairs["BTCZAR", "buy"]
-    assert (pair.fills, pair.backfilled, pair.unstated) == (3, 3, 1)
+    assert (pair.fills, pair.backfilled, pair.without_amount) == (3, 3, 1)
     assert pair.value == Decimal("0.123456789012345679")
     assert (pair.quantity, pair.fees) == (2 * tiny, {"ZAR": 2 * tiny})
 
@@ -269,8 +269,13 @@ def lines(drawn: Markup) -> list[str]:
 
 
 def test_a_chart_shades_what_was_not_observed_and_names_it() -> None:
-    blinds = [Blind(at(6), at(12), "killed"), Blind(at(18), at(18.0001), "silent", True)]
-    svg = ElementTree.fromstring(draw(chart("1", "2"), BEGIN, END, timeline(blinds, BEGIN, END)))
+    unobserved_intervals = [
+        Unobserved(at(6), at(12), "killed"),
+        Unobserved(at(18), at(18.0001), "silent", True),
+    ]
+    svg = ElementTree.fromstring(
+        draw(chart("1", "2"), BEGIN, END, timeline(unobserved_intervals, BEGIN, END))
+    )
     rects = list(svg.iter("{http://www.w3.org/2000/svg}rect"))
     assert [each.attrib["fill"] for each in rects] == [
         f"url(#{Kind.UNOBSERVED})",
@@ -318,7 +323,7 @@ def test_a_chart_begins_with_what_stood_and_lasts_to_the_end() -> None:
     thinned = Thinned(BEGIN, END)
     thinned.add(Step(at(3), Decimal(4)))
     drawn = Chart.of("BTC", Decimal(1), BEGIN, END, thinned)
-    told = [(BEGIN, Decimal(1)), (at(3), Decimal(4)), (END, Decimal(4))]
-    assert drawn.steps == [Step(*each) for each in told]
+    reported = [(BEGIN, Decimal(1)), (at(3), Decimal(4)), (END, Decimal(4))]
+    assert drawn.steps == [Step(*each) for each in reported]
     assert drawn.statements == 1
     assert Chart.of("BTC", None, BEGIN, END, Thinned(BEGIN, END)).steps == []

@@ -5,7 +5,7 @@
 
 CREATE VIEW balance_statements AS
 SELECT account, currency, position,
-    CASE WHEN basis <> 'absent' AND updated_at IS NOT NULL THEN updated_at ELSE received_at END
+    CASE WHEN basis <> 'inferred_zero' AND updated_at IS NOT NULL THEN updated_at ELSE received_at END
         AS at,
     total,
     CASE WHEN fits THEN CAST(trunc(total) AS bigint) END AS whole,

@@ -101,7 +101,7 @@ CREATE TABLE balances (
     total_in_reference numeric,
     total_in_reference_weighted numeric,
     reference_currency text,
-    basis text NOT NULL,                  -- stated: by the exchange. absent: left out of a full snapshot, so zero
+    basis text NOT NULL,                  -- reported: by the exchange. inferred_zero: left out of a full snapshot, so zero
     updated_at timestamptz,               -- by the exchange's time
     position bigint NOT NULL,             -- the event it is from
     connection_id text,                   -- the connection on which the exchange last named this currency
@@ -122,7 +122,7 @@ CREATE TABLE balance_history (
     total_in_reference numeric,
     total_in_reference_weighted numeric,
     reference_currency text,
-    basis text NOT NULL,                  -- stated: by the exchange. absent: left out of a full snapshot, so zero
+    basis text NOT NULL,                  -- reported: by the exchange. inferred_zero: left out of a full snapshot, so zero
     updated_at timestamptz,               -- by the exchange's time
     received_at timestamptz NOT NULL,
     CONSTRAINT balance_history_pkey PRIMARY KEY (account, currency, position)
@@ -130,7 +130,7 @@ CREATE TABLE balance_history (
 CREATE INDEX balance_history_updated_at ON balance_history (account, currency, updated_at, position);
 -- Without a time of the exchange: few rows, or none.
 CREATE INDEX balance_history_undated ON balance_history (account, currency, received_at, position)
-    WHERE basis = 'absent' OR updated_at IS NULL;
+    WHERE basis = 'inferred_zero' OR updated_at IS NULL;
 
 -- --- Orders
 

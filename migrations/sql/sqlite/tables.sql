@@ -102,7 +102,7 @@ CREATE TABLE balances (
     total_in_reference TEXT,
     total_in_reference_weighted TEXT,
     reference_currency TEXT,
-    basis TEXT NOT NULL,               -- stated: by the exchange. absent: left out of a full snapshot, so zero
+    basis TEXT NOT NULL,               -- reported: by the exchange. inferred_zero: left out of a full snapshot, so zero
     updated_at TEXT,                   -- by the exchange's time
     position INTEGER NOT NULL,         -- the event it is from
     connection_id TEXT,                -- the connection on which the exchange last named this currency
@@ -123,7 +123,7 @@ CREATE TABLE balance_history (
     total_in_reference TEXT,
     total_in_reference_weighted TEXT,
     reference_currency TEXT,
-    basis TEXT NOT NULL,               -- stated: by the exchange. absent: left out of a full snapshot, so zero
+    basis TEXT NOT NULL,               -- reported: by the exchange. inferred_zero: left out of a full snapshot, so zero
     updated_at TEXT,                   -- by the exchange's time
     received_at TEXT NOT NULL,
     CONSTRAINT balance_history_pkey PRIMARY KEY (account, currency, position)
@@ -131,7 +131,7 @@ CREATE TABLE balance_history (
 CREATE INDEX balance_history_updated_at ON balance_history (account, currency, updated_at, position);
 -- Without a time of the exchange: few rows, or none.
 CREATE INDEX balance_history_undated ON balance_history (account, currency, received_at, position)
-    WHERE basis = 'absent' OR updated_at IS NULL;
+    WHERE basis = 'inferred_zero' OR updated_at IS NULL;
 
 -- --- Orders
 

@@ -37,7 +37,7 @@ from recorder.database.schema import (
     trades,
     transfers,
 )
-from recorder.exchange.sums import EXACT
+from recorder.exchange.amounts import EXACT
 from recorder.projections.rules.backfills import COMPLETE, INCOMPLETE, RUNNING
 from recorder.projections.rules.matching import ALONE, UNDECIDED
 from recorder.projections.rules.order_states import END_UNKNOWN
@@ -117,11 +117,11 @@ def lists_of(
     asked = select(of.list, of.state, of.next, of.reason, of.unread).where(
         of.account == account, of.run_id == run_id
     )
-    told = {}
+    reported = {}
     for row in connection.execute(asked):
         reason = f"{row.unread} rows could not be read" if row.unread else row.reason
-        told[row.list] = (row.state, row.next, reason)
-    return told
+        reported[row.list] = (row.state, row.next, reason)
+    return reported
 
 
 def next_gap(connection: Connection, account: str) -> Period | None:
@@ -150,7 +150,7 @@ def unhealed_within(
 ) -> list[int]:
     """Return the gaps of a period that a run over it heals, if it reads everything.
 
-    Those that could not be verified so far, and those that nobody has fetched: their own run may
+    Those that could not be verified so far, and those without a run: their own run may
     never come. Of these only what was closed ``after_s`` before this run began, because the lists
     are a moment behind.
     """
@@ -186,7 +186,7 @@ def last_answers(connection: Connection, account: str, run_id: int) -> list[int]
 
 
 def has_futures(connection: Connection, account: str) -> bool:
-    """Tell whether anything was ever told of a position or a conditional order."""
+    """Return whether a position or a conditional order was ever reported."""
     asked = [
         exists().where(table.c.account == account) for table in (positions, conditional_orders)
     ]
@@ -194,7 +194,7 @@ def has_futures(connection: Connection, account: str) -> bool:
 
 
 def is_unconfirmed(connection: Connection, account: str) -> bool:
-    """Tell whether a list left out a position or a conditional order that counts as open."""
+    """Return whether a list left out a position or a conditional order that counts as open."""
     asked = [
         exists().where(table.c.account == account, table.c.is_open, table.c.basis == UNCONFIRMED)
         for table in (positions, conditional_orders)
@@ -203,7 +203,7 @@ def is_unconfirmed(connection: Connection, account: str) -> bool:
 
 
 def ended_conditionals(connection: Connection, account: str) -> list[str]:
-    """Return the pairs of conditional orders of whose end nobody has told."""
+    """Return the pairs of conditional orders whose final state is unknown."""
     of = conditional_orders.c
     unknown = or_(of.is_open, of.state == END_UNKNOWN)
     asked = select(of.pair).where(of.account == account, unknown, of.pair.is_not(None)).distinct()
@@ -211,7 +211,7 @@ def ended_conditionals(connection: Connection, account: str) -> list[str]:
 
 
 def next_asked(connection: Connection, account: str) -> Period | None:
-    """Return a period that a person asked for and that nobody has begun, the oldest first."""
+    """Return the oldest requested period that no run has begun."""
     of = backfills.c
     asked = (
         select(backfills)
@@ -227,8 +227,8 @@ def ask(
     connection: Connection, account: str, from_at: datetime, until_at: datetime, by: str
 ) -> str:
     """Ask for a period; return the id of the request."""
-    told = {"account": account, "from_at": from_at, "until_at": until_at, "requested_by": by}
-    done = connection.execute(insert(backfills).values(told).returning(backfills.c.backfill_id))
+    reported = {"account": account, "from_at": from_at, "until_at": until_at, "requested_by": by}
+    done = connection.execute(insert(backfills).values(reported).returning(backfills.c.backfill_id))
     return str(done.scalar_one())
 
 
@@ -266,8 +266,8 @@ def mark_begun(
     now: datetime,
 ) -> None:
     """Note on a request that its run begins with the first of these events."""
-    told = {"state": RUNNING, "run_id": positions[0], "updated_at": now}
-    _mark(connection, account, backfill_id, told)
+    reported = {"state": RUNNING, "run_id": positions[0], "updated_at": now}
+    _mark(connection, account, backfill_id, reported)
 
 
 def mark_ended(
@@ -284,13 +284,13 @@ def mark_ended(
     _mark(connection, account, backfill_id, {"state": state, "reason": reason, "updated_at": now})
 
 
-def _mark(connection: Connection, account: str, backfill_id: str, told: dict[str, Any]) -> None:
+def _mark(connection: Connection, account: str, backfill_id: str, reported: dict[str, Any]) -> None:
     row = (backfills.c.account == account) & (backfills.c.backfill_id == backfill_id)
-    connection.execute(update(backfills).where(row).values(told))
+    connection.execute(update(backfills).where(row).values(reported))
 
 
 def uncounted(connection: Connection, account: str, since: datetime) -> int:
-    """Return of how many orders changed since then nobody knows what their fills came to."""
+    """Return how many orders changed since then for which the sum of the fills is unknown."""
     asked = select(func.count()).select_from(orders).where(_uncounted(account, since))
     return int(connection.execute(asked).scalar_one())
 
@@ -322,7 +322,7 @@ def _unexplained(connection: Connection, account: str, since: datetime) -> int:
     return sum(rest != 0 for rest in lacking.values())
 
 
-def doubts_of(
+def warnings_of(
     connection: Connection, account: str, run_id: int, until: int, period: Period
 ) -> list[str]:
     """Return what a run's answers, which are events up to ``until``, leave open in its period."""
@@ -343,7 +343,7 @@ def doubts_of(
     ):
         if count := _unconfirmed(connection, account, table, at, period):
             found.append(
-                f"the stream told {count} {what} without an id that the history doesn't confirm"
+                f"the stream reported {count} {what} without an id that the history doesn't confirm"
             )
     gone = select(func.count()).where(
         orders.c.account == account,
@@ -353,34 +353,34 @@ def doubts_of(
         events.c.received_at.between(period.since, period.until),
     )
     if count := connection.execute(gone).scalar_one():
-        found.append(f"{count} orders are gone, and the history doesn't say how they ended")
+        found.append(f"{count} orders are gone, and the history lacks their final state")
     if count := _unexplained(connection, account, period.since):
         found.append(f"what the fills of {count} orders came to is not known")
-    return found + _doubts_of_futures(connection, account, (run_id, until), period)
+    return found + _warnings_of_futures(connection, account, (run_id, until), period)
 
 
-def _doubts_of_futures(
+def _warnings_of_futures(
     connection: Connection, account: str, run: tuple[int, int], period: Period
 ) -> list[str]:
     """Return what the lists of a run, which are events between these, leave open of futures."""
     found = []
-    for table, told, what in (
+    for table, reported, what in (
         (positions, positions.c.position, "positions"),
         (conditional_orders, conditional_orders.c.last_position, "conditional orders"),
     ):
-        at = and_(events.c.account == account, events.c.position == told)
+        at = and_(events.c.account == account, events.c.position == reported)
         counted = select(func.count()).select_from(table.join(events, at))
         counted = counted.where(table.c.account == account)
         # A line that is lost during the run makes a gap of its own.
-        by_list = and_(told.between(*run), events.c.origin == "fetched")
+        by_list = and_(reported.between(*run), events.c.origin == "fetched")
         in_gap = events.c.received_at.between(period.since, period.until)
         gone = counted.where(table.c.state == END_UNKNOWN, or_(in_gap, by_list))
         if count := connection.execute(gone).scalar_one():
-            found.append(f"{count} {what} are gone, and no list says how they ended")
-        unsure = (table.c.is_open, table.c.basis == UNCONFIRMED, or_(told < run[0], by_list))
+            found.append(f"{count} {what} are gone, and no list has their final state")
+        unsure = (table.c.is_open, table.c.basis == UNCONFIRMED, or_(reported < run[0], by_list))
         doubted = counted.where(*unsure)
         if count := connection.execute(doubted).scalar_one():
-            found.append(f"{count} {what} may be gone, and no list says that they aren't")
+            found.append(f"{count} {what} may be gone, and no list reports that they aren't")
     return found
 
 

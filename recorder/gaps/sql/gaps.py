@@ -10,7 +10,7 @@ from attrs import frozen
 from sqlalchemy import ColumnElement, Connection, func, or_, select
 
 from recorder.database.schema import events, gaps
-from recorder.log.rules.coverage import Blind, Cause
+from recorder.log.rules.coverage import Cause, Unobserved
 from recorder.log.rules.event import Origin
 
 
@@ -18,16 +18,16 @@ from recorder.log.rules.event import Origin
 class Known:
     """What bounds an account's timeline.
 
-    ``since`` is when recording began; None where no recorder ever started. ``heard_at`` is the last
-    known good moment, ``is_open`` tells whether a gap is.
+    ``since`` is when recording began; None where no recorder ever started. ``last_frame_at`` is the
+    last known good moment, ``is_open`` reports whether a gap is.
     """
 
     since: datetime | None
-    heard_at: datetime | None
+    last_frame_at: datetime | None
     is_open: bool
 
 
-def last_frame_at(connection: Connection, account: str) -> datetime | None:
+def last_frame_time(connection: Connection, account: str) -> datetime | None:
     """Return when the last frame came in; our own words show nothing of the exchange."""
     last = (
         select(events.c.received_at)
@@ -40,21 +40,21 @@ def last_frame_at(connection: Connection, account: str) -> datetime | None:
 
 
 def read_known(connection: Connection, account: str) -> Known:
-    """Return since when the account is recorded, and until when it was heard."""
+    """Return since when the account is recorded, and until when it was received."""
     mine = gaps.c.account == account
     since = connection.execute(select(func.min(gaps.c.unobserved_from)).where(mine)).scalar_one()
     opened = select(gaps.c.gap_id).where(mine, gaps.c.is_open).limit(1)
     is_open = connection.execute(opened).first() is not None
-    heard_at = last_frame_at(connection, account)
-    if since is not None and heard_at is not None and not is_open:
+    last_frame_at = last_frame_time(connection, account)
+    if since is not None and last_frame_at is not None and not is_open:
         # A clock that was set back made its own beginning; the time behind the frame counts too.
-        since = min(since, heard_at)
-    return Known(since, heard_at, is_open)
+        since = min(since, last_frame_at)
+    return Known(since, last_frame_at, is_open)
 
 
-def read_blinds(
+def read_unobserved(
     connection: Connection, account: str, from_at: datetime, until_at: datetime
-) -> list[Blind]:
+) -> list[Unobserved]:
     """Return the stretches of a period in which something may have been missed.
 
     A gap that is open reaches to the period's end.
@@ -65,22 +65,22 @@ def read_blinds(
         gaps.c.unobserved_until.is_(None), gaps.c.unobserved_from < gaps.c.unobserved_until
     )
     return [
-        Blind(
+        Unobserved(
             row.unobserved_from, row.unobserved_until or until_at, row.cause, row.state == "healed"
         )
         for row in connection.execute(wanted.where(has_length))
     ]
 
 
-def tail(known: Known, until_at: datetime, *, is_running: bool) -> list[Blind]:
+def tail(known: Known, until_at: datetime, *, is_running: bool) -> list[Unobserved]:
     """Return the time behind the last frame, which no gap has claimed yet.
 
-    While a recorder runs, the next PONG confirms it; while none does, it is blind.
+    While a recorder runs, the next PONG confirms it; while none does, it is not observed.
     """
-    if known.heard_at is None or known.is_open or known.heard_at >= until_at:
+    if known.last_frame_at is None or known.is_open or known.last_frame_at >= until_at:
         return []
     cause = Cause.UNCONFIRMED if is_running else Cause.NOT_RUNNING
-    return [Blind(known.heard_at, until_at, cause.value)]
+    return [Unobserved(known.last_frame_at, until_at, cause.value)]
 
 
 def read_gaps(

@@ -1,16 +1,17 @@
 """Fetches over REST what was missed: after each gap, and for periods that a person asks for.
 
-One period at a time: each of its lists is read to the end, page by page, as `exchange.paging` says.
-Each answer becomes an event, together with the note of what was asked and where that list is read
-on. So the log says how far it is, and a run that a crash or a stop broke off is gone on with, at
-the page that is missing. Frames that come meanwhile are recorded as ever; the folds join both.
+One period at a time: each of its lists is read to the end, page by page, as `exchange.paging`
+reports. Each answer becomes an event, together with the note of what was asked and where that list
+is read on. So the log shows how far it is, and a run that a crash or a stop broke off is continued
+with, at the page that is missing. Frames that come meanwhile are recorded as ever; the folds join
+both.
 
 An answer that is no page (a limit, an error page, no answer at all) is asked for again: after as
 long as the exchange wants, or else after a wait that doubles. What is refused, and a list that gave
 nothing for `GIVE_UP_S`, is given up; the run goes on with the next list, and ends as incomplete.
 
-When everything is in and folded, the run says what it proves: of a gap, that it is healed, or that
-it can't be verified, and why.
+When everything is in and folded, the run notes what it proves: of a gap, that it is healed, or
+that it can't be verified, and why.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from sqlalchemy import Connection
 
 from recorder.clock import Clock
 from recorder.errors import StorageUnavailable
-from recorder.exchange.histories import FETCHED_AS, HistoryPage, read_history
+from recorder.exchange.lists import FETCHED_AS, HistoryPage, read_history
 from recorder.exchange.paging import (
     Cursor,
     HistoryList,
@@ -40,7 +41,6 @@ from recorder.gaps.sql.backfill import (
     FOLDS,
     FUTURES_FOLD,
     Period,
-    doubts_of,
     ended_conditionals,
     fold_position,
     has_futures,
@@ -55,6 +55,7 @@ from recorder.gaps.sql.backfill import (
     uncounted,
     unfinished,
     unhealed_within,
+    warnings_of,
 )
 from recorder.gaps.tasks.futures_lists import FuturesLists
 from recorder.log.rules.event import Draft, Note, noted
@@ -90,19 +91,19 @@ READ_HERE_BYTES_MAX = 50_000
 _NOTES = ("backfills",)
 #: What a back-fill can't prove, whatever it reads; docs/backfill.md has the reasons.
 NOT_COVERED = (
-    "states that an order passed through in the gap: its history tells the latest only",
+    "states that an order passed through in the gap: its history reports the latest only",
     "equal deposits of one transaction on two pages",
     "positions and conditional orders that came and went in the gap",
 )
 
 
 @frozen
-class _Came:
-    """What came of one request: a page, or the trouble. ``is_final``: asking again is no use."""
+class _Result:
+    """What came of one request: a page, or the problem. ``is_final``: asking again is no use."""
 
     answer: RestAnswer | None
     page: HistoryPage | None
-    trouble: str = ""
+    problem: str = ""
     is_final: bool = False
 
 
@@ -153,7 +154,7 @@ class Backfiller:
         return is_new and 0 <= (now - period.until).total_seconds() < self.after_s
 
     async def _fetch(self, client: Asks, period: Period) -> None:
-        """Read every list of a period to its end, and say what that proves."""
+        """Read every list of a period to its end, and note what that proves."""
         run_id = period.run_id if period.run_id is not None else await self._begin(period)
         last = run_id
         pending = await self._look(pending_transfers_since, self.account, period.since)
@@ -168,7 +169,7 @@ class Backfiller:
         await self._finish(period, run_id, last)
 
     async def _read_totals(self, client: Asks, period: Period, run_id: int, last: int) -> int:
-        """Read the orders again while one was filled further than an answer about it could tell."""
+        """Read the orders again while one was filled further than its answer could show."""
         for _ in range(TOTALS_TRIES):
             with trio.move_on_after(FOLD_WAIT_S):
                 await self._until_folded(last)
@@ -230,58 +231,58 @@ class Backfiller:
         following_: Cursor | None = cursor
         while following_ is not None:
             cursor = following_
-            came = await self._ask(client, cursor)
-            if came.page is not None:
-                following_, came = _next_of(cursor, came, pages)
+            result = await self._ask(client, cursor)
+            if result.page is not None:
+                following_, result = _next_of(cursor, result, pages)
                 pages, good_s, wait_s = pages + 1, self._now_s(), RETRY_FIRST_S
-                last = await self._keep(run_id, cursor, came, following_)
-                if not came.is_final:
+                last = await self._keep(run_id, cursor, result, following_)
+                if not result.is_final:
                     continue
                 break
-            is_over = came.is_final or self._now_s() - good_s > self.give_up_s
-            last = max(last, await self._keep_trouble(run_id, cursor, came, is_over=is_over))
+            is_over = result.is_final or self._now_s() - good_s > self.give_up_s
+            last = max(last, await self._keep_problem(run_id, cursor, result, is_over=is_over))
             if is_over:
                 break
             await trio.sleep(wait_s)
             wait_s = min(wait_s * 2, RETRY_LONGEST_S)
         return last
 
-    async def _ask(self, client: Asks, cursor: Cursor) -> _Came:
+    async def _ask(self, client: Asks, cursor: Cursor) -> _Result:
         request = cursor.request()
         try:
             answer = await client.get(request)
         except RestUnavailable as error:
-            return _Came(None, None, str(error))
+            return _Result(None, None, str(error))
         if len(answer.body) > READ_HERE_BYTES_MAX:
             return await trio.to_thread.run_sync(_read_answer, answer)
         return _read_answer(answer)
 
     async def _keep(
-        self, run_id: int, cursor: Cursor, came: _Came, following_: Cursor | None
+        self, run_id: int, cursor: Cursor, result: _Result, following_: Cursor | None
     ) -> int:
         """Make a page durable: the note about it, and the answer itself behind it."""
-        assert came.answer is not None and came.page is not None
-        facts = self._facts(run_id, cursor, came) | {
+        assert result.answer is not None and result.page is not None
+        facts = self._facts(run_id, cursor, result) | {
             "page": True,
-            "rows": came.page.length,
-            "unread": len(came.page.unread),
+            "rows": result.page.length,
+            "unread": len(result.page.unread),
             "next": following_ and following_.text(),
-            "given_up": came.is_final,
+            "given_up": result.is_final,
         }
-        if came.page.unread:
-            facts["reason"] = came.page.unread[0]
-        return await self._write(facts, came.answer, FETCHED_AS[came.answer.request.kind].value)
+        if result.page.unread:
+            facts["reason"] = result.page.unread[0]
+        return await self._write(facts, result.answer, FETCHED_AS[result.answer.request.kind].value)
 
-    async def _keep_trouble(
-        self, run_id: int, cursor: Cursor, came: _Came, *, is_over: bool
+    async def _keep_problem(
+        self, run_id: int, cursor: Cursor, result: _Result, *, is_over: bool
     ) -> int:
         """Write down an answer that is no page; and that the list is given up, if it is."""
-        log.warning("%s: %s: %s", self.account, cursor.list.value, came.trouble)
-        if came.answer is None and not is_over:
+        log.warning("%s: %s: %s", self.account, cursor.list.value, result.problem)
+        if result.answer is None and not is_over:
             return run_id
-        facts = self._facts(run_id, cursor, came) | {"page": False, "given_up": is_over}
+        facts = self._facts(run_id, cursor, result) | {"page": False, "given_up": is_over}
         # No list that a fold could read: its type is empty.
-        return await self._write(facts, came.answer, "")
+        return await self._write(facts, result.answer, "")
 
     async def _write(
         self, facts: Mapping[str, object], answer: RestAnswer | None, kind: str
@@ -293,7 +294,7 @@ class Backfiller:
         return (await self._submit(drafts))[-1]
 
     async def _finish(self, period: Period, run_id: int, last: int) -> None:
-        """Wait for the folds, and say whether anything is missing."""
+        """Wait for the folds, and report whether anything is missing."""
         reasons = await self._open_ends(period, run_id, last)
         reason = "; ".join(reasons) or None
         facts = {"run": run_id, "complete": not reasons, "reason": reason}
@@ -316,7 +317,7 @@ class Backfiller:
     async def _verdicts(
         self, period: Period, run_id: int, last: int, reasons: Sequence[str]
     ) -> list[Draft]:
-        """Return what the run says of its gap, or of those that lie within its period."""
+        """Return the run's verdict on its gap, or on those that lie within its period."""
         if period.gap_id is not None:
             judged = [period.gap_id]
         elif reasons:
@@ -339,18 +340,18 @@ class Backfiller:
 
     async def _open_ends(self, period: Period, run_id: int, last: int) -> list[str]:
         """Return why the run proves nothing; nothing if it does."""
-        with trio.move_on_after(FOLD_WAIT_S) as patience:
+        with trio.move_on_after(FOLD_WAIT_S) as policy:
             await self._until_folded(last, (*FOLDS, *FUTURES_FOLD))
-        reasons = ["the tables are not folded up to the answers"] * patience.cancelled_caught
+        reasons = ["the tables are not folded up to the answers"] * policy.cancelled_caught
         lists = await self._look(lists_of, self.account, run_id)
-        doubts = await self._look(doubts_of, self.account, run_id, last, period)
+        warnings = await self._look(warnings_of, self.account, run_id, last, period)
         for name in HistoryList:
             state, _, reason = lists.get(name, (RUNNING, None, "it was not read"))
             if state != COMPLETE or reason:
                 reasons.append(f"{name.value}: {reason or 'not read to its end'}")
         if await self._look(has_futures, self.account):
             reasons += await self._unasked(run_id)
-        return reasons + doubts
+        return reasons + warnings
 
     async def _unasked(self, run_id: int) -> list[str]:
         """Return which lists of futures did not come, and why."""
@@ -364,7 +365,7 @@ class Backfiller:
 
     async def _until_folded(self, position: int, folds: Sequence[str] = FOLDS) -> None:
         """Return when these folds stand at ``position``."""
-        # The folds move in threads of their own, and tell nobody here.
+        # The folds move in threads of their own, without a signal to this task.
         while await self._look(fold_position, self.account, folds) < position:  # noqa: ASYNC110
             await trio.sleep(FOLD_LOOK_S)
 
@@ -384,13 +385,13 @@ class Backfiller:
         assert positions is not None, "nothing was asked that could refuse it"
         return positions
 
-    def _facts(self, run_id: int, cursor: Cursor, came: _Came) -> dict[str, object]:
+    def _facts(self, run_id: int, cursor: Cursor, result: _Result) -> dict[str, object]:
         return {
             "run": run_id,
             "list": cursor.list.value,
             "request": cursor.request().path_with_query,
-            "status": came.answer and came.answer.status,
-            "reason": came.trouble or None,
+            "status": result.answer and result.answer.status,
+            "reason": result.problem or None,
         }
 
     def _note(self, kind: Note, facts: Mapping[str, object]) -> Draft:
@@ -400,32 +401,32 @@ class Backfiller:
         return self.clock.monotonic_ns() / 1e9
 
 
-def _next_of(cursor: Cursor, came: _Came, pages: int) -> tuple[Cursor | None, _Came]:
-    """Return where the list is read on; where that can't be, the trouble is final."""
-    assert came.page is not None
+def _next_of(cursor: Cursor, result: _Result, pages: int) -> tuple[Cursor | None, _Result]:
+    """Return where the list is read on; where that can't be, the problem is final."""
+    assert result.page is not None
     try:
         if pages >= PAGES_MAX:
             raise Unreadable(f"it has more than {PAGES_MAX} pages")
-        return following(cursor, came.page), came
+        return following(cursor, result.page), result
     except Unreadable as error:
-        return None, _Came(came.answer, came.page, str(error), is_final=True)
+        return None, _Result(result.answer, result.page, str(error), is_final=True)
 
 
-def _read_answer(answer: RestAnswer) -> _Came:
-    """Return the page that an answer is, or the trouble that it tells of."""
+def _read_answer(answer: RestAnswer) -> _Result:
+    """Return the page in an answer, or the problem that it describes."""
     if answer.status == 200:
-        said = read_history(FETCHED_AS[answer.request.kind].value, answer.text)
-        if isinstance(said, HistoryPage):
-            return _Came(answer, said)
+        content = read_history(FETCHED_AS[answer.request.kind].value, answer.text)
+        if isinstance(content, HistoryPage):
+            return _Result(answer, content)
     outcome = answer.read()
-    trouble = f"HTTP {answer.status}: {_words(outcome)}"
-    return _Came(answer, None, trouble, isinstance(outcome, CredentialsRefused | Declined))
+    problem = f"HTTP {answer.status}: {_words(outcome)}"
+    return _Result(answer, None, problem, isinstance(outcome, CredentialsRefused | Declined))
 
 
 def _words(outcome: object) -> str:
     if isinstance(outcome, RateLimited):
         return "too many requests"
     for name in ("message", "reason"):
-        if said := getattr(outcome, name, None):
-            return str(said)
+        if content := getattr(outcome, name, None):
+            return str(content)
     return "no page"

@@ -1,8 +1,8 @@
 """Fetches the lists of positions and conditional orders: part of every back-fill.
 
 Each is one answer: what is held or waits now, and how others ended. They are asked for again while
-a list has left out what a frame had stated (`projections.futures`): only a second look tells a list
-that was a moment behind from an end.
+a list has left out what a frame had reported (`projections.futures`): only a second look reports a
+list that was a moment behind from an end.
 
 Most accounts hold no futures, and a key may not be allowed to ask. So a list that is refused, or
 that doesn't come, is written down and changes nothing, unless the account is known to hold any:
@@ -17,15 +17,14 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import trio
 from attrs import frozen
 
-from recorder.exchange.futures_lists import FUTURES_FETCHED_AS, read_futures_list
+from recorder.exchange.lists import FUTURES_FETCHED_AS, read_futures_list
 from recorder.exchange.messages import Unrecognised
 from recorder.exchange.rest import CredentialsRefused, Declined, Unreadable
 from recorder.exchange.rest_requests import (
+    Kind,
     RestRequest,
-    closed_positions_request,
     conditional_history_request,
-    conditionals_request,
-    open_positions_request,
+    list_request,
 )
 from recorder.rest.client import Asks, RestAnswer, RestUnavailable
 
@@ -37,7 +36,7 @@ CLOSED_POSITIONS = "closed_positions"
 CONDITIONAL_ORDERS = "conditional_orders"
 CONDITIONAL_HISTORY = "conditional_order_history"
 
-#: How often all are asked for, while one leaves out what was stated.
+#: How often all are asked for, while one leaves out what was reported.
 LOOKS = 3
 #: How often one is asked for that doesn't come, where no futures are known of.
 TRIES = 4
@@ -50,14 +49,14 @@ Write = Callable[[Mapping[str, object], RestAnswer | None, str], Awaitable[int]]
 
 
 @frozen
-class _Came:
-    """What came of one request: so many rows, or None and the trouble.
+class _Result:
+    """What came of one request: so many rows, or None and the problem.
 
     ``is_final``: asking again is no use.
     """
 
     rows: int | None
-    trouble: str = ""
+    problem: str = ""
     is_final: bool = False
 
 
@@ -69,9 +68,9 @@ class FuturesLists:
     write: Write
     #: Returns the pairs whose conditional orders may have ended, once what came is folded.
     pairs: Callable[[], Awaitable[Sequence[str]]]
-    #: Waits until the events up to this one are folded; tells whether a list left anything out.
+    #: Waits until the events up to this one are folded; reports whether a list left anything out.
     is_left_out: Callable[[int], Awaitable[bool]]
-    #: Tells whether anything was ever told of futures of the account.
+    #: Returns whether futures of the account were ever reported.
     is_held: Callable[[], Awaitable[bool]]
     #: A list that gave nothing for so long is given up all the same.
     give_up_s: float
@@ -94,9 +93,9 @@ class FuturesLists:
 
     async def _requests(self) -> Mapping[str, RestRequest]:
         found = {
-            OPEN_POSITIONS: open_positions_request(),
-            CLOSED_POSITIONS: closed_positions_request(),
-            CONDITIONAL_ORDERS: conditionals_request(),
+            OPEN_POSITIONS: list_request(Kind.OPEN_POSITIONS),
+            CLOSED_POSITIONS: list_request(Kind.CLOSED_POSITIONS_SUMMARY),
+            CONDITIONAL_ORDERS: list_request(Kind.CONDITIONALS),
         }
         for pair in await self.pairs():
             found[f"{CONDITIONAL_HISTORY} {pair}"] = conditional_history_request(pair)
@@ -110,20 +109,20 @@ class FuturesLists:
             answer: RestAnswer | None = None
             try:
                 answer = await self.client.get(request)
-                came = _read(answer)
+                result = _read(answer)
             except RestUnavailable as error:
-                came = _Came(None, str(error))
-            is_over = came.rows is None and (
-                came.is_final or await self._is_vain(tries, trio.current_time() - since_s)
+                result = _Result(None, str(error))
+            is_over = result.rows is None and (
+                result.is_final or await self._is_vain(tries, trio.current_time() - since_s)
             )
-            last = await self._keep(name, request, answer, came, is_over=is_over) or last
-            if came.rows is not None or is_over:
-                return last, came.rows is not None
+            last = await self._keep(name, request, answer, result, is_over=is_over) or last
+            if result.rows is not None or is_over:
+                return last, result.rows is not None
             await trio.sleep(wait_s)
             wait_s = min(wait_s * 2, RETRY_LONGEST_S)
 
     async def _is_vain(self, tries: int, passed_s: float) -> bool:
-        """Tell whether enough was asked: a gap of an account with futures needs the answer."""
+        """Return whether enough was asked: a gap of an account with futures needs the answer."""
         if tries < TRIES:
             return False
         return passed_s > self.give_up_s or not await self.is_held()
@@ -133,40 +132,40 @@ class FuturesLists:
         name: str,
         request: RestRequest,
         answer: RestAnswer | None,
-        came: _Came,
+        result: _Result,
         *,
         is_over: bool,
     ) -> int:
-        if came.trouble:
-            log.warning("%s: %s", name, came.trouble)
+        if result.problem:
+            log.warning("%s: %s", name, result.problem)
         if answer is None and not is_over:
             return 0
         facts = {
             "list": name,
             "request": request.path_with_query,
             "status": answer and answer.status,
-            "reason": came.trouble or None,
-            "page": came.rows is not None,
-            "rows": came.rows or 0,
+            "reason": result.problem or None,
+            "page": result.rows is not None,
+            "rows": result.rows or 0,
             "given_up": is_over,
         }
         # What is no list that a fold could read has no type.
-        kind = "" if came.rows is None else FUTURES_FETCHED_AS[request.kind].value
+        kind = "" if result.rows is None else FUTURES_FETCHED_AS[request.kind].value
         return await self.write(facts, answer, kind)
 
 
-def _read(answer: RestAnswer) -> _Came:
+def _read(answer: RestAnswer) -> _Result:
     """Return how many rows a list has, or what is wrong with it."""
     outcome = answer.read()
     if answer.status == 200 and not isinstance(outcome, Unreadable):
-        said = read_futures_list(FUTURES_FETCHED_AS[answer.request.kind].value, answer.text)
-        if isinstance(said, Unrecognised):
-            return _Came(None, f"HTTP 200: {said.reason}")
-        listed: Sequence[object] | None = getattr(said, "positions", None)
-        return _Came(len(getattr(said, "orders", ()) if listed is None else listed))
+        content = read_futures_list(FUTURES_FETCHED_AS[answer.request.kind].value, answer.text)
+        if isinstance(content, Unrecognised):
+            return _Result(None, f"HTTP 200: {content.reason}")
+        listed: Sequence[object] | None = getattr(content, "positions", None)
+        return _Result(len(getattr(content, "orders", ()) if listed is None else listed))
     words = next(
         (str(word) for name in ("message", "reason") if (word := getattr(outcome, name, None))),
         "no list",
     )
     is_final = isinstance(outcome, CredentialsRefused | Declined)
-    return _Came(None, f"HTTP {answer.status}: {words}", is_final)
+    return _Result(None, f"HTTP {answer.status}: {words}", is_final)

@@ -1,19 +1,19 @@
-"""Keeps the account's lease for as long as the process lives, and waits for one that is taken.
+"""Keep the account's lease while the process runs, and wait for one that is taken.
 
 What makes a second owner harmless is not a clock: it is the epoch in every claim, and the key
 (account, position) in the log, of which the taking itself uses up one (`standby`). Clocks decide
-how soon an account changes hands, and they are hostile. So the owner and whoever waits each go by a
-monotonic clock of their own, and by nothing that the other's clock said:
+how soon an account changes hands, and they are hostile. So owner and waiting process each use a
+monotonic clock of their own, and by nothing that the other's clock reported:
 
 - The owner trusts its lease for less than it lasts, from the *start* of its last good renewal
   (`LeaseKeeper.is_trusted`). When that runs out it stops sending, and goes on trying to renew.
-- Whoever waits has seen the same renewal no earlier than that, and waits for the whole time from
-  there (`standby.Contender`). So the owner has stopped before the other begins.
+- A waiting process has seen the same renewal no earlier than that, and waits for the whole time
+  from there (`standby.Contender`). So the owner has stopped before the other begins.
 
 A wall clock that jumps changes neither of the two. It may only speed up a taking by a process that
-has not watched for so long: on PostgreSQL the server's own clock says that a lease has run out, on
-SQLite the machine's does, unless the holder lives on this machine. What was taken too early costs
-the old owner the account; it never makes two of them.
+has not watched for so long: on PostgreSQL the server's own clock reports that a lease has run out,
+on SQLite the machine's does, unless the holder runs on this machine. What was taken too early
+costs the old owner the account; it never makes two of them.
 """
 
 from __future__ import annotations
@@ -66,13 +66,13 @@ class LeaseKeeper:
         return self.ttl_s * TRUSTED_PART - since_ns / 1e9
 
     def is_trusted(self) -> bool:
-        """Tell whether the account is surely ours at this moment. From any thread."""
+        """Return whether the account is surely ours at this moment. From any thread."""
         return self.trusted_s > 0
 
     async def run(self) -> None:
         """Renew for ever. Raises LeaseLost when another process took the account over."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._say_when_it_runs_out)
+            nursery.start_soon(self._warn_when_it_runs_out)
             await self._renew()
 
     async def _renew(self) -> None:
@@ -112,19 +112,19 @@ class LeaseKeeper:
             " (it was stopped, asleep or cut off from the database)"
         )
 
-    def _trust_since(self, moment_ns: int) -> None:
+    def _trust_since(self, time_ns: int) -> None:
         was_trusted = self.is_trusted()
-        self.started_ns = moment_ns
+        self.started_ns = time_ns
         if not was_trusted and self.is_trusted():
             log.warning("%s: the lease is renewed; commands go out again", self.account)
             self.on_trusted()
 
-    async def _say_when_it_runs_out(self) -> None:
+    async def _warn_when_it_runs_out(self) -> None:
         text = "%s: the lease was not renewed in time, so no command is sent until it is: %s"
-        is_said = False
+        is_reported_once = False
         while True:
             left_s = self.trusted_s
-            if left_s <= 0 and not is_said:
+            if left_s <= 0 and not is_reported_once:
                 log.error(text, self.account, self._why)
-            is_said = left_s <= 0
-            await trio.sleep(RETRY_S if is_said else max(left_s, LOOK_S))
+            is_reported_once = left_s <= 0
+            await trio.sleep(RETRY_S if is_reported_once else max(left_s, LOOK_S))

@@ -1,11 +1,11 @@
 """Takes the accounts of this process, at once or when their owner is gone.
 
-All are taken in one transaction or none is, so nobody holds half of them while it waits. The same
-transaction writes LEASE_TAKEN into each log: that uses up the next position, so that from its
-COMMIT on the old owner can append nothing, however long it was asleep and whatever it knew. What
-the old owner appends before that is read here as the head.
+All are taken in one transaction or none is, so that no process holds half of them while it waits.
+The same transaction writes LEASE_TAKEN into each log: that uses up the next position, so that from
+its COMMIT on the old owner can append nothing, however long it was asleep and whatever it knew.
+What the old owner appends before that is read here as the head.
 
-`tasks.lease` says by which clocks a lease is over.
+`tasks.lease` reports by which clocks a lease is over.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sqlalchemy import Connection
 
 from recorder.clock import Clock
 from recorder.errors import LeaseHeld, LeaseLost, StorageUnavailable
-from recorder.gaps.sql.gaps import last_frame_at
+from recorder.gaps.sql.gaps import last_frame_time
 from recorder.lease.holder import is_alive_here, is_dead
 from recorder.lease.sql import Lease, has_run_out, take
 from recorder.log.rules.event import Head, Note, noted
@@ -56,7 +56,7 @@ class Contender:
     """Judges whether a lease may be taken over, over repeated looks at it.
 
     It may, once it has stood unchanged for as long as it lasts by our own monotonic clock. Before
-    that, the clock by which it was written may say so; but not of a holder that lives on this
+    that, the clock by which it was written may report so; but not of a holder that runs on this
     machine, whose clock may have jumped.
     """
 
@@ -65,7 +65,7 @@ class Contender:
     _seen: dict[str, tuple[int, datetime, int]] = field(factory=dict)
 
     def is_over(self, lease: Lease, now: datetime) -> bool:
-        """Tell whether nobody holds the lease any more."""
+        """Return whether the lease is free."""
         now_ns = self.clock.monotonic_ns()
         seen = self._seen.get(lease.account)
         if seen is None or seen[:2] != (lease.epoch, lease.renewed_at):
@@ -89,7 +89,7 @@ class Claimant:
     runner: UnitRunner
     #: Wait for as long as it takes. Without it, for one life of a lease.
     standby: bool = False
-    #: Whether a holder is provably gone, and whether it provably lives.
+    #: Whether a holder is provably gone, and whether it provably runs.
     is_dead: Callable[[str], bool] = is_dead
     is_alive: Callable[[str], bool] = is_alive_here
 
@@ -97,7 +97,7 @@ class Claimant:
         """Take all accounts; None if ``stop`` was set before that. Raises LeaseHeld."""
         contender = Contender(self.clock, self.is_alive)
         give_up_at = trio.current_time() + self.ttl_s + 1
-        said = ""
+        reported = ""
         while not stop.is_set():
             started_ns = self.clock.monotonic_ns()
             try:
@@ -107,31 +107,31 @@ class Claimant:
             except LeaseHeld as error:
                 if not self.standby and trio.current_time() >= give_up_at:
                     raise
-                said = self._say(str(error), said)
+                reported = self._report(str(error), reported)
             except LeaseLost as error:
                 # The old owner appended meanwhile; the next look sees what.
                 log.info("not taken yet: %s", error)
             except StorageUnavailable as error:
                 if not self.standby:
                     raise
-                said = self._say(str(error), said)
+                reported = self._report(str(error), reported)
             else:
-                self._say_taken(taken, after_waiting=bool(said))
+                self._log_taken(taken, after_waiting=bool(reported))
                 return taken
             with trio.move_on_after(min(LOOK_S, self.ttl_s / 4)):
                 await stop.wait()
         return None
 
-    def _say(self, held: str, said: str) -> str:
-        """Say once what is waited for; return what was said, but for the times in it."""
+    def _report(self, held: str, reported: str) -> str:
+        """Report once what is waited for; return what was reported, but for the times in it."""
         what = held.partition(" until ")[0]
-        if what != said and self.standby:
-            log.warning("%s; standing by until its owner is gone", what)
-        elif what != said:
+        if what != reported and self.standby:
+            log.warning("%s; waiting as standby until its owner is gone", what)
+        elif what != reported:
             log.warning("%s; waiting %.0f s whether it lapses", held, self.ttl_s + 1)
         return what
 
-    def _say_taken(self, taken: dict[str, Owned], *, after_waiting: bool) -> None:
+    def _log_taken(self, taken: dict[str, Owned], *, after_waiting: bool) -> None:
         if after_waiting:
             for account, owned in taken.items():
                 log.warning("%s: taken over, with epoch %d", account, owned.lease.epoch)
@@ -173,11 +173,11 @@ def _take_account(
     facts = {"holder": lease.holder, "epoch": lease.epoch}
     note = noted(account, claimant.clock.wall_us(), Note.LEASE_TAKEN, facts)
     appended = append(connection, {account: head}, [note])
-    heard_at = last_frame_at(connection, account)
+    frame_at = last_frame_time(connection, account)
     return Owned(
         lease,
         appended.heads[account],
         last.received_us if last else None,
-        None if heard_at is None else to_us(heard_at),
+        None if frame_at is None else to_us(frame_at),
         started_ns,
     )

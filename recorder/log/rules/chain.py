@@ -47,9 +47,9 @@ def _wrong_field(event: Event) -> str | None:
     if event.encoding not in _ENCODINGS:
         return f"unknown encoding {event.encoding!r}"
     # What was fetched has no type of its own in its payload.
-    if event.origin == Origin.FETCHED or event.type == (told := frame_type(event.payload)):
+    if event.origin == Origin.FETCHED or event.type == (reported := frame_type(event.payload)):
         return None
     if event.type == "" and is_deep(event.payload):
         # Former versions found no type in what is nested too deeply for them.
         return None
-    return f"type is {event.type!r}, but its payload says {told!r}"
+    return f"type is {event.type!r}, but its payload reports {reported!r}"

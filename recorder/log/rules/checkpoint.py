@@ -1,4 +1,4 @@
-"""A head that leaves the database: what a checkpoint says, and how it is written and signed.
+"""A head that leaves the database: what a checkpoint reports, and how it is written and signed.
 
 A checkpoint is one line of JSON, in ASCII:
 
@@ -47,7 +47,7 @@ class Checkpoint:
 
 @frozen
 class SignedCheckpoint:
-    """A checkpoint with its signature; ``key`` and ``signature`` are None where nobody signed."""
+    """A checkpoint with its signature; ``key`` and ``signature`` are None if it is unsigned."""
 
     checkpoint: Checkpoint
     key: bytes | None
@@ -59,10 +59,10 @@ class Finding(StrEnum):
 
     ALTERED = "altered"  # the log contradicts itself
     CUT_TAIL = "cut_tail"  # a checkpoint stands beyond the head
-    REWRITTEN = "rewritten"  # sound in itself, but not what was written: chained anew
+    REWRITTEN = "rewritten"  # sound in itself, but not what was written: chained again
     RESTORED = "restored"  # put back to an older state, and gone on from there
     BAD_SIGNATURE = "bad_signature"  # a line of the checkpoints that was changed or invented
-    UNKNOWN_KEY = "unknown_key"  # one that is signed by a key nobody trusts
+    UNKNOWN_KEY = "unknown_key"  # signed by a key that is not trusted
     UNSIGNED = "unsigned"  # one without a signature, where keys are trusted
     UNREADABLE = "unreadable"  # one that no recorder wrote
 
@@ -71,7 +71,7 @@ class Finding(StrEnum):
 class Distrusted:
     """A line of which no checkpoint can be made, or none that counts.
 
-    ``account`` and ``position`` are as the line says, None where it can't be read.
+    ``account`` and ``position`` are as the line reports, None where it can't be read.
     """
 
     finding: Finding
@@ -100,7 +100,7 @@ class SigningKey:
 
 def checkpoint_line(checkpoint: Checkpoint, key: SigningKey | None) -> str:
     """Return the line, without its end, signed where there is a key."""
-    said = {
+    members = {
         "format": FORMAT,
         "account": checkpoint.account,
         "position": checkpoint.head.position,
@@ -109,7 +109,7 @@ def checkpoint_line(checkpoint: Checkpoint, key: SigningKey | None) -> str:
         "key": key.public.hex() if key else None,
         "signature": key.sign(signed_bytes(checkpoint)).hex() if key else None,
     }
-    return json.dumps(said, separators=(",", ":"))
+    return json.dumps(members, separators=(",", ":"))
 
 
 def signed_bytes(checkpoint: Checkpoint) -> bytes:
@@ -120,7 +120,7 @@ def signed_bytes(checkpoint: Checkpoint) -> bytes:
 
 
 def has_good_signature(signed: SignedCheckpoint) -> bool:
-    """Tell whether the signature is that of the key which the line names."""
+    """Return whether the signature is that of the key which the line names."""
     if signed.key is None or signed.signature is None:
         return False
     try:
@@ -134,7 +134,7 @@ def has_good_signature(signed: SignedCheckpoint) -> bool:
 def judge_line(line: bytes, trusted: Set[bytes]) -> Checkpoint | Distrusted:
     """Return the checkpoint in a line, or why it doesn't count.
 
-    ``trusted`` are public keys. Where there are none, whoever wrote the line is believed.
+    ``trusted`` are public keys. Without any, the signatures are not checked.
     """
     try:
         signed = read_checkpoint(line)
@@ -151,7 +151,7 @@ def judge_line(line: bytes, trusted: Set[bytes]) -> Checkpoint | Distrusted:
 
 def _distrust(signed: SignedCheckpoint, trusted: Set[bytes]) -> tuple[Finding | None, str]:
     if signed.key is None:
-        return Finding.UNSIGNED, "carries no signature, so anybody may have written it"
+        return Finding.UNSIGNED, "carries no signature, so any reader may have written it"
     if signed.key not in trusted:
         return Finding.UNKNOWN_KEY, f"is signed by a key that isn't trusted: {signed.key.hex()}"
     if not has_good_signature(signed):
@@ -160,30 +160,33 @@ def _distrust(signed: SignedCheckpoint, trusted: Set[bytes]) -> tuple[Finding | 
 
 
 def read_checkpoint(line: bytes) -> SignedCheckpoint:
-    """Return what the line says. Raises ValueError, saying what is wrong with it."""
+    """Return what the line reports. Raises ValueError, saying what is wrong with it."""
     try:
-        said = json.loads(line)
+        members = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise ValueError("it is no JSON") from error
-    if not isinstance(said, dict):
+    if not isinstance(members, dict):
         raise ValueError("it is no JSON object")
-    if said.get("format") != FORMAT:
+    if members.get("format") != FORMAT:
         raise ValueError(f"its format isn't {FORMAT}")
-    account, position = said.get("account"), said.get("position")
+    account, position = members.get("account"), members.get("position")
     if not isinstance(account, str) or not is_storable(account):
         raise ValueError("it names no account")
     if type(position) is not int or not 1 <= position <= _POSITION_MAX:
         raise ValueError("its position is no whole number from 1 on")
-    head = Head(position, _hexadecimal(said, "digest", _DIGEST))
-    checkpoint = Checkpoint(account, head, _time(said.get("at")))
-    if said.get("key") is None and said.get("signature") is None:
+    head = Head(position, _hexadecimal(members, "digest", _DIGEST))
+    checkpoint = Checkpoint(account, head, _time(members.get("at")))
+    if members.get("key") is None and members.get("signature") is None:
         return SignedCheckpoint(checkpoint, None, None)
-    key, signature = _hexadecimal(said, "key", _DIGEST), _hexadecimal(said, "signature", _SIGNATURE)
+    key, signature = (
+        _hexadecimal(members, "key", _DIGEST),
+        _hexadecimal(members, "signature", _SIGNATURE),
+    )
     return SignedCheckpoint(checkpoint, key, signature)
 
 
 def is_storable(text: str) -> bool:
-    """Tell whether a text has a form in UTF-8: JSON can spell half of a surrogate pair."""
+    """Return whether a text has a form in UTF-8: JSON can spell half of a surrogate pair."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -191,8 +194,8 @@ def is_storable(text: str) -> bool:
     return bool(text)
 
 
-def _hexadecimal(said: dict[str, object], name: str, form: re.Pattern[str]) -> bytes:
-    text = said.get(name)
+def _hexadecimal(members: dict[str, object], name: str, form: re.Pattern[str]) -> bytes:
+    text = members.get(name)
     if not isinstance(text, str) or not form.fullmatch(text):
         raise ValueError(f"its {name} is no hexadecimal number of the right length")
     return bytes.fromhex(text)
@@ -207,6 +210,6 @@ def _time(text: object) -> int:
     raise ValueError("its time isn't like 2026-01-31T12:00:00.000000Z")
 
 
-def _time_text(moment_us: int) -> str:
-    naive = from_us(moment_us).replace(tzinfo=None)
+def _time_text(time_us: int) -> str:
+    naive = from_us(time_us).replace(tzinfo=None)
     return naive.isoformat(timespec="microseconds") + "Z"

@@ -1,9 +1,9 @@
 """Compares checkpoints with a log while that is walked, event by event.
 
-A chain that is sound in itself says nothing about what somebody cut off, or wrote anew with digests
-that fit. A checkpoint does: the digest at its position stands for everything up to there. Where one
-contradicts the log, times tell apart what happened. They are a hint and no proof: clocks can be
-wrong, and whoever rewrites a log chooses its times.
+A chain that is sound in itself does not show that its end was cut off, or that it was written again
+with digests that fit. A checkpoint does: the digest at its position stands for everything up to
+there. Where one contradicts the log, times report different what happened. They are a hint and no
+proof: clocks can be wrong, and an attacker who rewrites a log chooses its times.
 
 A checkpoint takes some 60 bytes here, so a year of them, one every five minutes, takes 6 MB.
 """
@@ -98,43 +98,45 @@ class Comparison:
         if (damage := self.so_far()) or not beyond:
             return damage
         first, last = beyond[0], beyond[-1]
-        told = (
+        reported = (
             f"a checkpoint of {self._time(first)} knows position {self._positions[first]},"
             f" but the log ends at {head.position}"
         )
         if len(beyond) > 1:
-            told += f" ({len(beyond)} checkpoints reach beyond it, up to {self._positions[last]})"
+            reported += (
+                f" ({len(beyond)} checkpoints reach beyond it, up to {self._positions[last]})"
+            )
         if received_us is None or received_us <= self._newest_us:
-            told += ": its tail was cut off, or it is an older copy"
-            return Damage(head.position + 1, told, Finding.CUT_TAIL)
-        told += (
+            reported += ": its tail was cut off, or it is an older copy"
+            return Damage(head.position + 1, reported, Finding.CUT_TAIL)
+        reported += (
             f", though its last event came in later, at {_time_text(received_us)}:"
             " it was put back to an older state, and went on from there"
         )
-        return Damage(head.position + 1, told, Finding.RESTORED)
+        return Damage(head.position + 1, reported, Finding.RESTORED)
 
     def so_far(self) -> Damage | None:
         """Return what was contradicted up to where the walk has come."""
         if self._first is None:
             return None
         index, agreed, received_us = self._first
-        came, at = _time_text(received_us), self._time(index)
+        result, at = _time_text(received_us), self._time(index)
         kind = Finding.REWRITTEN
-        told = (
-            f"its digest isn't the one that a checkpoint of {at} knows: the log was written anew"
+        reported = (
+            f"its digest isn't the one that a checkpoint of {at} knows: the log was written again"
             f" somewhere behind position {agreed}, and chained again"
         )
         # Where events were only taken out, the ones behind them came in before later checkpoints.
         if received_us > self._newest_us:
             kind = Finding.RESTORED
-            told = (
-                f"the event here came in at {came}, but a checkpoint of {at} knows another one:"
+            reported = (
+                f"the event here came in at {result}, but a checkpoint of {at} knows another one:"
                 f" the log was put back to an older state, somewhere behind position {agreed},"
                 " and went on from there"
             )
         if self._differing > 1:
-            told += f" ({self._differing} checkpoints differ)"
-        return Damage(self._positions[index], told, kind)
+            reported += f" ({self._differing} checkpoints differ)"
+        return Damage(self._positions[index], reported, kind)
 
     def _await_next(self) -> None:
         is_left = self._next < self.count
@@ -147,9 +149,9 @@ class Comparison:
         return _time_text(self._times[index])
 
 
-def _time_text(moment_us: int) -> str:
+def _time_text(time_us: int) -> str:
     """Return a time for a person; a forged one may lie outside of what Python has."""
     try:
-        return from_us(moment_us).isoformat()
+        return from_us(time_us).isoformat()
     except OverflowError:
-        return f"{moment_us} µs since 1970"
+        return f"{time_us} µs since 1970"

@@ -1,24 +1,26 @@
 """Two clocks that are compared: what it means when they don't go together.
 
 While a machine is suspended its monotonic clock stands still and the one on the wall doesn't. The
-same is seen where somebody sets the wall clock forward: the two can't be told apart, and both mean
-that times before and after are not of one piece.
+same is seen where somebody sets the wall clock forward: the two can't be reported different, and
+both mean that times before and after are not of one piece.
 """
 
 from __future__ import annotations
 
 from attrs import frozen
 
-#: Clocks that went apart by more between two looks did so in one jump: NTP moves a clock by at most
-#: half a millisecond a second. What is shorter than this, TCP and the PONG's patience bridge.
+#: Clocks that went different by more between two looks did so in one jump: NTP moves a clock by at
+#: most half a millisecond a second. What is shorter than this, TCP and the PONG's waiting time
+#: bridge.
 JUMP_US_MIN = 2_000_000
-#: A look at both clocks takes microseconds; one that took longer was interrupted and says nothing.
+#: A look at both clocks takes microseconds; one that took longer was interrupted and reports
+#: nothing.
 LOOK_NS_MAX = 100_000_000
 
 
 @frozen
 class Reading:
-    """What both clocks said at one moment: microseconds since 1970, and monotonic nanoseconds."""
+    """Both clocks read at one time: microseconds since 1970, and monotonic nanoseconds."""
 
     wall_us: int
     monotonic_ns: int

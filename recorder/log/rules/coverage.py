@@ -2,13 +2,14 @@
 
 Every moment of a period is of one kind:
 
-- ``observed``: a connection stood whose snapshot was complete, and the exchange was heard later.
+- ``observed``: a connection stood whose snapshot was complete, and the exchange was received later.
 - ``unobserved``: something may have been missed, and nothing has filled it.
-- ``healed``: it was blind, and REST answers have filled it since.
+- ``healed``: it was not observed, and REST answers have filled it since.
 
-Where stretches overlap (they can, where the clock on the wall was set back) blind wins over healed
-and healed over observed, so a period never looks better than its worst account of itself. The view
-``coverage`` says the same in SQL.
+Where stretches overlap (they can, where the clock on the wall was set back) not observed wins over
+healed and healed over observed, so a period never looks better than its worst account of itself.
+The view
+``coverage`` reports the same in SQL.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 class Cause(StrEnum):
-    """Why a stretch is blind. Of several at once the first in this order is named."""
+    """Why a stretch is not observed. Of several at once the first in this order is named."""
 
     FIRST_START = "first_start"
     KILLED = "killed"
@@ -54,7 +55,7 @@ _RANK = {cause.value: rank for rank, cause in enumerate(Cause)}
 
 
 @frozen
-class Blind:
+class Unobserved:
     """A stretch in which something may have been missed; ``is_healed`` once it was filled."""
 
     from_at: datetime
@@ -80,17 +81,19 @@ class Stretch:
 
 @frozen
 class Totals:
-    """Seconds of each kind; they add up to the period. ``causes`` are of blind and healed both."""
+    """Seconds of each kind; they add up to the period. ``causes`` are of unobserved and healed
+    both.
+    """
 
     observed_s: Decimal
-    blind_s: Decimal
+    unobserved_s: Decimal
     healed_s: Decimal
     causes: tuple[tuple[str, Decimal, Decimal], ...]
 
     @property
     def period_s(self) -> Decimal:
         """How long the period is."""
-        return self.observed_s + self.blind_s + self.healed_s
+        return self.observed_s + self.unobserved_s + self.healed_s
 
 
 def seconds_between(from_at: datetime, until_at: datetime) -> Decimal:
@@ -98,15 +101,17 @@ def seconds_between(from_at: datetime, until_at: datetime) -> Decimal:
     return Decimal((until_at - from_at) // _MICROSECOND).scaleb(-6)
 
 
-def timeline(blinds: Iterable[Blind], from_at: datetime, until_at: datetime) -> list[Stretch]:
+def timeline(
+    unobserved_intervals: Iterable[Unobserved], from_at: datetime, until_at: datetime
+) -> list[Stretch]:
     """Cut a period into stretches, in order; adjacent ones differ. Empty if it has no length."""
     if from_at >= until_at:
         return []
     edges: dict[datetime, Counter[tuple[Kind, str]]] = {from_at: Counter()}
-    for blind in blinds:
-        begin, end = max(blind.from_at, from_at), min(blind.until_at, until_at)
+    for unobserved in unobserved_intervals:
+        begin, end = max(unobserved.from_at, from_at), min(unobserved.until_at, until_at)
         if begin < end:
-            label = (Kind.HEALED if blind.is_healed else Kind.UNOBSERVED, blind.cause)
+            label = (Kind.HEALED if unobserved.is_healed else Kind.UNOBSERVED, unobserved.cause)
             edges.setdefault(begin, Counter())[label] += 1
             edges.setdefault(end, Counter())[label] -= 1
     times = sorted(moment for moment in edges if moment < until_at)
@@ -119,18 +124,20 @@ def timeline(blinds: Iterable[Blind], from_at: datetime, until_at: datetime) -> 
 
 
 def totals(stretches: Sequence[Stretch]) -> Totals:
-    """Add up a timeline. Causes come in the order of `Cause`, each with its blind and healed."""
+    """Add up a timeline. Causes come in the order of `Cause`, each with its unobserved and
+    healed.
+    """
     sums: Counter[tuple[Kind, str | None]] = Counter()
     for each in stretches:
         sums[each.kind, each.cause] += _whole_us(each)
     causes = sorted({cause for _, cause in sums if cause is not None}, key=_rank)
-    blind = {cause: _seconds(sums[Kind.UNOBSERVED, cause]) for cause in causes}
+    unobserved = {cause: _seconds(sums[Kind.UNOBSERVED, cause]) for cause in causes}
     healed = {cause: _seconds(sums[Kind.HEALED, cause]) for cause in causes}
     return Totals(
         _seconds(sums[Kind.OBSERVED, None]),
-        sum(blind.values(), Decimal(0)),
+        sum(unobserved.values(), Decimal(0)),
         sum(healed.values(), Decimal(0)),
-        tuple((cause, blind[cause], healed[cause]) for cause in causes),
+        tuple((cause, unobserved[cause], healed[cause]) for cause in causes),
     )
 
 

@@ -45,7 +45,8 @@ class Note(StrEnum):
     CONNECTION_FAILED = "CONNECTION_FAILED"
     CONNECTION_REFUSED = "CONNECTION_REFUSED"
     SNAPSHOT_COMPLETE = "SNAPSHOT_COMPLETE"
-    #: The list of open orders didn't come, and REST says that it is empty: it counts as told.
+    #: The list of open orders didn't come, and REST reports that it is empty: it counts as
+    #: reported.
     NO_OPEN_ORDERS = "NO_OPEN_ORDERS"
     SUBSCRIBE_REFUSED = "SUBSCRIBE_REFUSED"
     READING_PAUSED = "READING_PAUSED"
@@ -70,7 +71,7 @@ class Note(StrEnum):
 
 
 # Drafts and events are made by the ten thousand a second; attrs' frozen classes cost four times as
-# much to make as open ones. Nobody changes one: they are handed on, never handed back.
+# much to make as open ones. They are never changed: they are handed on, never handed back.
 
 
 @define(slots=True)

@@ -1,8 +1,8 @@
 """The only way to write an event, and the hot path of the recorder.
 
 Position and digest are given here and nowhere else, from heads that the caller owns. What keeps
-two owners apart is not this code but the key: the second one to append finds its position taken,
-and the unit fails with LeaseLost.
+two owners different is not this code but the key: the second one to append finds its position
+taken, and the unit fails with LeaseLost.
 
 Both databases are written as directly as they allow, by the driver under SQLAlchemy's connection.
 SQLite gets one statement of many rows, so that its thread gives up the interpreter once per
@@ -66,19 +66,19 @@ def append(connection: Connection, heads: Mapping[str, Head], drafts: Sequence[D
 def write_chained(connection: Connection, made: Sequence[Event]) -> None:
     """Write events that have their positions and digests: `append` does it, and an import.
 
-    They are taken as they are; whoever calls has checked them against what stands.
+    They are taken as they are; the caller has checked them against the stored head.
     """
     if connection.dialect.name == "sqlite":
         _insert_many(connection, made)
     elif is_pipelined(connection) or is_little(made):
-        # No COPY within a pipeline; whoever made one made sure that this is little.
+        # No COPY within a pipeline; the caller makes one for small batches only.
         _send(connection, made)
     else:
         _copy(connection, made)
 
 
 def is_little(made: Sequence[Draft | Event]) -> bool:
-    """Tell so few and small events that one round trip takes them whole."""
+    """Report so few and small events that one round trip takes them whole."""
     return (
         len(made) <= SENT_MAX
         and sum(len(each.payload) for each in made) <= PIPELINED_BYTES_MAX // 2

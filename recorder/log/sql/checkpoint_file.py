@@ -1,8 +1,8 @@
 """The file of checkpoints, which lies outside the database: one JSON object a line.
 
-It is only ever appended to, and each line is on the disk before anybody is told that it is written.
-Whoever rotates it may rename it at any moment: the next line makes a new file. A line that was torn
-by a crash stays as it is, and the next one begins on a line of its own.
+It is only ever appended to, and each line is on the disk before it counts as
+written. It may be rotated (renamed) at any time: the next line makes a new file. A line that
+was torn by a crash stays as it is, and the next one begins on a line of its own.
 """
 
 from __future__ import annotations
@@ -83,7 +83,8 @@ class BadLine:
 
 @define
 class KnownCheckpoints:
-    """What the files say: per account the checkpoints to compare with, and lines that don't count.
+    """What the files report: per account the checkpoints to compare with, and lines that don't
+    count.
 
     ``torn`` lines were cut short, as by a crash while they were written: they show nothing.
     """
@@ -122,7 +123,7 @@ def rotated_files(path: Path) -> list[Path]:
 
 
 def read_checkpoints(files: Sequence[Path], trusted: Set[bytes]) -> KnownCheckpoints:
-    """Return what the files say. Raises ConfigurationError for one that can't be read."""
+    """Return what the files report. Raises ConfigurationError for one that can't be read."""
     known = KnownCheckpoints(are_signatures_checked=bool(trusted))
     for file in files:
         for number, line in _lines(file):

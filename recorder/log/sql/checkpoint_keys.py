@@ -76,7 +76,7 @@ def read_signing_key(file: Path) -> SigningKey:
     except (ValueError, TypeError, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, Ed25519PrivateKey):
-        # Without its cause: nobody looked at what a parser says of a broken key.
+        # Without its cause: a parser's message about a broken key was never checked for secrets.
         raise ConfigurationError(
             f"the checkpoint key {file} is no Ed25519 key in PEM without a password; {_MAKE_ONE}"
         )
@@ -84,7 +84,7 @@ def read_signing_key(file: Path) -> SigningKey:
 
 
 def is_readable_by_others(file: Path) -> bool:
-    """Tell whether somebody but its owner may read or write the file."""
+    """Return whether others than its owner may read or write the file."""
     try:
         return os.name == "posix" and bool(file.stat().st_mode & _OTHERS)
     except OSError:
@@ -109,7 +109,7 @@ def read_public_keys(file: Path) -> frozenset[bytes]:
             key = b""
         if len(key) != _KEY_BYTES:
             raise ConfigurationError(
-                f"line {number} of {file} is no public key: say 64 hexadecimal digits, as"
+                f"line {number} of {file} is no public key: report 64 hexadecimal digits, as"
                 " `recorder checkpoint keygen` prints them"
             )
         keys.add(key)

@@ -1,7 +1,7 @@
 """Reads the log: heads, and events in the order of their positions.
 
 Rows become events directly; the column types that serve everything else cost more than the reading
-itself here. Whoever reads a long log streams it: rows come in pages bounded in rows and in bytes,
+itself here. A long log is streamed: rows come in pages bounded in rows and in bytes,
 so that memory holds `PAGE_BYTES` and one payload at most.
 """
 
@@ -32,7 +32,7 @@ from recorder.database.prepared import Prepared, prepare
 from recorder.database.schema import events
 from recorder.errors import LogDamaged
 from recorder.log.rules.event import EMPTY_HEAD, Event, Head
-from recorder.timestamps import moment_us, to_us
+from recorder.timestamps import time_us, to_us
 
 #: A page of a stream: at most this many rows, …
 PAGE_ROWS = 1_000
@@ -78,7 +78,7 @@ def accounts(connection: Connection) -> list[str]:
 
 
 def may_read(connection: Connection, table: str) -> bool:
-    """Tell whether the role of this connection may read a table; one that isn't there, it may."""
+    """Return whether the role of this connection may read a table; one that isn't there, it may."""
     if connection.dialect.name != "postgresql":
         return True
     granted = func.has_table_privilege(func.to_regclass(table), "SELECT")
@@ -236,7 +236,7 @@ def _raw(dialect: Dialect, column: ColumnElement[Any]) -> ColumnElement[Any]:
 def _event(row: Row[*tuple[Any, ...]]) -> Event:
     (account, position, received, elapsed_ns, connection_id, origin, kind, payload, *rest) = row
     try:
-        received_us = moment_us(received) if isinstance(received, str) else to_us(received)
+        received_us = time_us(received) if isinstance(received, str) else to_us(received)
     except ValueError as error:
         where = f"event {position} of account {account!r}"
         raise LogDamaged(f"{where}: received_at: {error}; run `recorder verify`") from error

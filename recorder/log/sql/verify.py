@@ -4,9 +4,9 @@ A damaged log is exactly what this is for, so nothing about a row is taken for g
 read as bytes where they could hold anything, and whatever no event can be made of is damage at that
 position, not an error.
 
-The walk goes by the index of positions, as whoever looks an event up, and reads what stands in
-the table. Somebody who owns the database can make them differ: a row that the index passes by is
-met by whoever scans the table. So `first_strays` scans it too.
+The walk goes by the index of positions, as a look-up of an event does, and reads what is in
+the table. The owner of the database can make them differ: a row that the index passes by is
+found by a scan of the table. So `first_strays` scans it too.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from recorder.log.rules.chain import Damage, check_event
 from recorder.log.rules.checkpoint_comparison import NEVER, Comparison
 from recorder.log.rules.event import EMPTY_HEAD, Event, Head
 from recorder.log.sql.read import PAGE_BYTES, PAGE_ROWS, POSITION_MAX, accounts, bounded
-from recorder.timestamps import MICROSECONDS, moment_us
+from recorder.timestamps import MICROSECONDS, time_us
 
 __all__ = ["Damage", "Verified", "first_strays", "verify_account"]
 
@@ -60,12 +60,12 @@ def verify_account(
     comparison: Comparison | None = None,
     stray: int | None = None,
 ) -> Verified | Damage:
-    """Check every event of the account from position 1; ``on_progress`` is told positions.
+    """Check every event of the account from position 1; ``on_progress`` is reported positions.
 
     With a ``comparison``, its checkpoints as well: they must have been read before this transaction
-    began, since a running recorder makes new ones. ``stray`` is what `first_strays` says of the
-    account. Of several damages the first is returned. Memory stays bounded however long the log is.
-    Raises only what the database itself raises.
+    began, since a running recorder makes new ones. ``stray`` is the result of `first_strays` for
+    the account. Of several damages the first is returned. Memory stays bounded however long the log
+    is. Raises only what the database itself raises.
     """
     head, received_us, awaited = EMPTY_HEAD, None, NEVER
     if comparison is not None:
@@ -187,10 +187,10 @@ _SQLITE_ROWS = f"""
 
 def _event(account: str, expected: int, row: Row[*tuple[Any, ...]]) -> Event | Damage:
     """Return the event that stands in the row, or why there is none."""
-    said = dict(row._mapping)
-    is_typed = said.pop("is_typed", None)
+    answer = dict(row._mapping)
+    is_typed = answer.pop("is_typed", None)
     values: dict[str, Any] = {}
-    for name, value in said.items():
+    for name, value in answer.items():
         try:
             values[name] = _value(name, value, is_sqlite=is_typed is not None)
         except ValueError as error:
@@ -198,7 +198,7 @@ def _event(account: str, expected: int, row: Row[*tuple[Any, ...]]) -> Event | D
     if is_typed == 0:
         return Damage(expected, "a value is of another type than its column's")
     if values["account"] != account:
-        return Damage(expected, f"its row says that it is of account {values['account']!r}")
+        return Damage(expected, f"its row reports that it is of account {values['account']!r}")
     return Event(received_us=values.pop("received_at"), **values)
 
 
@@ -216,11 +216,11 @@ def _value(name: str, value: Any, *, is_sqlite: bool) -> Any:
     plain = value.decode() if is_sqlite else value
     if name in ("position", "elapsed_ns"):
         return int(plain) if is_sqlite else _of_kind(plain, int)
-    said: str = _of_kind(plain, str)
+    answer: str = _of_kind(plain, str)
     if name != "received_at":
-        return said
+        return answer
     # PostgreSQL counts the microseconds, in a text.
-    return moment_us(said) if is_sqlite else int(said.partition(".")[0])
+    return time_us(answer) if is_sqlite else int(answer.partition(".")[0])
 
 
 def _of_kind(value: Any, kind: type) -> Any:

@@ -1,10 +1,10 @@
 """Takes heads out of the database: to a file, to the log, to a program of the operator's.
 
 The keeper looks at the heads on a schedule, and at the stop. A head that moved becomes one line,
-and each place has a courier that brings it there. A place that fails or hangs keeps nobody waiting
-but its own courier, which tries again with what is newest by then: a later head stands for all
-before it. Only what is durable is ever read here, so no crash leaves a checkpoint of what was never
-written.
+and each sink has a publisher that brings it there. A sink that fails or hangs delays no other,
+waiting but its own publisher, which tries again with what is newest by then: a later head stands
+for all before it. Only what is durable is ever read here, so no crash leaves a checkpoint of what
+was never written.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Place(Protocol):
 
 
 @frozen
-class FilePlace:
+class FileSink:
     """A file that lines are appended to, durably."""
 
     path: Path
@@ -68,7 +68,7 @@ class FilePlace:
 
 
 @frozen
-class LogPlace:
+class LogSink:
     """The recorder's own log, which a journal keeps elsewhere."""
 
     name: str = "log"
@@ -78,15 +78,16 @@ class LogPlace:
 
 
 @frozen
-class HookPlace:
-    """A program that gets each line on its standard input, and says that it has it by exit code 0.
+class HookSink:
+    """A program that gets each line on its standard input, and reports that it has it by exit code
+    0.
 
     No shell is between. It runs in a session of its own, to be ended with all that it started.
     """
 
     argv: Sequence[str]
     environment: Mapping[str, str] = field(repr=False)
-    patience_s: float = HOOK_S
+    wait_max_s: float = HOOK_S
 
     @property
     def name(self) -> str:
@@ -94,11 +95,11 @@ class HookPlace:
 
     async def take(self, line: str) -> None:
         try:
-            with trio.fail_after(self.patience_s):
+            with trio.fail_after(self.wait_max_s):
                 code = await self._run(line)
         except trio.TooSlowError as error:
             raise CheckpointNotWritten(
-                f"it took longer than {self.patience_s:g} s, and was killed"
+                f"it took longer than {self.wait_max_s:g} s, and was killed"
             ) from error
         except OSError as error:
             raise CheckpointNotWritten(f"it can't be started: {error.strerror}") from error
@@ -107,7 +108,7 @@ class HookPlace:
             raise CheckpointNotWritten(f"it ended with {ended}")
 
     async def _run(self, line: str) -> int:
-        # What it says goes where the recorder's own log goes.
+        # What it reports goes where the recorder's own log goes.
         done = await trio.run_process(
             self.argv,
             stdin=f"{line}\n".encode("ascii"),
@@ -126,7 +127,7 @@ async def _kill(process: trio.Process) -> None:
 
 
 @define(eq=False)
-class Courier:
+class CheckpointPublisher:
     """Brings the newest line of each account to one place, again and again until it is there."""
 
     place: Place
@@ -134,7 +135,7 @@ class Courier:
     _given: trio.Event = field(factory=trio.Event)
     _emptied: trio.Event = field(factory=trio.Event)
     _hurried: trio.Event = field(factory=trio.Event)
-    _said: str = ""
+    _described: str = ""
     _pause_s: float = RETRY_S
 
     def give(self, account: str, line: str) -> None:
@@ -165,15 +166,15 @@ class Courier:
         except CheckpointNotWritten as error:
             await self._wait_after(str(error))
             return
-        if self._said:
+        if self._described:
             log.info("%s takes checkpoints again", self.place.name)
-        self._said, self._pause_s = "", RETRY_S
+        self._described, self._pause_s = "", RETRY_S
         if self._waiting[account] is line:
             del self._waiting[account]
 
     async def _wait_after(self, reason: str) -> None:
-        if reason != self._said:
-            self._said = reason
+        if reason != self._described:
+            self._described = reason
             log.warning("%s did not take a checkpoint: %s; trying on", self.place.name, reason)
         if self._hurried.is_set():
             self._waiting.clear()
@@ -184,8 +185,8 @@ class Courier:
 
 
 @define(eq=False)
-class CheckpointKeeper:
-    """Looks at the heads of all accounts, and hands those that moved to the couriers."""
+class CheckpointScheduler:
+    """Looks at the heads of all accounts, and hands those that moved to the publisher."""
 
     accounts: Sequence[str]
     every_s: float
@@ -193,24 +194,24 @@ class CheckpointKeeper:
     clock: Clock
     #: Makes the line of a checkpoint, signed where there is a key.
     write: Callable[[Checkpoint], str]
-    couriers: Sequence[Courier]
+    publishers: Sequence[CheckpointPublisher]
     _heads: dict[str, Head] = field(factory=dict)
 
     async def run(self) -> None:
         """Look at once and then every ``every_s``, until cancelled."""
         async with trio.open_nursery() as nursery:
-            for courier in self.couriers:
-                nursery.start_soon(courier.run)
+            for publisher in self.publishers:
+                nursery.start_soon(publisher.run)
             while True:
                 await self.look()
                 await trio.sleep(self.every_s)
 
     async def finish(self) -> None:
-        """Look a last time, and wait for the couriers, but no longer than `FINISH_S`."""
+        """Look a last time, and wait for the publisher, but no longer than `FINISH_S`."""
         with trio.move_on_after(FINISH_S) as scope:
             await self.look()
-            for courier in self.couriers:
-                await courier.finish()
+            for publisher in self.publishers:
+                await publisher.finish()
         if scope.cancelled_caught:
             log.warning("the last checkpoints did not reach every place in time")
 
@@ -228,5 +229,5 @@ class CheckpointKeeper:
 
     def _hand_over(self, checkpoint: Checkpoint) -> None:
         line = self.write(checkpoint)
-        for courier in self.couriers:
-            courier.give(checkpoint.account, line)
+        for publisher in self.publishers:
+            publisher.give(checkpoint.account, line)

@@ -1,9 +1,9 @@
 """How far the log is durable, who wants to know, and what came last.
 
 After each COMMIT the log writer adds here what is durable now, in its own thread, and then wakes
-those who listen for such types, on the event loop. A wake-up carries no event: whoever wakes asks
+those who listen for such types, on the event loop. A wake-up carries no event: the woken task asks
 for what is behind its checkpoint, so that a lost wake-up loses nothing. What was committed last is
-kept as it was written, because those who fold it mostly do so a moment later; whoever is farther
+kept as it was written, because it is mostly folded shortly after; a fold that is farther
 behind reads the log. Nothing is seen here that isn't durable.
 """
 
@@ -34,15 +34,15 @@ class Listener:
     _concerned: trio.Event = field(factory=trio.Event)
 
     def wake(self, *, concerned: bool) -> None:
-        """Let the next or present `wait` return: at once, or when its patience is over."""
+        """Let the next or present `wait` return: at once, or when its waiting time is over."""
         self._moved.set()
         if concerned:
             self._concerned.set()
 
-    async def wait(self, *, patience_s: float) -> None:
-        """Return once a type of its own came, or ``patience_s`` after the head moved otherwise."""
+    async def wait(self, *, wait_max_s: float) -> None:
+        """Return once a type of its own came, or ``wait_max_s`` after the head moved otherwise."""
         await self._moved.wait()
-        with trio.move_on_after(patience_s):
+        with trio.move_on_after(wait_max_s):
             await self._concerned.wait()
         self._moved = trio.Event()
         self._concerned = trio.Event()
@@ -97,20 +97,22 @@ class Committed:
         return self._tails[account].between(after, up_to)
 
     def add(self, events: Sequence[Event]) -> None:
-        """Say that these events are durable, from any thread. Positions rise within an account."""
+        """Announce that these events are durable, from any thread. Positions rise within an
+        account.
+        """
         for account, some in by_account(events).items():
             self._tails[account].extend(some)
             self.heads[account] = some[-1].position
 
     def announce(self, events: Sequence[Event]) -> None:
-        """Wake whoever listens for events such as these, which were added before."""
+        """Wake the listeners for events such as these, which were added before."""
         for account, some in by_account(events).items():
             types = {event.type for event in some}
             for listener in self._listeners[account]:
                 listener.wake(concerned=not listener.types.isdisjoint(types))
 
     def hurry(self) -> None:
-        """Wake every listener at once: a stop waits for nobody's patience."""
+        """Wake every listener at once: a stop waits for no collection time."""
         for listeners in self._listeners.values():
             for listener in listeners:
                 listener.wake(concerned=True)

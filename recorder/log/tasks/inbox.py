@@ -116,7 +116,7 @@ class Inbox:
     async def submit(self, submission: Submission) -> Sequence[int] | None:
         """Queue it and return its positions once they are durable; None if not permitted.
 
-        Cancelled while waiting, the submission stays queued: its fate is then in the log alone.
+        Cancelled while waiting, the submission stays queued: its outcome is then in the log alone.
         """
         self.put(submission)
         await submission.committed.wait()

@@ -1,20 +1,20 @@
 """The one task that appends to the log.
 
 It takes whatever waits in the inbox, turns it into one transaction (group commit) and, once COMMIT
-returned, tells those who wait for it on the event loop; in the thread in which it ran, ``follow``
+returned, reports those who wait for it on the event loop; in the thread in which it ran, ``follow``
 may fold what was written before the next batch is taken. It owns the heads: position and digest of
-every event follow from the event before, so nobody else may append while it lives. Where another
-process did, the key (account, position) refuses and LeaseLost ends this one.
+every event follow from the event before, so that no other process may append meanwhile. Where
+another process did, the key (account, position) refuses and LeaseLost ends this one.
 
-What it does when the database says no:
+What it does when the database fails:
 
 - not now (locked, connection lost, deadlock): the batch stays in memory and is tried again, first
   soon, then every few seconds, for as long as it takes; the inbox fills and reading stops.
-- maybe (connection broken during COMMIT): the heads are read again; they tell whether the batch is
-  durable, and it is taken as done or tried again accordingly.
+- maybe (connection broken during COMMIT): the heads are read again; they reports whether the batch
+  is durable, and it is taken as done or tried again accordingly.
 - never (disk full, read-only, wrong schema): StorageFailed. How many frames were not written is
-  known only once nothing is read any more, so whoever ends the process says it.
-- nothing (it stands still, or somebody holds a lock): the thread waits, and ``watch`` says so.
+  known only once nothing is read any more, so the caller that ends the process reports it.
+- nothing (it hangs, or a lock is held): the thread waits, and ``watch`` reports that.
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ class Appended:
 
 @define(eq=False)
 class LogWriter:
-    """The heads it owns, and how to reach the database and whoever wants to hear of commits."""
+    """The heads it owns, and how to reach the database and the listeners to commits."""
 
     runner: UnitRunner
     inbox: Inbox
     heads: dict[str, Head]
-    #: Told in the unit's thread what is durable now.
+    #: Reported in the unit's thread what is durable now.
     follow: Callable[[Sequence[Event]], None]
-    #: Told on the event loop after that.
+    #: Reported on the event loop after that.
     announce: Callable[[Sequence[Event]], None]
     clock: Clock
     #: Set once the inbox is closed and everything in it is durable.
@@ -85,7 +85,7 @@ class LogWriter:
         self.drained.set()
 
     async def watch(self) -> None:
-        """Say it when the database lets a batch wait without a word, until cancelled."""
+        """Report it when the database lets a batch wait without a word, until cancelled."""
         while True:
             await trio.sleep(COMPLAIN_EVERY_S)
             if self._since_s is None:
@@ -113,17 +113,17 @@ class LogWriter:
                     follow(staged[-1])
                     return staged[-1]
             except StorageUnavailable as error:
-                complaint.say(self.inbox.frames, error)
+                complaint.log(self.inbox.frames, error)
             finally:
                 self._since_s = None
             await trio.sleep(wait_s)
             wait_s = min(wait_s * 2, RETRY_LONGEST_S)
 
     def _durable(self, batch: Sequence[Entry], appended: Appended) -> None:
-        """Tell whoever waits that the batch is durable."""
+        """Notify the waiting submitters that the batch is durable."""
         self.heads.update(appended.heads)
         self.inbox.settle(batch)
-        _tell_submitters(batch, appended.positions)
+        _notify_submitters(batch, appended.positions)
 
     def _follow(self, appended: Appended) -> None:
         # A transaction may have changed rows alone.
@@ -131,14 +131,14 @@ class LogWriter:
             self.follow(appended.events)
 
     async def _is_durable(self, staged: Appended) -> bool:
-        """Tell whether the uncertain transaction took: its heads then stand in the log."""
+        """Return whether the uncertain transaction took: its heads then stand in the log."""
         wait_s, complaint = RETRY_FIRST_S, Complaint(self.clock)
         while True:
             try:
                 found = await self.runner.run(read_heads, list(staged.heads))
                 break
             except StorageUnavailable as error:
-                complaint.say(self.inbox.frames, error)
+                complaint.log(self.inbox.frames, error)
             await trio.sleep(wait_s)
             wait_s = min(wait_s * 2, RETRY_LONGEST_S)
         before = {account: self.heads[account] for account in staged.heads}
@@ -152,20 +152,20 @@ class LogWriter:
 
 @define
 class Complaint:
-    """Says that the database is away: at once, and then only every `COMPLAIN_EVERY_S`."""
+    """Reports that the database is away: at once, and then only every `COMPLAIN_EVERY_S`."""
 
     clock: Clock
     _since_s: float | None = None
-    _said_s: float | None = None
+    _logged_s: float | None = None
 
-    def say(self, waiting: int, error: StorageUnavailable) -> None:
+    def log(self, waiting: int, error: StorageUnavailable) -> None:
         """Log it if it is time to."""
         now_s = self.clock.monotonic_ns() / 1e9
         if self._since_s is None:
             self._since_s = now_s
-        if self._said_s is not None and now_s - self._said_s < COMPLAIN_EVERY_S:
+        if self._logged_s is not None and now_s - self._logged_s < COMPLAIN_EVERY_S:
             return
-        self._said_s = now_s
+        self._logged_s = now_s
         away_s = now_s - self._since_s
         since = f"for {away_s:.0f} s" if away_s >= 1 else "now"
         text = "the database takes nothing %s (%d events wait in memory, trying on): %s"
@@ -173,7 +173,7 @@ class Complaint:
 
 
 def _is_write_only(batch: Sequence[Entry]) -> bool:
-    """Tell a small batch whose statements can be sent without waiting for each other."""
+    """Report a small batch whose statements can be sent without waiting for each other."""
     drafts = [entry for entry in batch if isinstance(entry, Draft)]
     is_plain = all(entry.is_plain for entry in _submissions(batch))
     return is_plain and len(batch) <= len(drafts) + PLAIN_MAX and is_little(drafts)
@@ -187,7 +187,8 @@ def append_batch(
 ) -> Appended:
     """Append a batch in one transaction: decide, then events, then the rows that follow them.
 
-    The result also goes to ``staged`` before COMMIT, for the case that nobody learns of it.
+    The result also goes to ``staged`` before COMMIT, for the case that the answer to COMMIT is
+    lost.
     """
     drafts: list[Draft] = []
 
@@ -224,7 +225,7 @@ def _submissions(batch: Sequence[Entry]) -> list[Submission]:
     return [entry for entry in batch if isinstance(entry, Submission)]
 
 
-def _tell_submitters(batch: Sequence[Entry], positions: Sequence[Sequence[int] | None]) -> None:
+def _notify_submitters(batch: Sequence[Entry], positions: Sequence[Sequence[int] | None]) -> None:
     for submission, given in zip(_submissions(batch), positions, strict=True):
         submission.outcome = given
         submission.committed.set()

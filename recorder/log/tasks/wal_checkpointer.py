@@ -3,9 +3,9 @@
 Left alone, SQLite copies the WAL into the database inside whichever COMMIT makes it long enough,
 and syncs two files there: tens of milliseconds in which the log waits. A PASSIVE checkpoint does
 the same copying from a connection of its own while others go on writing; while the log is behind,
-the processor is left to it. It can't start the file over while somebody always writes; so when the
+the processor is left to it. It can't restart the file while writers never pause; so when the
 file has grown long, the little that is left is copied with the writers held, and the file begins
-anew.
+again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ log = logging.getLogger("recorder.wal")
 
 #: Between two looks; at 2,000 events a second the WAL grows by a few megabytes in it.
 EVERY_S = 1.0
-#: A WAL longer than this begins anew: 64 MB of SQLite's usual pages, less than `WAL_PAGES_MAX`.
+#: A WAL longer than this begins again: 64 MB of SQLite's usual pages, less than `WAL_PAGES_MAX`.
 PAGES_MAX = 16_384
 PAGE_BYTES = 4_096
 

@@ -1,7 +1,7 @@
 """What a message proves about commands, and about which rows.
 
-VALR repeats ``clientMsgId`` in its first answer only. What happens then is told of orders: by
-order id, by customer order id, or by the id of a modification. Evidence therefore says by which
+VALR repeats ``clientMsgId`` in its first answer only. Later frames are about orders: by
+order id, by customer order id, or by the id of a modification. Evidence therefore reports by which
 ids its row is found, of which commands it speaks, and what it proves:
 
 - *any command*: a rate limit's answer proves that the exchange hasn't looked at it, and names the
@@ -11,12 +11,12 @@ ids its row is found, of which commands it speaks, and what it proves:
   ORDER_PROCESSED without success, status Failed, FAILED_ORDER.
 - *cancelling*: received: CANCEL_ORDER_WS_RESPONSE. Done: status Cancelled. Not done: an error, the
   order ended in another way first, or FAILED_CANCEL_ORDER. The last names the order alone, so it
-  says nothing of a cancel in doubt, and nothing where several are under way: one of them may have
-  done what the other failed to do again.
+  proves nothing of a cancel in doubt, and nothing where several are under way: one of them may
+  have done what the other failed to do again.
 - *modifying*: received: MODIFY_ORDER_WS_RESPONSE. Done or not done: MODIFY_ORDER_OUTCOME, which
   names the change; done: status Order Modified, if it shows what was asked for. Others may change
-  the same order, so what doesn't name the change says nothing of one in doubt. The end of the order
-  proves nothing: the change may have come before it.
+  the same order, so what doesn't name the change proves nothing of one in doubt. The end of the
+  order proves nothing: the change may have come before it.
 - *a batch*: received: its answer, if any request in it was taken. Done: an effect of any order that
   it placed. Not done: an error, every request refused. It is judged as a whole; what became of each
   order is in ``orders``.
@@ -78,7 +78,7 @@ _PLACING_ALSO_BY_BATCH = PLACING | _BATCH
 class Evidence:
     """A fact about the commands that `concerned` finds by these ids.
 
-    ``reason`` is for the row, empty where there is nothing to say.
+    ``reason`` is for the row, empty if there is none.
     """
 
     fact: Fact
@@ -88,7 +88,7 @@ class Evidence:
     customer_order_id: str | None = None
     modify_request_id: str | None = None
     reason: str = ""
-    #: It says nothing of commands in doubt: it may be about another's.
+    #: It proves nothing of commands in doubt: it may be about another's.
     only_under_way: bool = False
     #: What the order shows now, by the payload's names; a change must have asked for just that.
     shows: Mapping[str, Decimal | None] | None = None
@@ -127,7 +127,9 @@ def evidence(message: Message) -> tuple[Evidence, ...]:
 
 
 def ids_of(row: Row) -> set[str]:
-    """Return all ids by which evidence may find the row; they are told apart by `concerned`."""
+    """Return all ids by which evidence may find the row; they are reported different by
+    `concerned`.
+    """
     sending = wire_msg_id(row.client_msg_id, row.attempts)
     ids = (sending, row.order_id, row.customer_order_id, row.modify_request_id)
     return {each for each in ids if each}
@@ -144,8 +146,8 @@ def concerned(found: Evidence, rows: Iterable[AnyRow], position: int) -> list[An
     """Return those of ``rows`` that the evidence at ``position`` of the log is about.
 
     ``rows`` are one account's, at least all that share an id with the evidence; all that are under
-    way, if it speaks of those alone. Rows whose fate is final, and rows sent after that position,
-    are not concerned.
+    way, if it speaks of those alone. Rows whose outcome is final, and rows sent after that
+    position, are not concerned.
     """
     rows = list(rows)
     able = [row for row in rows if row.command in found.commands and _is_open(row, position)]
@@ -176,9 +178,9 @@ def concerned(found: Evidence, rows: Iterable[AnyRow], position: int) -> list[An
 
 def ids_learnt(found: Evidence, row: Row) -> dict[str, str]:
     """Return the ids that the evidence adds to a row that it concerns, by column."""
-    stated = {"order_id": found.order_id, "modify_request_id": found.modify_request_id}
+    reported = {"order_id": found.order_id, "modify_request_id": found.modify_request_id}
     known = {"order_id": row.order_id, "modify_request_id": row.modify_request_id}
-    return {name: text for name, text in stated.items() if text and not known[name]}
+    return {name: text for name, text in reported.items() if text and not known[name]}
 
 
 def _is_open(row: Row, position: int) -> bool:
@@ -188,7 +190,7 @@ def _is_open(row: Row, position: int) -> bool:
 
 
 def _may_cancel(row: Row, found: Evidence) -> bool:
-    """Tell whether a command under way may cancel the order that the evidence names.
+    """Return whether a command under way may cancel the order that the evidence names.
 
     One names an order by VALR's id, another by the caller's: only what can be compared differs.
     """
@@ -202,15 +204,15 @@ def _may_cancel(row: Row, found: Evidence) -> bool:
     named = {"orderId": found.order_id, "customerOrderId": found.customer_order_id}
     return any(
         all(
-            target.get(name) is None or said is None or target[name] == said
-            for name, said in named.items()
+            target.get(name) is None or answer is None or target[name] == answer
+            for name, answer in named.items()
         )
         for target in targets
     )
 
 
 def _asked_for(row: Row, shows: Mapping[str, Decimal | None]) -> bool:
-    """Tell whether an order that shows this is as the row's change would have it."""
+    """Return whether an order that shows this is as the row's change would have it."""
     asked = json.loads(row.payload)
     wishes = {name: asked[name] for name in shows if asked.get(name) is not None}
     return bool(wishes) and all(shows[name] == Decimal(wishes[name]) for name in wishes)
@@ -295,8 +297,8 @@ _ANSWER_WORDS: Mapping[str, frozenset[str]] = {
 def _rate_limit(message: RateLimitExceeded) -> Iterable[Evidence]:
     if message.client_msg_id is None:
         return []
-    said = "rate limit exceeded"
-    return [Evidence(Fact.RATE_LIMITED, _ANY, client_msg_id=message.client_msg_id, reason=said)]
+    answer = "rate limit exceeded"
+    return [Evidence(Fact.RATE_LIMITED, _ANY, client_msg_id=message.client_msg_id, reason=answer)]
 
 
 # What became of orders
@@ -386,8 +388,8 @@ def _failed(order_id: str | None, name: str | None, reason: str | None) -> Evide
 
 
 def _refused(ids: Evidence, reason: str | None) -> Evidence:
-    said = (reason or "the exchange gave no reason")[:REASON_CHARS_MAX]
-    return evolve(ids, fact=Fact.REFUSED_BY_EXCHANGE, reason=said)
+    answer = (reason or "the exchange gave no reason")[:REASON_CHARS_MAX]
+    return evolve(ids, fact=Fact.REFUSED_BY_EXCHANGE, reason=answer)
 
 
 _READERS: Mapping[type, Callable[[Any], Iterable[Evidence]]] = {

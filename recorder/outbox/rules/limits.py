@@ -11,7 +11,7 @@ its own, and one that breaks a rule refuses the batch. A change counts with what
 order: what it leaves as it is, is that of the order. Cancels are never limited.
 
 A market order has no price: its value is its quote amount, or its base amount at the last price
-seen. Where a rule needs something that isn't known, the command is refused for that and says so;
+seen. Where a rule needs something that isn't known, the command is refused for that and reports so;
 nothing passes unchecked.
 """
 
@@ -45,7 +45,7 @@ _EXACT = Context(prec=200)
 _PASSING = frozenset({"IOC", "FOK"})
 
 
-class _Stated(msgspec.Struct, rename="camel"):
+class _Reported(msgspec.Struct, rename="camel"):
     """The fields of any request that matter here; the others are passed over."""
 
     pair: str = ""
@@ -63,14 +63,14 @@ class _Stated(msgspec.Struct, rename="camel"):
 
 class _Request(msgspec.Struct):
     type: str
-    data: _Stated
+    data: _Reported
 
 
 class _Batch(msgspec.Struct):
     requests: list[_Request]
 
 
-_read_stated = msgspec.json.Decoder(_Stated).decode
+_read_reported = msgspec.json.Decoder(_Reported).decode
 _read_batch = msgspec.json.Decoder(_Batch).decode
 
 
@@ -99,8 +99,8 @@ class Limits:
 
 
 @frozen
-class Standing:
-    """What a change leaves of an order where it says nothing. None: not known."""
+class OpenExposure:
+    """What a change leaves of an order where it names no value. None: not known."""
 
     quantity: Decimal | None = None
     price: Decimal | None = None
@@ -115,7 +115,7 @@ class Refusal:
 
 
 class UnreadableError(ValueError):
-    """The payload is none that may be sent. Whoever sends it will say why."""
+    """The payload cannot be sent. The encoder reports why."""
 
 
 def asked_for(command: str, payload: str) -> tuple[Asked, ...]:
@@ -124,7 +124,7 @@ def asked_for(command: str, payload: str) -> tuple[Asked, ...]:
         if command == PLACE_BATCH_ORDERS:
             requests = _read_batch(payload).requests
             return tuple(_asked(BATCH_TYPES[each.type], each.data) for each in requests)
-        return (_asked(command, _read_stated(payload)),)
+        return (_asked(command, _read_reported(payload)),)
     except (ValueError, ArithmeticError, KeyError, RecursionError) as error:
         raise UnreadableError(str(error)) from error
 
@@ -152,12 +152,12 @@ def check(
     *,
     open_orders: Mapping[str, int],
     last_prices: Mapping[str, Decimal],
-    standing: Mapping[Asked, Standing],
+    exposure: Mapping[Asked, OpenExposure],
 ) -> Refusal | None:
     """Return the first rule that any of a command's requests breaks, or None.
 
     ``limits`` and ``open_orders`` have every pair asked for that is limited, ``last_prices`` those
-    of which a price was ever seen, and ``standing`` the changes whose order is known.
+    of which a price was ever seen, and ``exposure`` the changes whose order is known.
     """
     counted = dict(open_orders)
     for request in requests:
@@ -167,7 +167,7 @@ def check(
         last = last_prices.get(request.pair)
         broken = (
             _quantity(request, limit, last)
-            or _value(request, limit, last, standing.get(request, Standing()))
+            or _value(request, limit, last, exposure.get(request, OpenExposure()))
             or _price(request, limit, last)
             or _count(request, limit, counted)
         )
@@ -193,7 +193,7 @@ def _quantity(request: Asked, limit: Limits, last: Decimal | None) -> Refusal | 
 
 
 def _value(
-    request: Asked, limit: Limits, last: Decimal | None, standing: Standing
+    request: Asked, limit: Limits, last: Decimal | None, exposure: OpenExposure
 ) -> Refusal | None:
     if limit.max_value is None or not _is_order(request):
         return None
@@ -205,12 +205,12 @@ def _value(
             if last is None:
                 return _unseen(MAX_VALUE, request.pair)
         elif request.command == MODIFY_ORDER:
-            quantity, price = quantity or standing.quantity, price or standing.price
+            quantity, price = quantity or exposure.quantity, price or exposure.price
         if quantity is None or price is None:
-            said = (
+            answer = (
                 f"the order of {request.pair} to be changed isn't known, so what it would be worth"
             )
-            return Refusal(MAX_VALUE, f"{said} can't be told")
+            return Refusal(MAX_VALUE, f"{answer} can't be reported")
         value = _EXACT.multiply(quantity, price)
     if value <= limit.max_value:
         return None
@@ -248,24 +248,24 @@ def _count(request: Asked, limit: Limits, counted: dict[str, int]) -> Refusal | 
     )
 
 
-def _asked(command: str, stated: _Stated) -> Asked:
-    pair, price, quantity = stated.pair.upper(), stated.price, stated.quantity
+def _asked(command: str, reported: _Reported) -> Asked:
+    pair, price, quantity = reported.pair.upper(), reported.price, reported.quantity
     if command == PLACE_MARKET_ORDER:
-        price, quantity = None, stated.base_amount
+        price, quantity = None, reported.base_amount
     elif command == MODIFY_ORDER:
-        price = stated.new_price
-        quantity = stated.new_total_quantity or stated.new_remaining_quantity
+        price = reported.new_price
+        quantity = reported.new_total_quantity or reported.new_remaining_quantity
     elif command != PLACE_LIMIT_ORDER:
         price = quantity = None
     return Asked(
         command,
         pair,
         quantity=_amount(quantity),
-        quote_amount=_amount(stated.quote_amount) if command == PLACE_MARKET_ORDER else None,
+        quote_amount=_amount(reported.quote_amount) if command == PLACE_MARKET_ORDER else None,
         price=_amount(price),
-        may_rest=command == PLACE_LIMIT_ORDER and stated.time_in_force not in _PASSING,
-        order_id=stated.order_id,
-        customer_order_id=stated.customer_order_id,
+        may_rest=command == PLACE_LIMIT_ORDER and reported.time_in_force not in _PASSING,
+        order_id=reported.order_id,
+        customer_order_id=reported.customer_order_id,
     )
 
 

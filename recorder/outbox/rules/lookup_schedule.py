@@ -2,14 +2,14 @@
 
 ``absent`` and ``unchanged`` count if the look-up began the settling time or more after the doubt
 did, and after a complete snapshot on a connection opened since the loss. `LOOKS` that count, one
-interval apart and with nothing else between them, make ``not_found``; a frame that comes later
+interval different and with nothing else between them, make ``not_found``; a frame that comes later
 overturns it.
 
 What was acknowledged has arrived, so absence proves nothing of it. But where the order that it was
 to change has ended and was never changed, as many look-ups prove that it failed.
 
 By time alone nothing is proved: the settling time is measured on the monotonic clock, from when
-this process first saw the doubt. A restart begins it anew.
+this process first saw the doubt. A restart begins it again.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from recorder.outbox.rules.states import Fact, Status
 LOOKS = 3
 #: Seconds after a loss before the first look-up: the next snapshot settles most of it by itself.
 FIRST_S = 1.0
-#: The longest wait between two look-ups, where there is trouble or nothing new.
+#: The longest wait between two look-ups, where there is problem or nothing new.
 WAIT_S_MAX = 300.0
 
 
 @frozen
-class Patience:
+class LookupPolicy:
     """How long absence must last before it counts. Seconds."""
 
     settle_s: float = 60.0
@@ -43,7 +43,7 @@ class Search:
     nothing that isn't found makes a difference there, but what was never answered is in doubt then.
     """
 
-    patience: Patience
+    policy: LookupPolicy
     status: Status
     #: When the doubt was first seen.
     began_s: float
@@ -57,21 +57,21 @@ class Search:
 
     def __attrs_post_init__(self) -> None:
         """Plan the first look-up."""
-        soon = min(FIRST_S, self.patience.every_s)
+        soon = min(FIRST_S, self.policy.every_s)
         in_doubt = self.status is Status.IN_DOUBT
-        self.next_s = self.began_s + (soon if in_doubt else self.patience.settle_s)
+        self.next_s = self.began_s + (soon if in_doubt else self.policy.settle_s)
 
     def add(self, found: Found, began_s: float, now_s: float, has_snapshot: bool) -> Fact | None:
         """Take in what a look-up found that began and ended then; return what is proved by now.
 
-        ``has_snapshot`` tells whether a snapshot was complete, on a connection opened since the
+        ``has_snapshot`` reports whether a snapshot was complete, on a connection opened since the
         loss, when the look-up began.
         """
         fact = self._prove(found, began_s, has_snapshot)
         counts = self._counted and self._counted[-1] == began_s
         is_settling = self.status is Status.IN_DOUBT and found.finding in NOTHING_SEEN
         self._idle = 0 if counts or is_settling else self._idle + 1
-        self.next_s = now_s + wait_s(self.patience.every_s, self._idle)
+        self.next_s = now_s + wait_s(self.policy.every_s, self._idle)
         return fact
 
     def reason(self) -> str:
@@ -87,7 +87,7 @@ class Search:
         if finding is Finding.REFUSED:
             return Fact.REFUSED_BY_EXCHANGE
         if self.status is Status.SENT:
-            # Its own answer is overdue, whatever REST says or doesn't.
+            # Its own answer is overdue, whatever REST reports or doesn't.
             return Fact.LOST_TOUCH
         if finding is Finding.NO_ANSWER:
             return None
@@ -98,15 +98,15 @@ class Search:
         return Fact.REFUSED_BY_EXCHANGE if is_enough else None
 
     def _count(self, finding: Finding, may_count: bool, began_s: float) -> bool:
-        """Count a look-up, if it may count; tell whether enough of them do that found the same."""
+        """Count a look-up if it may count; return whether enough of them found the same."""
         if finding is not self._seen or finding not in NOTHING_SEEN:
             self._counted.clear()
             self._seen = finding
-        is_settled = began_s >= self.began_s + self.patience.settle_s
-        is_apart = not self._counted or began_s >= self._counted[-1] + self.patience.every_s
-        if may_count and is_settled and is_apart:
+        is_settled = began_s >= self.began_s + self.policy.settle_s
+        has_jumped = not self._counted or began_s >= self._counted[-1] + self.policy.every_s
+        if may_count and is_settled and has_jumped:
             self._counted.append(began_s)
-        return finding in NOTHING_SEEN and len(self._counted) >= LOOKS
+        return may_count and len(self._counted) >= LOOKS
 
 
 def wait_s(every_s: float, idle: int) -> float:

@@ -1,13 +1,13 @@
-"""What to ask about a command whose fate is open, and what the answers prove.
+"""What to ask about a command whose outcome is open, and what the answers prove.
 
 A *look-up* of a command asks for every state of its order (``history/detail``) and, where that
 settles nothing, for all open orders (and for the order's present state, where its states can't be
-told). What it finds is one of `Finding`:
+reported). What it finds is one of `Finding`:
 
 - ``effect`` and ``refused`` are proof, whenever they are found.
 - ``absent`` (no such order in any state, nor in the list) and ``unchanged`` (the order that was to
   be cancelled or modified stands as before) are what a look-up sees also when the command is only
-  slow. When they count, `outbox.patience` says.
+  slow. When they count, `outbox.policy` reports.
 - ``unclear`` (an order of that name that may be another) and ``no_answer`` prove nothing.
 
 *Placing*: an order found by the name that the recorder made, or by VALR's id, is the command's. One
@@ -15,7 +15,7 @@ found by a caller's name must also have the pair, side and quantity, and not be 
 command, for callers use names again. *Cancelling and modifying* are judged by the order's own
 state; a remaining quantity is proof only in a state that a change made, for fills bring it about
 as well. That there was no change is seen from all states of the order alone, or from one that
-none can have gone before. *A batch* by each of its orders (`all_told`).
+none can have gone before. *A batch* by each of its orders (`all_answered`).
 """
 
 from __future__ import annotations
@@ -41,29 +41,29 @@ from recorder.exchange.commands import (
     parse_command,
 )
 from recorder.exchange.fields import plain_words
+from recorder.exchange.lists import RestOrder
 from recorder.exchange.rest import (
     CredentialsRefused,
     Declined,
-    ExchangeTrouble,
+    ExchangeUnavailable,
     NoSuchOrder,
     OrdersFound,
     Outcome,
     RateLimited,
-    RestOrder,
     Unreadable,
 )
 from recorder.exchange.rest_requests import NAME_CHARS_MAX, OrderName
 from recorder.outbox.rules.evidence import CANCELLED, ENDED, status_word
 
-#: How far our clock and the exchange's may be apart; a request signed further off is refused.
-CLOCK_DIFFERENCE_MAX = timedelta(seconds=5)
-#: Characters of what an answer said that are kept with the row.
-SAID_CHARS_MAX = 500
+#: How far our clock and the exchange's may be different; a request signed further off is refused.
+CLOCK_JUMPED = timedelta(seconds=5)
+#: Characters of an answer that are kept with the row.
+ANSWER_CHARS_MAX = 500
 
 #: An order that was changed or filled in part is none of these any more.
 _UNTOUCHED = frozenset({"placed", "active"})
 #: Whatever else is no end that we know either, but no proof that the order stands.
-_STANDING = frozenset(
+_STATUS = frozenset(
     {
         "placed",
         "active",
@@ -91,12 +91,12 @@ NOTHING_SEEN = frozenset({Finding.ABSENT, Finding.UNCHANGED})
 
 
 def _kept_words(text: str) -> str:
-    return plain_words(text)[:SAID_CHARS_MAX]
+    return plain_words(text)[:ANSWER_CHARS_MAX]
 
 
 @frozen
 class Found:
-    """A finding and, in a few words, what the answer said.
+    """A finding and, in a few words, what the answer reported.
 
     ``order_id`` is that of the order that was placed, ``reason`` the exchange's for a refusal.
     ``is_over``: the order has ended, so that it need not be among the open ones. ``is_too_late``:
@@ -104,7 +104,7 @@ class Found:
     """
 
     finding: Finding
-    said: str = field(converter=_kept_words)
+    answer: str = field(converter=_kept_words)
     order_id: str | None = None
     reason: str = field(default="", converter=_kept_words)
     is_over: bool = False
@@ -140,9 +140,9 @@ class Wanted:
     since: datetime
     #: The members of the request.
     terms: Mapping[str, Any] = field(factory=dict)
-    #: When and how the order stood, in the exchange's words, that the log had been told before the
-    #: command went out; None where it knew no such order.
-    told_before: frozenset[tuple[datetime | None, str | None]] | None = None
+    #: When and how the order stood, in the exchange's words, that the log had been reported before
+    #: the command went out; None where it knew no such order.
+    reported_before: frozenset[tuple[datetime | None, str | None]] | None = None
 
     def amount(self, name: str) -> Decimal | None:
         """Return an amount of the request; None where it has none."""
@@ -151,7 +151,7 @@ class Wanted:
 
 
 def wanted(row: Row, since: datetime) -> tuple[Wanted, ...]:
-    """Return the orders that tell what became of a command; none if its payload can't be read.
+    """Return the orders that show what became of a command; none if its payload can't be read.
 
     For a batch, those that it places before those that it changes.
     """
@@ -166,8 +166,8 @@ def wanted(row: Row, since: datetime) -> tuple[Wanted, ...]:
     terms = [one["data"] for one in payload["requests"]] if is_batch else [payload]
     known = None if is_batch else row.order_id
     found = tuple(
-        _wanted(leg, name, known, since, told)
-        for leg, name, told in zip(legs, names.customer_order_ids, terms, strict=True)
+        _wanted(leg, name, known, since, reported)
+        for leg, name, reported in zip(legs, names.customer_order_ids, terms, strict=True)
     )
     return tuple(sorted(found, key=lambda each: each.command not in PLACING))
 
@@ -222,7 +222,7 @@ def read_states(want: Wanted, outcome: Outcome, *, is_whole: bool = True) -> Fou
 
 
 def read_open(want: Wanted, before: Found, outcome: Outcome) -> Found:
-    """Return what the list of open orders makes of what the order's states said ``before``."""
+    """Return what the list of open orders makes of what the order's states reported ``before``."""
     if before.finding in PROOF or before.finding is Finding.NO_ANSWER:
         return before
     if not isinstance(outcome, OrdersFound):
@@ -238,18 +238,18 @@ def read_open(want: Wanted, before: Found, outcome: Outcome) -> Found:
         return _looks_changed(want, listed[0], "the open order shows the change")
     if before.finding is Finding.UNCLEAR:
         return before
-    return Found(Finding.UNCHANGED, f"{before.said}; it is among the open orders")
+    return Found(Finding.UNCHANGED, f"{before.answer}; it is among the open orders")
 
 
-def all_told(
+def all_answered(
     wants: Sequence[Wanted], found: Sequence[Found], *, has_arrived: bool = False
 ) -> Found:
-    """Return what the findings on each of a command's orders say of the command.
+    """Return what the findings on each of a command's orders prove of the command.
 
     ``found`` are those on the first of ``wants``. An order that a batch places is the batch's own:
     one that was taken is its effect, and none of them failed unless the batch had arrived. What a
     batch cancels or changes, another may have cancelled or changed as well. So that is the batch's
-    effect where it is known to have arrived, or where nothing says the contrary; and how such an
+    effect where it is known to have arrived, or where nothing reports the contrary; and how such an
     order ended before is no word on whether it arrived.
     """
     if len(found) == 1 == len(wants):
@@ -261,35 +261,35 @@ def all_told(
             return each
     own, others = {each.finding for each in of_own}, {each.finding for each in of_others}
     kinds = own | others
-    said = ", ".join(f"{kind.value}: {_many(found, kind)}" for kind in sorted(kinds))
+    answer = ", ".join(f"{kind.value}: {_many(found, kind)}" for kind in sorted(kinds))
     if Finding.NO_ANSWER in kinds or not kinds:
-        return Found(Finding.NO_ANSWER, said or "nothing can be asked about it")
+        return Found(Finding.NO_ANSWER, answer or "nothing can be asked about it")
     if Finding.EFFECT in others:
         nothing_against = not own and not others & NOTHING_SEEN
         is_its = has_arrived or Finding.REFUSED in own or nothing_against
-        return Found(Finding.EFFECT if is_its else Finding.UNCLEAR, said)
+        return Found(Finding.EFFECT if is_its else Finding.UNCLEAR, answer)
     if kinds == {Finding.REFUSED}:
-        return evolve(found[0], said=said, reason=f"every order failed: {found[0].reason}")
+        return evolve(found[0], answer=answer, reason=f"every order failed: {found[0].reason}")
     is_nothing = own <= NOTHING_SEEN and others <= NOTHING_SEEN | {Finding.REFUSED}
-    return Found(Finding.ABSENT if is_nothing else Finding.UNCLEAR, said)
+    return Found(Finding.ABSENT if is_nothing else Finding.UNCLEAR, answer)
 
 
 def no_answer(outcome: Outcome) -> Found:
     """Return that an answer proves nothing, and why."""
     match outcome:
         case RateLimited():
-            said = "asked too often (429)"
+            answer = "asked too often (429)"
         case CredentialsRefused(status=status, message=message):
-            said = f"the credentials were refused ({status}): {message}"
-        case ExchangeTrouble(status=status):
-            said = f"the exchange can't answer now ({status})"
+            answer = f"the credentials were refused ({status}): {message}"
+        case ExchangeUnavailable(status=status):
+            answer = f"the exchange can't answer now ({status})"
         case Declined(status=status, code=code, message=message):
-            said = f"the question was declined ({status}, code {code}): {message}"
+            answer = f"the question was declined ({status}, code {code}): {message}"
         case Unreadable(status=status, reason=reason):
-            said = f"the answer can't be read ({status}): {reason}"
+            answer = f"the answer can't be read ({status}): {reason}"
         case _:
-            said = "the answer is none to this question"
-    return Found(Finding.NO_ANSWER, said)
+            answer = "the answer is none to this question"
+    return Found(Finding.NO_ANSWER, answer)
 
 
 def _many(found: Iterable[Found], kind: Finding) -> int:
@@ -297,7 +297,7 @@ def _many(found: Iterable[Found], kind: Finding) -> int:
 
 
 def _can_be(want: Wanted, states: Sequence[RestOrder]) -> bool:
-    """Tell whether this can be the order that the command placed."""
+    """Return whether this can be the order that the command placed."""
     latest = _latest(states)
     if (latest.pair or want.pair).upper() != want.pair.upper():
         return False
@@ -307,22 +307,20 @@ def _can_be(want: Wanted, states: Sequence[RestOrder]) -> bool:
         return True
     quantity = want.amount("quantity") or want.amount("baseAmount")
     quantities = {state.original_quantity for state in states}
-    is_of_then = (
-        latest.created_at is not None and latest.created_at >= want.since - CLOCK_DIFFERENCE_MAX
-    )
+    is_of_then = latest.created_at is not None and latest.created_at >= want.since - CLOCK_JUMPED
     return is_of_then and (quantity is None or quantity in quantities)
 
 
 def _placed(states: Sequence[RestOrder]) -> Found:
     latest = _latest(states)
     word = status_word(latest.status or "")
-    said = f"the order {latest.order_id} is {latest.status}"
+    answer = f"the order {latest.order_id} is {latest.status}"
     if not word:
         return Found(Finding.UNCLEAR, f"the order {latest.order_id} has no status")
     if word == "failed":
         reason = latest.failed_reason or "the exchange gave no reason"
-        return Found(Finding.REFUSED, said, latest.order_id, reason)
-    return Found(Finding.EFFECT, said, latest.order_id)
+        return Found(Finding.REFUSED, answer, latest.order_id, reason)
+    return Found(Finding.EFFECT, answer, latest.order_id)
 
 
 def _open_placed(want: Wanted, before: Found, listed: Sequence[RestOrder]) -> Found:
@@ -337,32 +335,32 @@ def _open_placed(want: Wanted, before: Found, listed: Sequence[RestOrder]) -> Fo
 def _not_open(before: Found) -> Found:
     """Return what is known of an order that the list of open orders doesn't name."""
     if before.finding is Finding.UNCHANGED and not before.is_over:
-        return Found(Finding.UNCLEAR, f"{before.said}, but it is not among the open orders")
-    return evolve(before, said=f"{before.said}; not among the open orders")
+        return Found(Finding.UNCLEAR, f"{before.answer}, but it is not among the open orders")
+    return evolve(before, answer=f"{before.answer}; not among the open orders")
 
 
 def _cancelled(want: Wanted, states: Sequence[RestOrder]) -> Found:
     latest = _latest(states)
     word = status_word(latest.status or "")
-    said = f"the order is {latest.status}"
-    if word in _STANDING:
-        return Found(Finding.UNCHANGED, said)
+    answer = f"the order is {latest.status}"
+    if word in _STATUS:
+        return Found(Finding.UNCHANGED, answer)
     if not _is_over(word):
-        return Found(Finding.UNCLEAR, said)
+        return Found(Finding.UNCLEAR, answer)
     if not want.is_certain and not _is_since(want, latest):
-        return Found(Finding.UNCLEAR, f"{said}, but since before the cancel; it may be another")
+        return Found(Finding.UNCLEAR, f"{answer}, but since before the cancel; it may be another")
     if word in CANCELLED:
-        return Found(Finding.EFFECT, said)
+        return Found(Finding.EFFECT, answer)
     how = "the order had failed" if word == "failed" else f"the order ended first: {latest.status}"
-    return Found(Finding.REFUSED, said, reason=how)
+    return Found(Finding.REFUSED, answer, reason=how)
 
 
 def _modified(want: Wanted, states: Sequence[RestOrder], is_whole: bool) -> Found:
     latest = _latest(states)
     ever = [state for state in states if status_word(state.status or "") in _MODIFIED]
-    # By our clock, and by what the log was told, for that clock may have been wrong.
-    told = want.told_before or frozenset()
-    later = [state for state in ever if (state.updated_at, state.status) not in told]
+    # By our clock, and by what the log was reported, for that clock may have been wrong.
+    reported = want.reported_before or frozenset()
+    later = [state for state in ever if (state.updated_at, state.status) not in reported]
     changes = [state for state in later if _is_since(want, state)]
     if any(_shows(want, state) for state in changes):
         return Found(Finding.EFFECT, "a state of the order shows the change")
@@ -370,11 +368,11 @@ def _modified(want: Wanted, states: Sequence[RestOrder], is_whole: bool) -> Foun
         return _looks_changed(want, latest, "a state of the order shows the change")
     if changes:
         return Found(Finding.UNCLEAR, "the order was changed since, to something else")
-    if want.told_before is not None and any(_shows(want, state) for state in later):
-        said = "a state of the order shows the change, but one from before by our clock"
-        return Found(Finding.UNCLEAR, said)
+    if want.reported_before is not None and any(_shows(want, state) for state in later):
+        answer = "a state of the order shows the change, but one from before by our clock"
+        return Found(Finding.UNCLEAR, answer)
     # A name may have been another order's, a change is from before the command by our clock alone,
-    # and one state may be all that is told.
+    # and one state may be all that is reported.
     is_untouched = want.is_certain and not ever and len(states) > 1
     return _not_modified(want, latest, is_whole, is_untouched)
 
@@ -384,17 +382,17 @@ def _not_modified(want: Wanted, latest: RestOrder, is_whole: bool, is_untouched:
 
     ``is_untouched``: none shows one from before, either.
     """
-    word, said = status_word(latest.status or ""), f"the order is {latest.status}"
+    word, answer = status_word(latest.status or ""), f"the order is {latest.status}"
     if not is_whole and word not in _UNTOUCHED:
-        return Found(Finding.UNCLEAR, f"{said}; what it was in between isn't told")
-    if word in _STANDING:
-        return Found(Finding.UNCHANGED, f"{said}, as it was")
+        return Found(Finding.UNCLEAR, f"{answer}; what it was in between isn't reported")
+    if word in _STATUS:
+        return Found(Finding.UNCHANGED, f"{answer}, as it was")
     # Where a change matches, this strategy ends the order.
     if not _is_over(word) or want.terms["modifyMatchStrategy"] == "CANCEL_ORIGINAL":
-        return Found(Finding.UNCLEAR, said)
+        return Found(Finding.UNCLEAR, answer)
     reason = f"the order ended first: {latest.status}"
-    said = f"{said}, and no state of it shows a change"
-    return Found(Finding.UNCHANGED, said, None, reason, is_over=True, is_too_late=is_untouched)
+    answer = f"{answer}, and no state of it shows a change"
+    return Found(Finding.UNCHANGED, answer, None, reason, is_over=True, is_too_late=is_untouched)
 
 
 def _is_over(word: str) -> bool:
@@ -402,11 +400,11 @@ def _is_over(word: str) -> bool:
 
 
 def _is_since(want: Wanted, state: RestOrder) -> bool:
-    return state.updated_at is not None and state.updated_at >= want.since - CLOCK_DIFFERENCE_MAX
+    return state.updated_at is not None and state.updated_at >= want.since - CLOCK_JUMPED
 
 
 def _shows(want: Wanted, state: RestOrder) -> bool:
-    """Tell whether an order's state shows all that a modification asked for."""
+    """Return whether an order's state shows all that a modification asked for."""
     asked = (
         (want.amount("newPrice"), state.price),
         (want.amount("newTotalQuantity"), state.original_quantity),
@@ -415,16 +413,16 @@ def _shows(want: Wanted, state: RestOrder) -> bool:
     return all(wish is None or wish == shown for wish, shown in asked)
 
 
-def _looks_changed(want: Wanted, state: RestOrder, said: str) -> Found:
+def _looks_changed(want: Wanted, state: RestOrder, answer: str) -> Found:
     """Return what a state proves that shows what was asked for, whatever brought it about."""
     is_changed = status_word(state.status or "") in _MODIFIED
     if want.amount("newRemainingQuantity") is None or is_changed:
-        return Found(Finding.EFFECT, said)
+        return Found(Finding.EFFECT, answer)
     return Found(Finding.UNCLEAR, "so much remains as was asked for, but a fill may have done that")
 
 
 def _latest(states: Sequence[RestOrder]) -> RestOrder:
-    """Return the newest state. The exchange gives that first; if times say otherwise, they win."""
+    """Return the newest state. The exchange lists it first; if times contradict, they win."""
     timed = [(state.updated_at, state) for state in states if state.updated_at is not None]
     if len(timed) < len(states):
         return states[0]

@@ -1,11 +1,11 @@
 """Which queued command goes next.
 
 Cancels overtake everything, because they take risk away. Then the higher ``priority`` goes first
-(0 unless the caller says otherwise), then the lower ``outbox_id``. A row is not sent before
+(0 unless the caller reports otherwise), then the lower ``outbox_id``. A row is not sent before
 ``not_before``, and never once ``expires_at`` has come.
 
 A row that is ``in_order`` also waits until every earlier row of its pairs, whatever its command,
-has a settled fate: an end, or ``not_placed``. That goes for a cancel too, if it asks for it.
+has a settled outcome: an end, or ``not_placed``. That goes for a cancel too, if it asks for it.
 Earlier is what has the lower ``outbox_id``.
 
 The switch permits everything (``on``), cancels only (``cancel_only``) or nothing (``off``, and
@@ -20,8 +20,8 @@ from datetime import datetime
 
 from attrs import frozen
 
-from recorder.exchange.command_pace import KIND
 from recorder.exchange.commands import CANCEL_ORDER, COMMANDS
+from recorder.exchange.token_bucket import KIND
 from recorder.outbox.rules.limits import EVERY_PAIR, UnreadableError, pairs_of
 
 SWITCH_ON = "on"
@@ -113,8 +113,9 @@ def choose(
     """Return what to do next with the queued rows of one account.
 
     ``trading`` is the configuration's permission; without it rows expire, but none is sent.
-    ``unsettled`` has, for each pair, the lowest id of its rows whose fate isn't settled (and under
-    ``*`` that of rows whose pairs nobody can tell); only rows that are ``in_order`` ask for it.
+    ``unsettled`` has, for each pair, the lowest id of its rows whose outcome isn't settled (and
+    under
+    ``*`` that of rows whose pairs are unknown); only rows that are ``in_order`` ask for it.
     """
     expired = tuple(row for row in rows if is_over(row.expires_at, now))
     if expired:
@@ -128,7 +129,7 @@ def choose_few(queue: Queue, now: datetime, most: int, allowance: Mapping[str, i
     """Return what `choose` would choose one after the other, at most so many.
 
     ``allowance`` is how many of each kind (`exchange.command_pace`) may go; one that has to wait
-    for that is in nobody else's way. One that is ``in_order`` is the last: what may follow depends
+    for that blocks no other row. One that is ``in_order`` is the last: what may follow depends
     on what becomes of it.
     """
     few: list[QueuedRow] = []
@@ -148,7 +149,7 @@ def choose_few(queue: Queue, now: datetime, most: int, allowance: Mapping[str, i
 
 
 def is_over(expires_at: datetime | None, now: datetime) -> bool:
-    """Tell whether the time of a command is over that has this end, or none."""
+    """Return whether the time of a command is over that has this end, or none."""
     return expires_at is not None and expires_at <= now
 
 
@@ -160,8 +161,8 @@ def _ready(queue: Queue, now: datetime) -> tuple[list[QueuedRow], datetime | Non
         row for row in live if row.command in permitted and not _must_follow(row, queue.unsettled)
     ]
     ready = [row for row in sendable if row.not_before is None or row.not_before <= now]
-    moments = [row.expires_at for row in live] + [row.not_before for row in sendable]
-    until = min((moment for moment in moments if moment is not None), default=None)
+    times = [row.expires_at for row in live] + [row.not_before for row in sendable]
+    until = min((moment for moment in times if moment is not None), default=None)
     return sorted(ready, key=_turn), until
 
 
@@ -170,7 +171,7 @@ def _turn(row: QueuedRow) -> tuple[bool, int, int]:
 
 
 def _must_follow(row: QueuedRow, unsettled: Mapping[str, int]) -> bool:
-    """Tell whether an earlier row is in this one's way."""
+    """Return whether an earlier row is in this one's way."""
     if not row.in_order or not unsettled:
         return False
     try:

@@ -58,7 +58,7 @@ TRANSITIONS: Mapping[Status, frozenset[Status]] = {
 }
 #: Nothing changes these any more.
 TERMINAL = frozenset(status for status, targets in TRANSITIONS.items() if not targets)
-#: The command went out, or may have, and its fate is open.
+#: The command went out, or may have, and its outcome is open.
 UNRESOLVED = frozenset({Status.SENDING, Status.SENT, Status.ACKNOWLEDGED, Status.IN_DOUBT})
 
 

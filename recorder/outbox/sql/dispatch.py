@@ -67,7 +67,7 @@ class Dispatched:
     """What was done, and what there is to do next."""
 
     taken: tuple[ClaimedCommand, ...] = ()
-    #: What is queued besides; None where that has to be read anew.
+    #: What is queued besides; None where that has to be read again.
     rest: Queue | None = None
     #: Rows that were tried but not taken: they are another's by now, or their time isn't yet.
     lost: int = 0
@@ -105,7 +105,7 @@ def dispatch(
     """Take what goes next from ``queue``, or else from what is queued now. Repeatable.
 
     Ends on the way what is over or can't be sent. Where the transaction is one pipeline, it does
-    only what is plain, and says so of the rest.
+    only what is plain, and reports so of the rest.
     """
     if queue is None:
         queue = _read_short(connection, account, now)
@@ -134,8 +134,8 @@ class Taking:
         """Take these few of the queue."""
         rows = _light(few.rows)
         encoded = [(row, self._encode(row)) for row in rows]
-        wrong = [(row, said) for row, said in encoded if isinstance(said, str)]
-        right = [(row, said) for row, said in encoded if isinstance(said, Encoded)]
+        wrong = [(row, answer) for row, answer in encoded if isinstance(answer, str)]
+        right = [(row, answer) for row, answer in encoded if isinstance(answer, Encoded)]
         is_quick = is_pipelined(self.connection)
         is_heavy = any(len(row.payload) > TOGETHER_BYTES_MAX for row in rows)
         if is_quick and (few.expired or wrong or is_heavy):

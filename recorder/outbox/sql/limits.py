@@ -4,8 +4,8 @@ It runs in the transaction that claims the row, so that no limit, no order and n
 ours comes in between. An account without a row in ``limits`` costs one look-up.
 
 - Open orders of a pair are the live ones of ``orders``, and every order of ours that may yet
-  become one: commands that went out, or may have, and whose order isn't told of. A live order
-  whose pair nobody has named counts for every pair, unless it is one of our commands that names
+  become one: commands that went out, or may have, and whose order was not reported. A live order
+  whose pair is unknown counts for every pair, unless it is one of our commands that names
   another.
 - The last price seen of a pair is that of the latest fill of the account's own: there are no
   market data in the log. It can be days old, and stands in ``trades`` or on an order.
@@ -26,8 +26,8 @@ from recorder.outbox.rules.limits import (
     EVERY_PAIR,
     Asked,
     Limits,
+    OpenExposure,
     Refusal,
-    Standing,
     UnreadableError,
     asked_for,
     check,
@@ -71,8 +71,8 @@ def broken_limit(
         of_pair,
         open_orders={pair: count_open_orders(connection, account, pair) for pair in counted},
         last_prices=_last_prices(connection, account, requests, of_pair),
-        standing={
-            request: _standing(connection, account, request)
+        exposure={
+            request: _account_status(connection, account, request)
             for request in requests
             if request.command == MODIFY_ORDER and _limit(of_pair, request).max_value is not None
         },
@@ -111,7 +111,7 @@ def count_open_orders(connection: Connection, account: str, pair: str) -> int:
     """Return how many orders of a pair are open or may become so without our doing more.
 
     Commands are read before orders: on PostgreSQL an order may be folded between the two, and is
-    then found twice, which its names tell, where in the other order it would be found nowhere.
+    then found twice, which its names report, where in the other order it would be found nowhere.
     """
     under_way = _under_way(connection, account, pair)
     live = [
@@ -181,7 +181,7 @@ def _filled_at(connection: Connection, account: str, order: Any) -> int:
     return connection.execute(filled).scalar_one() or 0
 
 
-def _standing(connection: Connection, account: str, request: Asked) -> Standing:
+def _account_status(connection: Connection, account: str, request: Asked) -> OpenExposure:
     named = (
         orders.c.order_id == request.order_id
         if request.order_id
@@ -195,13 +195,13 @@ def _standing(connection: Connection, account: str, request: Asked) -> Standing:
     )
     found = connection.execute(terms).first()
     if found is None:
-        return Standing()
+        return OpenExposure()
     quantities = [each for each in (found.original_quantity, found.remaining_quantity) if each]
-    return Standing(max(quantities, default=None), found.price)
+    return OpenExposure(max(quantities, default=None), found.price)
 
 
 def _may_be_of(connection: Connection, account: str, order_id: str, pair: str) -> bool:
-    """Tell whether an order whose pair isn't known can be one of this pair."""
+    """Return whether an order whose pair isn't known can be one of this pair."""
     ours = select(outbox.c.command, outbox.c.payload).where(
         outbox.c.account == account, outbox.c.order_id == order_id
     )

@@ -1,7 +1,7 @@
 """Look-ups of commands in doubt: whom to look up, and what was found, kept with the row.
 
-The answer's event, the line that says what it told, and the change of status that it proves are one
-transaction: `record` runs in the one that appends the event.
+The answer's event, the line with its content, and the change of status that it proves
+are one transaction: `record` runs in the one that appends the event.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from recorder.outbox.rules.states import UNRESOLVED, Fact, Status
 from recorder.outbox.sql.queue import OutboxRow, find, row_for_update, unresolved
 from recorder.outbox.sql.settle import PLACING_COMMANDS, change
 
-#: Of these the fate can be looked up; what is ``sending`` is with the socket's task.
+#: Of these the outcome can be looked up; what is ``sending`` is with the socket's task.
 _OPEN = frozenset({Status.SENT, Status.ACKNOWLEDGED, Status.IN_DOUBT})
 
 
 @frozen
-class Doubt:
-    """A command whose fate is open.
+class InDoubtCommand:
+    """A command whose outcome is open.
 
     ``has_snapshot``: a snapshot was complete on a connection opened since the one that it went out
     over had ended.
@@ -46,7 +46,7 @@ class Doubt:
 
 @frozen
 class Look:
-    """One question about one command: what was asked, and what its answer told.
+    """One question about one command: what was asked, and what its answer reported.
 
     ``fact`` is what is proved by now, with ``columns`` for the row; None if nothing is.
     """
@@ -54,13 +54,13 @@ class Look:
     outbox_id: int
     asked: str
     finding: Finding
-    said: str
+    answer: str
     fact: Fact | None = None
     columns: dict[str, Any] = field(factory=dict)
 
 
-def doubts(connection: Connection, account: str) -> list[Doubt]:
-    """Return the commands that went out, or may have, and whose fate is open; oldest first."""
+def warnings(connection: Connection, account: str) -> list[InDoubtCommand]:
+    """Return the commands that went out, or may have, and whose outcome is open; oldest first."""
     rows = [row for row in unresolved(connection, account) if row.status in _OPEN]
     if not rows:
         return []
@@ -75,7 +75,7 @@ def doubts(connection: Connection, account: str) -> list[Doubt]:
     newest = select(func.max(gaps.c.first_position_after)).where(gaps.c.account == account)
     snapshot = connection.execute(newest).scalar_one() or 0
     return [
-        Doubt(
+        InDoubtCommand(
             row,
             sent_at[row.sent_position],
             ended.get(row.connection_id or "", snapshot) < snapshot,
@@ -113,16 +113,16 @@ def only_order_named(connection: Connection, row: OutboxRow, name: str) -> str |
 def states_before(
     connection: Connection, row: OutboxRow, order_id: str
 ) -> frozenset[tuple[datetime | None, str | None]] | None:
-    """Return when and how an order stood that was told of before a command went out.
+    """Return when and in which state an order was reported before a command went out.
 
-    By the exchange's clock and in its words. None where no such order was told of.
+    By the exchange's clock and in its words. None where no such order was reported.
     """
-    told = select(order_history.c.updated_at, order_history.c.status).where(
+    reported = select(order_history.c.updated_at, order_history.c.status).where(
         order_history.c.account == row.account,
         order_history.c.order_id == order_id,
         order_history.c.position < (row.sent_position or 0),
     )
-    found = connection.execute(told).all()
+    found = connection.execute(reported).all()
     return frozenset((each.updated_at, each.status) for each in found) or None
 
 
@@ -134,7 +134,7 @@ def record(
     looks: Sequence[Look],
     now: datetime,
 ) -> None:
-    """Write down what was told, and take the steps that it proves.
+    """Write down what was reported, and take the steps that it proves.
 
     ``positions`` has that of the answer's event, and nothing where no answer came: then there is
     doubt at most. A command that has moved on since it was asked about keeps its status, unless the
@@ -172,13 +172,13 @@ def _write(
         literal(look.asked),
         literal(position, table.position.type),
         literal(look.finding.value),
-        literal(look.said),
+        literal(look.answer),
     ).where(table.account == account, table.outbox_id == look.outbox_id)
     connection.execute(insert(outbox_lookups).from_select(columns, following))
 
 
 def _ended(connection: Connection, account: str, connection_ids: set[str | None]) -> dict[str, int]:
-    """Return the position up to which each of the connections that have ended was told of."""
+    """Return the position of the end of each connection that has ended."""
     named = select(
         connections.c.connection_id, connections.c.last_position, connections.c.is_open
     ).where(

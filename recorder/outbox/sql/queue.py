@@ -1,10 +1,10 @@
 """The outbox in SQL: queue, claim, and every later change of a command's status.
 
-Each change is one conditional UPDATE that says what it expects to find; whether it found that is
+Each change is one conditional UPDATE that names what it expects to find; whether it found that is
 the return value, never an assumption. What changes are legal at all is the database's business (the
-triggers), so that it holds for everybody who writes to the table.
+triggers), so that it holds for all others who writes to the table.
 
-Times are arguments; every change by the recorder moves ``updated_at``, by which the triggers tell
+Times are arguments; every change by the recorder moves ``updated_at``, by which the triggers report
 it from a person's.
 """
 
@@ -113,7 +113,7 @@ def enqueue(
         _check_text(name, text)
     if priority is not None and not -PRIORITY_MAX <= priority <= PRIORITY_MAX:
         raise Refused("priority", f"priority must lie between -{PRIORITY_MAX} and {PRIORITY_MAX}")
-    stated = {
+    reported = {
         "account": account,
         "command": command,
         "payload": payload,
@@ -123,7 +123,7 @@ def enqueue(
         "expires_at": expires_at,
         "in_order": in_order,
     }
-    given = {name: value for name, value in stated.items() if value is not None}
+    given = {name: value for name, value in reported.items() if value is not None}
     queue = insert(outbox).values(given).returning(outbox.c.outbox_id)
     return int(connection.execute(queue).scalar_one())
 
@@ -180,12 +180,12 @@ def claim(
 
     ``sent_position`` is where its ``sent`` event will stand, if that is known (`sending.place`).
     It is not, if it isn't queued any more, its time isn't now, the lease isn't ours (or was given
-    back), the switch forbids it, or somebody is about to change switch or row. Before COMMIT
-    returned, nothing of it may be sent.
+    back), the switch forbids it, or another transaction is about to change switch or row. Before
+    COMMIT returned, nothing of it may be sent.
     """
-    # Whoever takes the lease over or throws the switch waits for this transaction, so that its
+    # A takeover of the lease or a change of the switch waits for this transaction, so that its
     # next look sees the row as sending and not as queued. But the log is written in it, and must
-    # not wait for a person who has thrown the switch and not committed that yet.
+    # not wait for a person who has changed the switch and not committed that yet.
     lease = select(leases.c.epoch).where(leases.c.account == account)
     switch = select(controls.c.trading).where(controls.c.account == account)
     row = select(outbox.c.outbox_id).where(*_is(account, outbox_id, Status.QUEUED))
@@ -246,7 +246,7 @@ def end_expired(connection: Connection, account: str, *, epoch: int, now: dateti
 
 
 def unresolved(connection: Connection, account: str) -> list[OutboxRow]:
-    """Return the commands that went out, or may have, and whose fate is open; oldest first."""
+    """Return the commands that went out, or may have, and whose outcome is open; oldest first."""
     return _read(connection, "unresolved", account)
 
 
@@ -265,7 +265,7 @@ def _read(connection: Connection, name: str, account: str, limit: int = -1) -> l
 
 
 def _value(kind: TypeEngine[Any], value: Any) -> Any:
-    """Return what a column's value is, given what the driver says it is."""
+    """Return a column's value from what the driver returns for it."""
     if value is None:
         return None
     if isinstance(kind, UtcTime):
@@ -289,7 +289,7 @@ _READING: dict[tuple[str, str], Prepared] = {}
 
 
 def row_for_update(connection: Connection, account: str, outbox_id: int) -> OutboxRow:
-    """Return a command that nobody else changes until this transaction ends."""
+    """Return a command, locked against other writers until this transaction ends."""
     found = select(*_WHOLE).where(outbox.c.account == account, outbox.c.outbox_id == outbox_id)
     return OutboxRow(**connection.execute(found.with_for_update()).mappings().one())
 
@@ -318,14 +318,15 @@ def find(
 def first_position(
     connection: Connection, account: str, order_id: str, *, behind: int
 ) -> int | None:
-    """Return the position at which the order was first told of; None if nobody told up to now.
+    """Return the position at which the order was first reported; None if it was not reported up to
+    now.
 
     Raises StorageUnavailable while ``orders`` is not folded up to ``behind`` yet.
     """
-    told = select(orders.c.first_position).where(
+    reported = select(orders.c.first_position).where(
         orders.c.account == account, orders.c.order_id == order_id
     )
-    first: int | None = connection.execute(told).scalar_one_or_none()
+    first: int | None = connection.execute(reported).scalar_one_or_none()
     if first is not None:
         return first
     folded = select(projections.c.position).where(
@@ -356,11 +357,11 @@ def ensure_control(
 
 def read_switch(connection: Connection, account: str) -> str:
     """Return ``on``, ``cancel_only`` or ``off``; an account without a switch is off."""
-    return thrown_switch(connection, account) or SWITCH_OFF
+    return changed_switch(connection, account) or SWITCH_OFF
 
 
-def thrown_switch(connection: Connection, account: str) -> str | None:
-    """Return how the switch stands; None where nobody has set it yet."""
+def changed_switch(connection: Connection, account: str) -> str | None:
+    """Return the trading switch; None if it was never set."""
     found = select(controls.c.trading).where(controls.c.account == account)
     return connection.execute(found).scalar_one_or_none()
 

@@ -1,6 +1,6 @@
 """A resend: a new command that asks for the same again and points to the old one.
 
-It is a person's act, and the recorder makes none. The old command keeps its fate.
+It is a person's act, and the recorder makes none. The old command keeps its outcome.
 """
 
 from __future__ import annotations
@@ -15,38 +15,38 @@ from recorder.outbox.rules.states import Status
 from recorder.outbox.sql.queue import OutboxRow, row_for_update
 
 #: After these nothing of the command stands in the exchange's book, as far as can be known.
-CAME_TO_NOTHING = frozenset(
+WITHOUT_EFFECT = frozenset(
     {Status.REJECTED, Status.NOT_PLACED, Status.EXPIRED, Status.WITHDRAWN, Status.REFUSED}
 )
 
 
 def requeue(connection: Connection, account: str, outbox_id: int, *, again: bool = False) -> int:
-    """Queue the command anew and return the new ``outbox_id``; durable with the transaction.
+    """Queue the command again and return the new ``outbox_id``; durable with the transaction.
 
     The new one has the command, payload, priority and order of the old one, a ``client_msg_id`` of
     its own, and no times: those of the old one may be over. A ``customerOrderId`` that the recorder
     had made isn't in the payload, so the new one gets its own; one that the caller gave stays.
 
-    Raises Refused while the old one's fate is open, always; and, unless ``again``, if it took
+    Raises Refused while the old one's outcome is open, always; and, unless ``again``, if it took
     effect, or if another that asks for the same is open or took effect: a resend of it, one that it
     is a resend of, and resends of those.
     """
     first = _first(connection, account, outbox_id)
-    # Held by whoever resends any of them.
+    # Held by every transaction that resends any of them.
     row_for_update(connection, account, first)
     old = row_for_update(connection, account, outbox_id)
-    if old.status not in CAME_TO_NOTHING | {Status.ACCEPTED}:
+    if old.status not in WITHOUT_EFFECT | {Status.ACCEPTED}:
         raise Refused(
             "status",
-            f"command {outbox_id} is {old.status}: its fate is open, and a second one beside it"
-            f" could be one too many; `recorder outbox show {outbox_id}` tells what is known",
+            f"command {outbox_id} is {old.status}: its outcome is open, and a second one beside it"
+            f" could be one too many; `recorder outbox show {outbox_id}` shows what is known",
         )
     if old.status == Status.ACCEPTED and not again:
         raise Refused("status", f"command {outbox_id} took effect; --again orders the same again")
     others = [
         number
         for number, status in _all_of(connection, account, first)
-        if number != outbox_id and status not in CAME_TO_NOTHING
+        if number != outbox_id and status not in WITHOUT_EFFECT
     ]
     if others and not again:
         raise Refused(

@@ -1,8 +1,8 @@
 """The way of one command out, in as few round trips and as little work as the databases allow.
 
-What happens here happens while somebody waits for an order to go: the same statements as in
+This is on the latency path of an order: the same statements as in
 `storage.outbox`, compiled once and given to the driver (`prepared`), in one round trip where they
-don't depend on each other. What they don't cover (strict order, limits) they say so of, and the
+don't depend on each other. What they don't cover (strict order, limits) they report so of, and the
 caller goes the longer way.
 """
 
@@ -107,7 +107,7 @@ def claim_unlimited(
 def place(connection: Connection, account: str, outbox_id: int, position: int) -> None:
     """Record the position of the ``sent`` event, in the transaction that claims and appends it.
 
-    Whoever judges answers by it never has to guess whether they stand before or behind it.
+    So an answer never has to be placed before or behind it by a guess.
     """
     values = {"of_account": account, "of_row": outbox_id, "to_position": position}
     _write(connection, "place", _place, values)
@@ -116,7 +116,7 @@ def place(connection: Connection, account: str, outbox_id: int, position: int) -
 def mark_sent(
     connection: Connection, account: str, outbox_id: int, position: int, now: datetime
 ) -> bool:
-    """Say that the bytes are with the kernel; ``position`` is that of the ``sent`` event.
+    """Report that the bytes are with the kernel; ``position`` is that of the ``sent`` event.
 
     Where the answer came first, the command may be on its way a second time by now: that sending
     is not the one that is spoken of.

@@ -4,12 +4,12 @@ It runs like a projection, with a checkpoint of its own in ``projections`` under
 ``outbox``: events in order, rows and checkpoint in one transaction. Unlike one it can't be rebuilt,
 because the queue is the only table that doesn't follow from the log.
 
-- A frame from the exchange is evidence; whom it concerns, and what of, ``outbox.evidence`` says.
+- A frame from the exchange is evidence; whom it concerns, and what of, ``outbox.evidence`` reports.
 - The noted end of a connection puts what it left unanswered into doubt, and the noted start of a
   recorder does so with what an earlier one left: those commands may or may not have arrived.
 
 Answers that stand in the log before such a note are judged before it, so nothing that was answered
-is ever put into doubt. While no command's fate is open, or can be overturned, the log isn't read
+is ever put into doubt. While no command's outcome is open, or can be overturned, the log isn't read
 at all: a claim is in one transaction with its ``sent`` event, so whatever could concern it stands
 behind.
 """
@@ -78,8 +78,8 @@ _UNANSWERED = "the connection ended before an answer came"
 #: The line broke in the middle of it, or when its turn came the lease was no longer trusted or its
 #: time was over.
 _NOT_SENT = "it was claimed, and then not sent, or not as a whole"
-#: Types that wake whoever settles at once. A batch's answer has no published name; it and whatever
-#: else may prove something is read with the next of these, or a second later.
+#: Types that wake the settling fold at once. A batch's answer has no published name; it and
+#: whatever else may prove something is read with the next of these, or a second later.
 WAKING = (
     _ENDS
     | {Note.RECORDER_STARTED.value, Note.SEND_FAILED.value}
@@ -123,13 +123,13 @@ def settle(
 
 
 def _judged(connection: Connection, account: str) -> list[OutboxRow]:
-    """Return the commands that an event may say something new about."""
+    """Return the commands that an event may report something new about."""
     return unresolved(connection, account) + not_placed(connection, account, OVERTURNABLE_MAX)
 
 
 @define(eq=False)
 class Judging:
-    """The commands whose fate is open, and what is known of them but not written yet."""
+    """The commands whose outcome is open, and what is known of them but not written yet."""
 
     connection: Connection
     account: str
@@ -205,18 +205,18 @@ def _open_first(concerned: list[OutboxRow]) -> list[OutboxRow]:
 
 
 def may_be_of_another(found: Evidence, row: OutboxRow) -> bool:
-    """Tell whether `is_of_another` has to look."""
+    """Return whether `is_of_another` has to look."""
     if found.client_msg_id is not None or row.command not in PLACING_COMMANDS:
         return False
     return found.order_id is not None and found.order_id != row.order_id
 
 
 def is_of_another(connection: Connection, found: Evidence, row: OutboxRow) -> bool:
-    """Tell whether the order that a name led to is not the one that the row placed.
+    """Return whether the order that a name led to is not the one that the row placed.
 
     A name is unique among open orders only, and callers use one again when they try again. An
     order that another command placed, or that was known before this one went out, is not its. Nor
-    is it known to be, while another command of that name is out whose order nobody has told.
+    is it known to be, while another command of that name is out whose order is unknown.
     """
     if not may_be_of_another(found, row):
         return False
@@ -251,7 +251,7 @@ def _rivals(connection: Connection, row: OutboxRow) -> list[OutboxRow]:
 
 
 def _abandoned(rows: dict[int, OutboxRow], event: Event) -> Iterator[OutboxRow]:
-    """Yield the rows that went out over what the noted event says has ended, or didn't go out."""
+    """Yield the rows that went out over what the noted event ended, or did not go out."""
     for row in rows.values():
         if row.sent_position is not None and row.sent_position > event.position:
             continue

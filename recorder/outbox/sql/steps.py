@@ -1,6 +1,6 @@
 """Changes of a command's status, one step after the other.
 
-Each is one conditional UPDATE that says what it expects to find; whether it found that is the
+Each is one conditional UPDATE that names what it expects to find; whether it found that is the
 return value, never an assumption. What changes are legal at all is the database's business (the
 triggers).
 """

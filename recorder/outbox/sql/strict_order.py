@@ -12,7 +12,7 @@ from recorder.outbox.sql.queue import is_queued, is_unresolved
 
 
 def first_unsettled(connection: Connection, account: str) -> dict[str, int]:
-    """Return, for each pair, the lowest id of a command whose fate isn't settled.
+    """Return, for each pair, the lowest id of a command whose outcome isn't settled.
 
     Empty while nothing in the queue asks for strict order. Under ``*`` stands a batch whose pairs
     can't be read.

@@ -1,4 +1,5 @@
-"""Drains the outbox: says on which terms commands may go now, and hands that to the socket's task.
+"""Drains the outbox: reports on which terms commands may go now, and hands that to the socket's
+task.
 
 It never waits for an answer and keeps nothing in memory that matters: what was claimed stands in
 the row and in the log, and what became of it is judged from the log (``storage.settle``). So a
@@ -27,8 +28,8 @@ from sqlalchemy import Connection
 
 from recorder.clock import Clock
 from recorder.errors import StorageUnavailable
-from recorder.exchange.command_pace import CommandPace
 from recorder.exchange.commands import WireNames
+from recorder.exchange.token_bucket import CommandPace
 from recorder.outbox.rules.selection import Queue, choose_few, is_over
 from recorder.outbox.sql import queue as outbox
 from recorder.outbox.sql import sending
@@ -74,7 +75,7 @@ class Commander:
     _careful_until_s: float = 0.0
 
     def wake(self) -> None:
-        """Say that the outbox or the switch may have changed."""
+        """Report that the outbox or the switch may have changed."""
         self._woken.set()
 
     async def run(self) -> None:
@@ -179,7 +180,7 @@ class Commander:
         return dispatch(connection, self.account, queue, terms, self._now())
 
     def _may_go(self, taken: ClaimedCommand) -> bool:
-        """Tell whether what is claimed may go still: its COMMIT may have taken long."""
+        """Return whether what is claimed may go still: its COMMIT may have taken long."""
         return self.may_send() and not is_over(taken.expires_at, self._now())
 
     def _record(

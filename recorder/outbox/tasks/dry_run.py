@@ -1,7 +1,7 @@
-"""The dry run: says of each queued command what would become of it, and sends nothing.
+"""The dry run: reports of each queued command what would become of it, and sends nothing.
 
 It stands in the commander's place: while it runs there is no commander, and nobody else hands
-anything to the socket. It only reads the outbox, so that no row says what isn't so: each stays
+anything to the socket. It only reads the outbox, so that no row reports what isn't so: each stays
 ``queued``. What would have become of it, is noted in the log once per row and start:
 
 - ``would be sent``, with the frame. The row is due, permitted by the switch, in the right form and
@@ -54,20 +54,20 @@ class DryRun:
     reader: UnitRunner
     clock: Clock
     note: Callable[[Note, dict[str, object]], None]
-    _told: set[int] = field(factory=set)
+    _reported: set[int] = field(factory=set)
     _woken: trio.Event = field(factory=trio.Event)
 
     def wake(self) -> None:
-        """Say that the outbox or the switch may have changed."""
+        """Report that the outbox or the switch may have changed."""
         self._woken.set()
 
     async def run(self) -> None:
-        """Tell of what is queued, for ever."""
+        """Report of what is queued, for ever."""
         log.warning("%s: dry run: no command is sent, whatever is queued", self.account)
         while True:
             self._woken = trio.Event()
             try:
-                until = await self._tell_ready()
+                until = await self._notify_ready()
             except StorageUnavailable as error:
                 log.warning("%s: the outbox can't be read now: %s", self.account, error)
                 await trio.sleep(RETRY_S)
@@ -76,36 +76,36 @@ class DryRun:
             with trio.move_on_after(max(0.0, wait_s)):
                 await self._woken.wait()
 
-    async def _tell_ready(self) -> datetime | None:
-        limit = QUEUE_READ_MAX + len(self._told)
+    async def _notify_ready(self) -> datetime | None:
+        limit = QUEUE_READ_MAX + len(self._reported)
         rows, switch = await self.reader.run(_read_queue, self.account, self._now(), limit)
         while True:
-            left = [row for row in rows if row.outbox_id not in self._told]
+            left = [row for row in rows if row.outbox_id not in self._reported]
             choice = choose(left, switch, True, self._now())
             if isinstance(choice, Send):
-                await self._tell_of(choice.row)
+                await self._notify_of(choice.row)
             elif isinstance(choice, Expire):
                 for row in choice.rows:
-                    self._tell(row, EXPIRED, {"reason": "expires_at has come"})
+                    self._report(row, EXPIRED, {"reason": "expires_at has come"})
             else:
                 return self._now() if len(rows) == limit and not left else choice.until
 
-    async def _tell_of(self, row: QueuedRow) -> None:
+    async def _notify_of(self, row: QueuedRow) -> None:
         try:
             encoded = encode_row(self.account, row, self.wire_names)
         except Refused as error:
-            self._tell(row, REFUSED, {"reason": f"{error.rule}: {error}"})
+            self._report(row, REFUSED, {"reason": f"{error.rule}: {error}"})
             return
         broken: Refusal | None = await self.reader.run(
             broken_limit, self.account, row.command, row.payload
         )
         if broken is None:
-            self._tell(row, SENT, {"frame": encoded.text})
+            self._report(row, SENT, {"frame": encoded.text})
         else:
-            self._tell(row, REFUSED, {"reason": f"{broken.rule}: {broken.message}"})
+            self._report(row, REFUSED, {"reason": f"{broken.rule}: {broken.message}"})
 
-    def _tell(self, row: QueuedRow, verdict: str, more: dict[str, object]) -> None:
-        self._told.add(row.outbox_id)
+    def _report(self, row: QueuedRow, verdict: str, more: dict[str, object]) -> None:
+        self._reported.add(row.outbox_id)
         ids = {"outbox_id": row.outbox_id, "client_msg_id": row.client_msg_id}
         states = [Status.QUEUED.value, *path(Status.QUEUED, REACHED[verdict])]
         facts = {**ids, "verdict": verdict, "states": states, **more}

@@ -1,8 +1,8 @@
-"""Tells that a file was written to, from the moment on at which it happens: Linux's inotify.
+"""Reports that a file was written to, from the moment on at which it happens: Linux's inotify.
 
-SQLite's write-ahead log is deleted when the last connection closes and made anew by the next
+SQLite's write-ahead log is deleted when the last connection closes and made again by the next
 writer, so the folder is watched for its coming as well. What isn't Linux, and a kernel that has no
-watch to spare, gets no `FileWatch` and has to poll. So has whoever finds that writes went by
+watch to spare, gets no `FileWatch` and has to poll. So does a caller that finds that writes went by
 unreported, as they do where another kernel makes them (a file system over a network).
 """
 
@@ -37,17 +37,17 @@ class FileWatch:
     _fd: int
 
     async def changed(self) -> None:
-        """Return once the file was written to, or made, since the last call that said so."""
+        """Return once the file was written to, or made, since the last call that reported so."""
         while not self.take():
             await trio.lowlevel.wait_readable(self._fd)
 
     def take(self) -> bool:
-        """Tell whether the file was written to, or made, since this was asked last."""
+        """Return whether the file was written to, or made, since this was asked last."""
         try:
-            told = os.read(self._fd, _READ_BYTES)
+            reported = os.read(self._fd, _READ_BYTES)
         except BlockingIOError:
             return False
-        if os.fsencode(self.path.name) in told:
+        if os.fsencode(self.path.name) in reported:
             # It is another file of that name now. Watching the same one twice changes nothing.
             self.watch_file()
         return True
@@ -70,7 +70,7 @@ def watching(path: Path) -> Iterator[FileWatch | None]:
     try:
         watch = _open(path)
     except (OSError, AttributeError) as error:
-        log.info("can't be told of writes to %s and polls instead: %s", path, error)
+        log.info("can't watch %s for writes and polls instead: %s", path, error)
         watch = None
     try:
         yield watch

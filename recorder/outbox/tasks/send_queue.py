@@ -31,7 +31,7 @@ class Dispatch:
     mark_sent: Callable[[Connection, Sequence[ClaimedCommand], Sequence[int]], None]
     #: Asked of each once more before its first byte: time may have passed since the claim.
     may_go: Callable[[ClaimedCommand], bool]
-    #: ``claim`` and ``record`` are as plain as `Submission.is_plain` says.
+    #: ``claim`` and ``record`` are as plain as `Submission.is_plain` reports.
     is_plain: bool = False
     #: True once what was taken is durable.
     is_committed: bool = False
@@ -48,12 +48,12 @@ class SendQueue:
     _handing: trio.CancelScope = field(factory=trio.CancelScope)
 
     def open(self, channel: trio.MemorySendChannel[Dispatch]) -> None:
-        """Say that commands may go through this channel."""
+        """Report that commands may go through this channel."""
         self._channel = channel
         self._up.set()
 
     def close(self) -> None:
-        """Say that there is no authenticated connection any more."""
+        """Report that there is no authenticated connection any more."""
         if self._channel is not None:
             self._channel.close()
             self._channel = None
@@ -73,7 +73,7 @@ class SendQueue:
         """Give a dispatch to the socket's task; return when that is through with it.
 
         Returns as well when the connection ends first. What became of its commands then, the rows
-        and the log say: they may be queued still, or claimed.
+        and the log report: they may be queued still, or claimed.
         """
         if self._channel is None:
             return
@@ -81,14 +81,14 @@ class SendQueue:
             try:
                 await _send(self._channel, dispatch)
             except trio.BrokenResourceError:
-                # The session's sender is gone already, and the session is about to say so.
+                # The session's sender is gone already, and the session is about to report so.
                 self.close()
                 return
             await dispatch.done.wait()
 
 
 async def _send(channel: trio.MemorySendChannel[Dispatch], dispatch: Dispatch) -> None:
-    """Put it into the channel, before anybody else runs if there is room."""
+    """Put it into the channel, before another runs if there is room."""
     try:
         channel.send_nowait(dispatch)
     except trio.WouldBlock:
@@ -117,12 +117,12 @@ class Claiming:
 
 
 def claim_facts(taken: ClaimedCommand) -> dict[str, object]:
-    """Return what a note says of the command that it is about."""
+    """Return what a note reports of the command that it is about."""
     return {"outbox_id": taken.outbox_id, "client_msg_id": taken.client_msg_id}
 
 
 def mark_all_sent(dispatch: Dispatch, sent: Sequence[tuple[ClaimedCommand, int]]) -> Submission:
-    """Return what says on the rows that the kernel has the bytes, with the events' positions."""
+    """Return what reports on the rows that the kernel has the bytes, with the events' positions."""
     taken, positions = [each for each, _ in sent], [position for _, position in sent]
 
     def record(connection: Connection, _: Sequence[int]) -> None:

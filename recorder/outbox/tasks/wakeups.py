@@ -1,15 +1,15 @@
-"""Tells the commander that something was queued, without reading the queue.
+"""Reports the commander that something was queued, without reading the queue.
 
-PostgreSQL says so itself (LISTEN on a connection of its own, whose socket trio watches). On SQLite
-the kernel says that somebody wrote to the write-ahead log (`file_watch`). That is in the middle of
-a COMMIT: the sync and the publication follow, unannounced, so after each write
+PostgreSQL reports so itself (LISTEN on a connection of its own, whose socket trio watches). On
+SQLite the kernel reports writes to the write-ahead log (`file_watch`). That is in the
+middle of a COMMIT: the sync and the publication follow, unannounced, so after each write
 ``PRAGMA data_version`` is looked at until it has changed, which it does whenever another connection
 committed; it costs microseconds. Our own commits change it as well, hundreds of times a second; so
 the next question is whether a command of this account is queued, and whether one came since the
-last time or the switch was thrown. All of it is answered from indexes. Only then is the commander
+last time or the switch was changed. All of it is answered from indexes. Only then is the commander
 woken.
 
-Where the kernel doesn't say it, the data version is polled. Behind all of it stands a slow poll,
+Where the kernel doesn't report it, the data version is polled. Behind all of it is a slow poll,
 because a wake-up may be lost.
 """
 
@@ -40,21 +40,21 @@ ALERT_S = 0.002
 LOOK_ON_S = 0.01
 #: The net under the kernel's word: the data version is looked at this often anyway.
 UNTOLD_LOOK_S = 0.25
-#: So many commits in a row that the kernel said nothing of mean that it never will.
+#: So many commits in a row without a report of the kernel mean that it never will.
 UNTOLD_MAX = 4
 #: Polling: the data version is looked at this often while things happen, …
 BUSY_POLL_S = 0.01
 #: … and this often once nothing has happened for `BUSY_FOR_S`: the processor may sleep then.
 IDLE_POLL_S = 0.05
 BUSY_FOR_S = 1.0
-#: The queue is looked at this often even if nothing was heard.
+#: The queue is looked at this often even if nothing was received.
 SLOW_POLL_S = 1.0
 RECONNECT_S = 2.0
 CHANNEL = "recorder_outbox"
 
 _DATA_VERSION = "PRAGMA data_version"
 #: Whether a command is queued, the newest one, the switch, and, while one waits in strict order,
-#: how far the commands' stories are. All of it from indexes.
+#: how far the commands' histories are. All of it from indexes.
 _QUEUE = """
 SELECT EXISTS (SELECT 1 FROM outbox INDEXED BY outbox_queued
         WHERE account = :account AND status = 'queued'),
@@ -68,7 +68,8 @@ SELECT EXISTS (SELECT 1 FROM outbox INDEXED BY outbox_queued
 
 @define(eq=False)
 class CommitLook:
-    """Looks from the event loop whether somebody committed, and whether that may be a command.
+    """Looks from the event loop whether another process committed, and whether that may be a
+    command.
 
     Each look takes microseconds, and none waits for a lock: one that would have to counts as yes.
     """
@@ -79,7 +80,7 @@ class CommitLook:
     _queue: tuple[object, ...] | None = None
 
     def is_new(self) -> bool:
-        """Tell whether another connection committed since the last call."""
+        """Return whether another connection committed since the last call."""
         version: int | None
         try:
             (version,) = self.connection.execute(_DATA_VERSION).fetchone()
@@ -89,9 +90,9 @@ class CommitLook:
         return version is None or version != was
 
     def is_worth_waking(self) -> bool:
-        """Tell whether the commander should look: a command is queued, and something is new.
+        """Return whether the commander should look: a command is queued, and something is new.
 
-        A turn that somebody changed by hand is not seen here but by the slow poll.
+        A position that was changed by hand is not seen here but by the slow poll.
         """
         try:
             queue = self.connection.execute(_QUEUE, {"account": self.account}).fetchone()
@@ -107,7 +108,7 @@ class Urgency:
 
     #: Whether who is woken waits for it. If not, it looks by itself before it waits.
     is_waited_for: Callable[[], bool] = lambda: True
-    #: Whether this process is writing: on SQLite nobody else is then.
+    #: Whether this process is writing: on SQLite no other process is then.
     is_writing: Callable[[], bool] = lambda: False
 
 
@@ -118,12 +119,12 @@ WatchOutbox = Callable[[str, Database, Wake, Urgency], Awaitable[None]]
 
 
 async def watch_outbox(account: str, database: Database, wake: Wake, urgency: Urgency) -> None:
-    """Wake when the outbox may have changed, as soon as the database lets us hear of it."""
+    """Wake when the outbox may have changed, as soon as the database lets us receive of it."""
     await OutboxWatch(account, database, wake, urgency).run()
 
 
 async def poll_outbox(_account: str, _database: Database, wake: Wake, _: Urgency) -> None:
-    """Wake every `SLOW_POLL_S`, and ask nobody: for simulations on a mock clock."""
+    """Wake every `SLOW_POLL_S`, without a look: for simulations on a mock clock."""
     while True:
         wake()
         await trio.sleep(SLOW_POLL_S)
@@ -159,7 +160,7 @@ class OutboxWatch:
             raw.close()
 
     async def _follow(self, watch: FileWatch, look: CommitLook) -> None:
-        """Look whenever the kernel says so; return if it turns out not to."""
+        """Look whenever the kernel reports so; return if it turns out not to."""
         untold = 0
         while untold < UNTOLD_MAX:
             with trio.move_on_after(UNTOLD_LOOK_S) as nap:
@@ -170,7 +171,7 @@ class OutboxWatch:
             elif self._look(look) and not watch.take():
                 untold += 1
         log.warning(
-            "%s: the system tells nothing of writes to %s; polling from now on",
+            "%s: the system reports nothing of writes to %s; polling from now on",
             self.account,
             watch.path,
         )
@@ -180,12 +181,12 @@ class OutboxWatch:
         written_at = seen_at = trio.current_time()
         is_seen = self._look(look)
         if not is_seen and self.urgency.is_waited_for() and not self.urgency.is_writing():
-            # Somebody else is in the middle of a COMMIT, and no sleep is as short as that.
+            # Another process is in the middle of a COMMIT, and no sleep is as short as that.
             while not is_seen and trio.current_time() < written_at + ALERT_S:
                 await trio.lowlevel.checkpoint()
                 is_seen = self._look(look)
         while (now := trio.current_time()) < max(written_at, seen_at) + LOOK_ON_S or (
-            # Whoever wrote may still be syncing; or has rolled back, and then nothing comes.
+            # The writer may still be syncing; or has rolled back, and then nothing comes.
             not is_seen and now < written_at + UNTOLD_LOOK_S
         ):
             await trio.sleep(LOOK_S if self.urgency.is_waited_for() else BUSY_LOOK_S)
@@ -203,7 +204,7 @@ class OutboxWatch:
             await trio.sleep(BUSY_POLL_S if is_busy else IDLE_POLL_S)
 
     def _look(self, look: CommitLook) -> bool:
-        """Wake the commander if there is reason to; tell whether somebody committed."""
+        """Wake the commander if there is a reason; return whether another process committed."""
         is_new = look.is_new()
         if is_new and look.is_worth_waking():
             self.wake()
@@ -220,14 +221,14 @@ class OutboxWatch:
     async def _listen_once(self) -> None:
         connection = await trio.to_thread.run_sync(self._open_listener)
         try:
-            # What was queued before LISTEN was heard by nobody.
+            # A command that was queued before LISTEN caused no notification here.
             self.wake()
             while True:
                 await trio.lowlevel.wait_readable(connection.pgconn.socket)
                 connection.pgconn.consume_input()
-                while told := connection.pgconn.notifies():
+                while reported := connection.pgconn.notifies():
                     # One channel serves all accounts of the database; it names the account.
-                    if told.extra.decode() in (self.account, ""):
+                    if reported.extra.decode() in (self.account, ""):
                         self.wake()
         finally:
             connection.close()
@@ -235,7 +236,7 @@ class OutboxWatch:
     def _open_listener(self) -> psycopg.Connection[tuple[object, ...]]:
         pooled = self.database.reader.raw_connection()
         raw: Any = pooled.driver_connection
-        # Taken out of the pool for good: it sits in LISTEN for as long as the daemon lives.
+        # Taken out of the pool for good: it sits in LISTEN while the daemon runs.
         pooled.detach()
         raw.rollback()
         raw.autocommit = True

@@ -2,8 +2,8 @@
 
 A run begins with BACKFILL_STARTED, whose position is its id. Each answer is a ``fetched`` event
 with a BACKFILL_PAGE before it, in the same transaction: which list of which run it is, what was
-asked, and where that list is read on. So whoever starts again finds here the page that is missing.
-BACKFILL_FINISHED ends the run and says whether anything is.
+asked, and where that list is read on. So a restart finds here the page that is missing.
+BACKFILL_FINISHED ends the run and reports whether anything is.
 """
 
 from __future__ import annotations
@@ -63,13 +63,13 @@ def _fold_note(rows: Rows, event: Event, facts: Fields) -> Sequence[Change]:
         raise Unfoldable("the note is of a run that no note began")
     if event.type == Note.BACKFILL_PAGE:
         return _paged(rows, event, facts, run)
-    told = {
+    reported = {
         "state": COMPLETE if facts.flag("complete") else INCOMPLETE,
         "is_open": False,
         "reason": facts.words("reason"),
         "ended_at": event.received_at,
     }
-    return [_put({**run, **told}, event)]
+    return [_put({**run, **reported}, event)]
 
 
 def _begun(event: Event, facts: Fields) -> Row:
@@ -110,7 +110,7 @@ def _paged(rows: Rows, event: Event, facts: Fields, run: Row) -> Sequence[Change
         }
     if facts.flag("given_up"):
         row |= {"state": INCOMPLETE}
-    # A page behind some trouble is the end of it.
+    # A page behind some problem is the end of it.
     row["reason"] = facts.words("reason")
     totals = {
         "pages": run["pages"] + is_page,

@@ -8,7 +8,7 @@ for ever.
 
 The exchange names every held currency on connecting, and leaves out what is not held. So once a
 snapshot is known to be complete, a currency that it did not name is no longer held: its amounts
-become zero with the basis ``absent``, which says that this is concluded, not stated. Its
+become zero with the basis ``inferred_zero``, which reports that this is inferred, not reported. Its
 ``updated_at`` stays: a late update still can't bring the old value back.
 """
 
@@ -25,8 +25,8 @@ from recorder.projections.rules.reading import NoteMessage, is_note, is_received
 BALANCES = Table("balances", ("currency",), resident="*")
 HISTORY = Table("balance_history", ("currency", "position"), once=True)
 
-STATED = "stated"
-ABSENT = "absent"
+REPORTED = "reported"
+INFERRED_ZERO = "inferred_zero"
 
 _AMOUNTS = (
     "available",
@@ -45,7 +45,7 @@ class Balances:
     """The fold of BALANCE_UPDATE and of complete snapshots."""
 
     name = "balances"
-    version = 1
+    version = 2
     types = frozenset({"BALANCE_UPDATE", Note.SNAPSHOT_COMPLETE.value})
     tables = (BALANCES, HISTORY)
 
@@ -64,12 +64,12 @@ class Balances:
             return ()
         if not isinstance(message, BalanceUpdate):
             raise unfoldable(message)
-        return _stated(rows, event, message)
+        return _reported(rows, event, message)
 
 
-def _stated(rows: Rows, event: Event, message: BalanceUpdate) -> Sequence[Change]:
+def _reported(rows: Rows, event: Event, message: BalanceUpdate) -> Sequence[Change]:
     values = {name: getattr(message, name) for name in _VALUES if name != "basis"}
-    values["basis"] = STATED
+    values["basis"] = REPORTED
     old = rows.get("balances", (message.currency,))
     if old is None:
         return _replaced(message.currency, values, event)
@@ -91,12 +91,12 @@ def _is_late(message: BalanceUpdate, old: Row) -> bool:
 def _not_named(rows: Rows, event: Event) -> Sequence[Change]:
     changes: list[Change] = []
     for (currency,), old in sorted(rows.all("balances").items()):
-        if old["connection_id"] == event.connection_id or old["basis"] == ABSENT:
+        if old["connection_id"] == event.connection_id or old["basis"] == INFERRED_ZERO:
             continue
         values = {name: old[name] for name in _VALUES}
         for name in _AMOUNTS:
             values[name] = None if old[name] is None else Decimal(0)
-        values["basis"] = ABSENT
+        values["basis"] = INFERRED_ZERO
         changes += _replaced(currency, values, event)
     return changes
 

@@ -4,7 +4,7 @@
 
 What is explained is ``total``: what is available, reserved and lent, less what is borrowed. To
 reserve, lend or borrow moves nothing of it. The residual is what no movement explains. It is null
-where one end was never stated: then nothing can be said, and that is not zero.
+where one end was never reported: then nothing can be reported, and that is not zero.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from enum import StrEnum
 
 from attrs import frozen
 
-from recorder.exchange.sums import EXACT, add_up
+from recorder.exchange.amounts import EXACT, add_up
 
-#: In the order in which they are shown; what a type that nobody knows moves is ``other``.
+#: In the order in which they are shown; ``other`` is for unknown types.
 KINDS = (
     "fill_in",
     "fill_out",
@@ -38,16 +38,16 @@ KINDS = (
 class Basis(StrEnum):
     """How the balance at an end of a period is known."""
 
-    STATED = "stated"
+    REPORTED = "reported"
     #: A complete snapshot no longer named the currency: zero by inference.
-    ABSENT = "absent"
+    INFERRED_ZERO = "inferred_zero"
     #: No statement so far, but a complete snapshot that didn't name it: zero by inference.
     NOT_NAMED = "not_named"
     UNKNOWN = "unknown"
 
 
 @frozen
-class Stated:
+class Reported:
     """A balance at one end: its ``total``, and from which event it is known."""
 
     total: Decimal | None
@@ -58,15 +58,15 @@ class Stated:
 
 @frozen
 class Line:
-    """All movements of one kind. ``unstated`` of them have no amount, and are not in the sum."""
+    """All movements of one kind. ``without_amount`` of them have none, and are not in the sum."""
 
     kind: str
     amount: Decimal
     movements: int
     backfilled: int = 0
-    unstated: int = 0
-    #: Told only after the period was over, by our clock.
-    told_later: int = 0
+    without_amount: int = 0
+    #: Reported only after the period was over, by our clock.
+    reported_later: int = 0
     #: The part of ``amount`` that is fees of which nothing proves what they are taken off.
     assumed_fees: Decimal = Decimal(0)
 
@@ -76,8 +76,8 @@ class Explained:
     """One currency over one period. ``currency`` is null where the exchange named none."""
 
     currency: str | None
-    opening: Stated
-    closing: Stated
+    opening: Reported
+    closing: Reported
     lines: tuple[Line, ...]
     #: The residual is zero a moment before and a moment behind an end: its frames were on the way.
     in_flight: bool = False
@@ -96,14 +96,14 @@ class Explained:
         return EXACT.subtract(change, self.moved)
 
     @property
-    def unstated(self) -> int:
+    def without_amount(self) -> int:
         """How many movements have no amount."""
-        return sum(line.unstated for line in self.lines)
+        return sum(line.without_amount for line in self.lines)
 
     @property
     def adds_up(self) -> bool:
         """True only if both ends are known, every movement has an amount, and nothing is left."""
-        return self.residual == 0 and not self.unstated
+        return self.residual == 0 and not self.without_amount
 
 
 def merge(lines: Iterable[Line]) -> tuple[Line, ...]:
@@ -118,8 +118,8 @@ def merge(lines: Iterable[Line]) -> tuple[Line, ...]:
             add_up(line.amount for line in same),
             sum(line.movements for line in same),
             sum(line.backfilled for line in same),
-            sum(line.unstated for line in same),
-            sum(line.told_later for line in same),
+            sum(line.without_amount for line in same),
+            sum(line.reported_later for line in same),
             add_up(line.assumed_fees for line in same),
         )
         for kind, same in sorted(found.items(), key=lambda each: rank.get(each[0], len(rank)))
@@ -136,7 +136,7 @@ class Step:
 
 
 def drifts(total: Decimal | None, steps: Iterable[Step]) -> list[Decimal]:
-    """Return by how much balance and movements have gone apart after each step; first zero.
+    """Return by how much balance and movements have gone different after each step; first zero.
 
     Where ``total`` isn't known, it all begins at the first step that states one.
     """
@@ -165,6 +165,6 @@ def passing(before: Sequence[Decimal], behind: Sequence[Decimal]) -> set[Decimal
 
 
 def is_in_flight(residual: Decimal, opening: Iterable[Decimal], closing: Iterable[Decimal]) -> bool:
-    """Tell whether the residual is gone if what passes at one end or both is left out."""
+    """Return whether the residual is gone if what passes at one end or both is left out."""
     begins = set(opening)
     return any(EXACT.add(residual, end) in begins for end in closing)

@@ -1,14 +1,14 @@
 """Conditional orders (take profit, stop loss): each in its latest state, and each change of it.
 
 An ADD_CONDITIONAL_ORDER is the whole order, one with an older ``updatedAt`` is late. A
-REMOVE_CONDITIONAL_ORDER ends it; the exchange's reason says why, and only an ADD with a newer time
-undoes it.
+REMOVE_CONDITIONAL_ORDER ends it; the exchange's reason reports why, and only an ADD with a newer
+time undoes it.
 
-Whether VALR names them on connecting is not known, so nothing is concluded from a snapshot's
+Whether VALR names them on connecting is not known, so nothing is inferred from a snapshot's
 silence: an order that a new connection has not named by the end of its snapshot is ``unconfirmed``,
 and stands. What decides is the list over REST: an unconfirmed order that it leaves out is no longer
-there (``end_unknown``), one that was stated on this connection is unconfirmed first, because the
-list may be older than the frame. A history over REST tells how an order ended.
+there (``end_unknown``), one that was reported on this connection is unconfirmed first, because the
+list may be older than the frame. A history over REST has the final state of an order.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from recorder.exchange.futures_lists import ConditionalHistory, Conditionals, ListedConditional
+from recorder.exchange.lists import ConditionalHistory, Conditionals, ListedConditional
 from recorder.exchange.messages import AddConditionalOrder, RemoveConditionalOrder
 from recorder.log.rules.event import Event
 from recorder.projections.rules.fold import Add, Change, Key, Put, Row, Rows, Table
 from recorder.projections.rules.order_states import END_UNKNOWN, OPEN, is_live, state_of
-from recorder.projections.rules.positions import ABSENT, STATED, UNCONFIRMED
+from recorder.projections.rules.positions import INFERRED, REPORTED, UNCONFIRMED
 
 CONDITIONALS = Table("conditional_orders", ("order_id",), resident="is_open")
 HISTORY = Table("conditional_order_history", ("order_id", "position"), once=True)
@@ -73,7 +73,7 @@ def removed(rows: Rows, event: Event, message: RemoveConditionalOrder) -> Sequen
     known = dict.fromkeys(_VALUES) if old is None else {name: old[name] for name in _VALUES}
     for name in ("customer_order_id", "pair"):
         known[name] = getattr(message, name) or known[name]
-    known |= {"state": REMOVED, "basis": STATED, "reason": message.reason}
+    known |= {"state": REMOVED, "basis": REPORTED, "reason": message.reason}
     return _become(old, event, message.order_id, known, event.connection_id)
 
 
@@ -100,20 +100,20 @@ def listed(rows: Rows, event: Event, message: Conditionals) -> Sequence[Change]:
             known = None if old is None else old["connection_id"]
             changes += _become(old, event, order_id, terms, known)
         elif old["is_open"]:
-            changes += _marked(old, event, order_id, OPEN, STATED)
+            changes += _marked(old, event, order_id, OPEN, REPORTED)
     if message.is_whole:
         for order_id, old in _open(rows):
             if order_id in named:
                 continue
             if old["basis"] == UNCONFIRMED:
-                changes += _marked(old, event, order_id, END_UNKNOWN, ABSENT)
+                changes += _marked(old, event, order_id, END_UNKNOWN, INFERRED)
             else:
                 changes += _marked(old, event, order_id, OPEN, UNCONFIRMED)
     return changes
 
 
-def told_ends(rows: Rows, event: Event, message: ConditionalHistory) -> Sequence[Change]:
-    """Return the ends that a history tells of orders that we know, where they had none yet."""
+def reported_ends(rows: Rows, event: Event, message: ConditionalHistory) -> Sequence[Change]:
+    """Return the final states in a history of known orders that have none yet."""
     changes: list[Change] = []
     # Newest first, as VALR lists histories: what comes first of an order is its last word.
     ends: dict[str, ListedConditional] = {}
@@ -132,25 +132,25 @@ def told_ends(rows: Rows, event: Event, message: ConditionalHistory) -> Sequence
 
 
 def _is_late(old: Row, event: Event, message: AddConditionalOrder) -> bool:
-    told, stands = message.updated_at, old["updated_at"]
+    reported, stands = message.updated_at, old["updated_at"]
     if not old["is_open"] and old["state"] != END_UNKNOWN:
-        return told is None or stands is None or told <= stands
+        return reported is None or stands is None or reported <= stands
     if old["connection_id"] not in (event.connection_id, None):
         return False
-    return told is not None and stands is not None and told < stands
+    return reported is not None and stands is not None and reported < stands
 
 
 def _is_news(old: Row, order: AddConditionalOrder) -> bool:
-    told, stands = order.updated_at, old["updated_at"]
+    reported, stands = order.updated_at, old["updated_at"]
     if old["state"] == END_UNKNOWN:
-        return told is None or stands is None or told >= stands
-    return told is not None and stands is not None and told > stands
+        return reported is None or stands is None or reported >= stands
+    return reported is not None and stands is not None and reported > stands
 
 
 def _may_end(old: Row, order: AddConditionalOrder) -> bool:
-    """Tell whether what a history says of the end is about the order as it stands."""
-    told, stands = order.updated_at, old["updated_at"]
-    is_newer = told is None or stands is None or told >= stands
+    """Return whether a final state in a history is about the order as it is now."""
+    reported, stands = order.updated_at, old["updated_at"]
+    is_newer = reported is None or stands is None or reported >= stands
     return bool(is_newer and (old["is_open"] or old["state"] == END_UNKNOWN))
 
 
@@ -159,7 +159,7 @@ def _may_end(old: Row, order: AddConditionalOrder) -> bool:
 
 def _terms(order: AddConditionalOrder, status: str | None) -> dict[str, Any]:
     values = {name: getattr(order, name) for name in _TERMS}
-    return values | {"status": status, "state": OPEN, "basis": STATED, "reason": None}
+    return values | {"status": status, "state": OPEN, "basis": REPORTED, "reason": None}
 
 
 def _marked(old: Row, event: Event, order_id: str, state: str, basis: str) -> Sequence[Change]:

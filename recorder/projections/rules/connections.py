@@ -72,8 +72,8 @@ def _fold_connection(rows: Rows, event: Event, facts: Fields) -> Sequence[Change
         case Note.CONNECTION_OPENED:
             return [_put(_blank(event) | {"opened_at": event.received_at}, event)]
         case Note.CONNECTION_AUTHENTICATED:
-            told = {"state": "authenticated", "authenticated_at": event.received_at}
-            return [_put({**_standing(rows, event), **told}, event)]
+            reported = {"state": "authenticated", "authenticated_at": event.received_at}
+            return [_put({**_account_status(rows, event), **reported}, event)]
         case Note.CONNECTION_CLOSED | Note.CONNECTION_REFUSED:
             return _ended(rows, event, facts)
         case _:
@@ -81,7 +81,7 @@ def _fold_connection(rows: Rows, event: Event, facts: Fields) -> Sequence[Change
 
 
 def _ended(rows: Rows, event: Event, facts: Fields) -> Sequence[Change]:
-    told: dict[str, Any] = {
+    reported: dict[str, Any] = {
         "state": "refused" if event.type == Note.CONNECTION_REFUSED else "closed",
         "is_open": False,
         "closed_at": event.received_at,
@@ -91,10 +91,10 @@ def _ended(rows: Rows, event: Event, facts: Fields) -> Sequence[Change]:
         "frame_count": facts.whole("frames"),
         "last_frame_at": time_of(facts, "last_frame_at"),
     }
-    return [_put({**_standing(rows, event), **told}, event)]
+    return [_put({**_account_status(rows, event), **reported}, event)]
 
 
-def _standing(rows: Rows, event: Event) -> Row:
+def _account_status(rows: Rows, event: Event) -> Row:
     """Return the connection's row; a refused upgrade has none yet."""
     return rows.get("connections", (event.connection_id,)) or _blank(event)
 
@@ -119,5 +119,5 @@ def _blank(event: Event) -> dict[str, Any]:
 
 
 def _put(row: Row, event: Event) -> Put:
-    told = {**row, "last_position": event.position}
-    return Put("connections", (row["connection_id"],), told)
+    reported = {**row, "last_position": event.position}
+    return Put("connections", (row["connection_id"],), reported)

@@ -1,6 +1,6 @@
 """What we hold, compared with what the exchange answers, while frames keep arriving. Pure.
 
-An answer was true at some moment between its request and its arrival, and the frames that tell of
+An answer was true at some time between its request and its arrival, and the frames about
 the same moment may come a little before or after. So it isn't compared with one state of ours but
 with all that we passed through meanwhile (a *window*): what equals any of them is explained.
 """
@@ -13,9 +13,9 @@ from decimal import Decimal
 from attrs import frozen
 
 from recorder.exchange.amounts import canonical_amount
-from recorder.exchange.rest import RestOrder
+from recorder.exchange.lists import RestOrder
 
-#: What both sides tell of a balance.
+#: What both sides have of a balance.
 AMOUNTS = ("available", "reserved", "total")
 BALANCES, OPEN_ORDERS = "balances", "open_orders"
 #: The field of a difference that is about a whole row.
@@ -39,7 +39,7 @@ class Difference:
 
 @frozen
 class Held:
-    """A balance of ours, or of the exchange: None for what wasn't told."""
+    """A balance of ours, or of the exchange: None for what wasn't reported."""
 
     available: Decimal | None
     reserved: Decimal | None
@@ -48,7 +48,7 @@ class Held:
 
 
 @frozen
-class Standing:
+class OpenState:
     """An order of ours as one event left it."""
 
     state: str
@@ -61,7 +61,7 @@ class Standing:
 NOTHING = Held(Decimal(0), Decimal(0), Decimal(0))
 
 
-def balances_apart(
+def differing_balances(
     theirs: Mapping[str, Held], window: Mapping[str, Sequence[Held]]
 ) -> list[Difference]:
     """Return what differs of each currency. One that a side doesn't name is zero there.
@@ -70,30 +70,30 @@ def balances_apart(
     """
     found: list[Difference] = []
     for currency in sorted(theirs.keys() | window.keys()):
-        said = theirs.get(currency, NOTHING)
+        theirs_ = theirs.get(currency, NOTHING)
         passed = window.get(currency) or (NOTHING,)
-        if not any(_is_same(said, held) for held in passed):
-            found += _amounts_apart(currency, passed[-1], said)
+        if not any(_is_same(theirs_, held) for held in passed):
+            found += _differing_amounts(currency, passed[-1], theirs_)
     return found
 
 
-def _is_same(said: Held, held: Held) -> bool:
-    return all(_agree(getattr(said, name), getattr(held, name)) for name in AMOUNTS)
+def _is_same(theirs_: Held, held: Held) -> bool:
+    return all(_agree(getattr(theirs_, name), getattr(held, name)) for name in AMOUNTS)
 
 
 def _agree(one: Decimal | None, other: Decimal | None) -> bool:
     return one is None or other is None or one == other
 
 
-def _amounts_apart(currency: str, held: Held, said: Held) -> Iterable[Difference]:
+def _differing_amounts(currency: str, held: Held, theirs_: Held) -> Iterable[Difference]:
     for name in AMOUNTS:
-        ours, theirs = getattr(held, name), getattr(said, name)
+        ours, theirs = getattr(held, name), getattr(theirs_, name)
         if not _agree(ours, theirs):
             yield Difference(BALANCES, currency, name, _text(ours), _text(theirs), held.position)
 
 
-def orders_apart(
-    theirs: Sequence[RestOrder], window: Mapping[str, Sequence[Standing]], first: int
+def differing_orders(
+    theirs: Sequence[RestOrder], window: Mapping[str, Sequence[OpenState]], first: int
 ) -> list[Difference]:
     """Return what differs of the open orders.
 
@@ -102,7 +102,7 @@ def orders_apart(
     """
     found: list[Difference] = []
     for order in sorted(theirs, key=lambda each: each.order_id):
-        found += _order_apart(order, window.get(order.order_id, ()))
+        found += _differing_order(order, window.get(order.order_id, ()))
     listed = {order.order_id for order in theirs}
     for order_id in sorted(window.keys() - listed):
         passed = window[order_id]
@@ -113,8 +113,8 @@ def orders_apart(
     return found
 
 
-def _order_apart(order: RestOrder, passed: Sequence[Standing]) -> Iterable[Difference]:
-    if any(each.is_live and _is_as_told(order, each) for each in passed):
+def _differing_order(order: RestOrder, passed: Sequence[OpenState]) -> Iterable[Difference]:
+    if any(each.is_live and _is_as_reported(order, each) for each in passed):
         return
     name = order.order_id
     if not passed:
@@ -122,20 +122,20 @@ def _order_apart(order: RestOrder, passed: Sequence[Standing]) -> Iterable[Diffe
         return
     last = passed[-1]
     if not last.is_live:
-        told = order.status or "open"
-        yield Difference(OPEN_ORDERS, name, "state", last.state, told, last.position)
+        reported = order.status or "open"
+        yield Difference(OPEN_ORDERS, name, "state", last.state, reported, last.position)
         return
-    for what, ours, said in (
+    for what, ours, theirs_ in (
         ("remaining_quantity", last.remaining, order.remaining_quantity),
         ("price", last.price, order.price),
     ):
-        if not _agree(ours, said):
-            yield Difference(OPEN_ORDERS, name, what, _text(ours), _text(said), last.position)
+        if not _agree(ours, theirs_):
+            yield Difference(OPEN_ORDERS, name, what, _text(ours), _text(theirs_), last.position)
 
 
-def _is_as_told(order: RestOrder, standing: Standing) -> bool:
-    return _agree(order.remaining_quantity, standing.remaining) and _agree(
-        order.price, standing.price
+def _is_as_reported(order: RestOrder, open_state: OpenState) -> bool:
+    return _agree(order.remaining_quantity, open_state.remaining) and _agree(
+        order.price, open_state.price
     )
 
 

@@ -1,10 +1,10 @@
 """Whether a transaction's fee is taken off what it states already, or comes off besides. Pure.
 
-VALR doesn't say, and the rows of its histories differ: every buy that it published states what was
-credited with the fee taken off (``net``), other exchanges of the same protocol state it before the
-fee (``gross``). A fill proves which it is, because it has a price: what was bought times the price
-is what was paid, and only one reading fits. Rounding makes neither fit exactly, so the better one
-counts if it is clearly better. Where nothing proves it, it is unknown, which is not either.
+VALR doesn't report, and the rows of its histories differ: every buy that it published states what
+was credited with the fee taken off (``net``), other exchanges of the same protocol state it before
+the fee (``gross``). A fill proves which it is, because it has a price: what was bought times the
+price is what was paid, and only one reading fits. Rounding makes neither fit exactly, so the better
+one counts if it is clearly better. Where nothing proves it, it is unknown, which is not either.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from __future__ import annotations
 from decimal import Decimal
 from enum import StrEnum
 
+from recorder.exchange.amounts import EXACT
 from recorder.exchange.messages import NewAccountHistoryRecord
-from recorder.exchange.sums import EXACT
 
 #: A reading that misses by at most this part of what the other one does is proved.
 _CLEARLY = 3
@@ -22,7 +22,7 @@ _CLEARLY = 3
 class FeeBasis(StrEnum):
     """How the fee stands to the amount in its own currency."""
 
-    #: It is in there already: the balance changes by the stated amounts alone.
+    #: It is in there already: the balance changes by the reported amounts alone.
     NET = "net"
     #: It comes off besides.
     GROSS = "gross"
@@ -66,7 +66,7 @@ def _miss(credit: Decimal, debit: Decimal, price: Decimal, is_buy: bool) -> Deci
 
 
 def _is_buy(record: NewAccountHistoryRecord) -> bool | None:
-    """Tell whether the base currency was credited; None where neither pair nor type says it."""
+    """Return whether the base currency was credited; None if neither pair nor type shows it."""
     credited, debited = record.credit_currency or "", record.debit_currency or ""
     if record.pair == credited + debited:
         return True

@@ -1,7 +1,7 @@
-"""The fold: what a projection is, and what it says about one event.
+"""The fold: what a projection is, and what it reports about one event.
 
 A projection is a pure function of the rows it has made so far and one event; it returns changes
-and touches nothing. Whoever runs it (``storage.tables`` in the daemon, a dictionary in tests)
+and touches nothing. Its caller (`projections.sql.tables` in the daemon, a dictionary in tests)
 
 1. asks ``keys(message)`` which rows the fold may look at and loads them into a `Rows`,
 2. calls ``fold(rows, event, message)``,
@@ -42,7 +42,7 @@ class Alike(NamedTuple):
 
 
 class Unfoldable(ValueError):
-    """This event says something that the projection can't hold; the text says what."""
+    """This event has content that the projection can't hold; the text describes it."""
 
 
 @frozen
@@ -114,7 +114,7 @@ class Projection(Protocol):
 
     @property
     def tables(self) -> tuple[Table, ...]:
-        """The tables that it writes, and nobody else does."""
+        """The tables that it writes; it is their only writer."""
         ...
 
     def keys(self, message: Message) -> Iterable[tuple[str, Key]]:
@@ -141,7 +141,7 @@ class Rows:
         return self.tables.get(table, {})
 
     def take(self, change: Change) -> None:
-        """Apply one change. Of rows that are added, only those that say so are kept."""
+        """Apply one change. Of rows that are added, only those that report so are kept."""
         if isinstance(change, Put):
             self.tables.setdefault(change.table, {})[change.key] = change.values
         elif isinstance(change, Remove):

@@ -1,7 +1,7 @@
 """Positions of futures and conditional orders: one fold, as few accounts have any.
 
 Three things speak of them: frames, the end of a snapshot (a fact of our own), and lists fetched
-over REST. What each proves is said where it is folded, in `positions` and `conditionals`.
+over REST. What each proves is reported where it is folded, in `positions` and `conditionals`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from recorder.exchange.fields import FieldError
-from recorder.exchange.futures_lists import (
+from recorder.exchange.lists import (
     ClosedPositions,
     ConditionalHistory,
     Conditionals,
@@ -51,7 +51,7 @@ class Futures:
     """The fold of everything that speaks of positions and conditional orders."""
 
     name = "futures"
-    version = 1
+    version = 2
     types = _FRAMES | _LISTS | {Note.SNAPSHOT_COMPLETE.value}
     tables = (
         positions.POSITIONS,
@@ -92,7 +92,7 @@ class Futures:
 
 def _names_all_positions(message: NoteMessage) -> bool:
     try:
-        # The second one is told only where a frame could not be read that may have named one.
+        # The second one is reported only where a frame could not be read that may have named one.
         facts = message.facts
         return bool(facts.flag("complete")) and facts.flag("positions") is not False
     except FieldError as error:
@@ -102,7 +102,7 @@ def _names_all_positions(message: NoteMessage) -> bool:
 def _fold_frame(rows: Rows, event: Event, message: Message) -> Sequence[Change]:
     match message:
         case OpenPositionUpdate():
-            return positions.stated(rows, event, message)
+            return positions.reported(rows, event, message)
         case ReducePosition():
             return positions.reduced(rows, event, message)
         case PositionClosed():
@@ -123,5 +123,5 @@ def _fold_list(rows: Rows, event: Event, message: Message) -> Sequence[Change]:
         case Conditionals():
             return conditionals.listed(rows, event, message)
         case ConditionalHistory():
-            return conditionals.told_ends(rows, event, message)
+            return conditionals.reported_ends(rows, event, message)
     raise unfoldable(message)

@@ -9,15 +9,15 @@ one without a beginning: of what came before it, nothing is known. Closed doesn'
 happened in between is not in the snapshot.
 
 A frame that can't be read makes a gap of its own, which is closed at once: when it came is known,
-and only what it said is not. Its ``gap_id`` is the frame's position.
+and only what it reported is not. Its ``gap_id`` is the frame's position.
 
 The verdict on a closed gap is a fact in the log (GAP_HEALED, GAP_UNVERIFIABLE) like everything
 else; the last one stands.
 
-``from_at`` and ``until_at`` are wall-clock times of the two events. The clock may have been set in
-between, so ``unobserved_from`` to ``unobserved_until`` is what counts as not observed. They are
-never in the wrong order: the end is by the present clock, and the beginning is no later than the
-monotonic clock measured (``blind_s`` in the notes).
+``from_at`` and ``until_at`` are what the clock on the wall reported at the two events. It may have
+been set in between, so what counts as not observed is ``unobserved_from`` to ``unobserved_until``,
+whose order is never the wrong one: it ends when the clock that stands reports so, and began no
+later than the monotonic clock measured (``unobserved_s`` in the notes).
 """
 
 from __future__ import annotations
@@ -30,8 +30,10 @@ from enum import StrEnum
 from recorder.exchange.fields import FieldError, Fields
 from recorder.log.rules.coverage import Cause
 from recorder.log.rules.event import Event, Note, Origin
+from recorder.projections.rules import retired_names
 from recorder.projections.rules.fold import Change, Key, Put, Row, Rows, Table, Unfoldable
 from recorder.projections.rules.reading import NoteMessage, time_of
+from recorder.projections.rules.retired_names import CLOCKS_APART, UNOBSERVED, UNOBSERVED_S
 
 GAPS = Table("gaps", ("gap_id",), resident="is_open")
 
@@ -42,6 +44,7 @@ GAP_NOTES = (
     Note.CONNECTION_CLOSED,
     Note.CONNECTION_REFUSED,
     Note.CLOCK_JUMPED,
+    CLOCKS_APART,
     Note.READING_PAUSED,
     Note.FRAME_NOT_FOLDED,
     Note.SNAPSHOT_COMPLETE,
@@ -54,7 +57,8 @@ UNREADABLE = ""
 _STOPPED = "the recorder stopped"
 #: We ended the connection ourselves, for what came on it: no message, or a larger one than allowed.
 _NOT_TAKEN_CODES = frozenset({1002, 1007, 1009})
-#: No blindness is measured that is longer: a number out of this range is nobody's measurement.
+#: No measured time without observation is longer: a number out of this range is no
+#: measurement.
 _MEASURED_S_MAX = 10 * 366 * 86_400
 
 
@@ -92,11 +96,12 @@ def fold_gaps(rows: Rows, event: Event, facts: Fields) -> Sequence[Change]:
         case Note.RECORDER_STOPPED:
             return _stopped(rows, event)
         case Note.CONNECTION_CLOSED | Note.CONNECTION_REFUSED:
-            # Frames that waited while nobody read bear the time at which they were read.
+            # Frames that waited while the socket was not read bear the time at which they were
+            # read.
             since = time_of(facts, "certain_at") or time_of(facts, "last_frame_at")
             since = since or event.received_at
             return _lose(rows, event, _cause(facts), since, facts.words("reason"))
-        case Note.CLOCK_JUMPED:
+        case Note.CLOCK_JUMPED | retired_names.CLOCKS_APART:
             return _clock_jumped(rows, event, facts)
         case Note.READING_PAUSED:
             return _paused(rows, event, facts)
@@ -120,17 +125,17 @@ def unreadable(event: Event) -> Sequence[Change]:
 
 def _started(rows: Rows, event: Event, facts: Fields) -> Sequence[Change]:
     last_event_at = time_of(facts, "last_event_at")
-    standing = _open_row(rows)
-    if standing is not None and str(standing["causes"]).endswith(Cause.STOPPED):
-        # That one was no loss of its own: whoever stopped had said so.
+    open_gap = _open_row(rows)
+    if open_gap is not None and str(open_gap["causes"]).endswith(Cause.STOPPED):
+        # That one was no loss of its own: the stop was noted before.
         return [
             _put(
-                {**standing, "unobserved_from": min(standing["unobserved_from"], event.received_at)}
+                {**open_gap, "unobserved_from": min(open_gap["unobserved_from"], event.received_at)}
             )
         ]
     if last_event_at is None:
         return _lose(rows, event, Cause.FIRST_START, None, "nothing is known of what was before")
-    # What came last may be our own word: only a frame shows that we heard something.
+    # What came last may be our own word: only a frame shows that we received something.
     since = time_of(facts, "last_frame_at") or last_event_at
     evidence = "the recorder before this one ended without noting it"
     if since > event.received_at:
@@ -139,8 +144,8 @@ def _started(rows: Rows, event: Event, facts: Fields) -> Sequence[Change]:
 
 
 def _stopped(rows: Rows, event: Event) -> Sequence[Change]:
-    standing = _open_row(rows)
-    if standing is not None and str(standing["causes"]).endswith(Cause.STOPPED):
+    open_gap = _open_row(rows)
+    if open_gap is not None and str(open_gap["causes"]).endswith(Cause.STOPPED):
         return ()
     return _lose(rows, event, Cause.STOPPED, event.received_at, _STOPPED)
 
@@ -168,7 +173,7 @@ def _clock_jumped(rows: Rows, event: Event, facts: Fields) -> Sequence[Change]:
 
 
 def _paused(rows: Rows, event: Event, facts: Fields) -> Sequence[Change]:
-    if not facts.flag("blind"):
+    if not facts.flag(*UNOBSERVED):
         return ()
     since = time_of(facts, "last_frame_at") or event.received_at
     seconds = facts.required_amount("seconds")
@@ -181,15 +186,15 @@ def _lose(
     rows: Rows, event: Event, cause: Cause, since: datetime | None, evidence: str | None
 ) -> list[Put]:
     """Open a gap; while one is open, count the loss there."""
-    standing = _open_row(rows)
-    if standing is not None:
-        return [_put(_again(standing, event, cause, evidence))]
+    open_gap = _open_row(rows)
+    if open_gap is not None:
+        return [_put(_again(open_gap, event, cause, evidence))]
     row = {
         "gap_id": event.position,
         "cause": cause.value,
         "from_at": since,
         "until_at": None,
-        # Never later than now, whatever the clock said when the last frame came.
+        # Never later than now, whatever the clock reported when the last frame came.
         "unobserved_from": min(since or event.received_at, event.received_at),
         "unobserved_until": None,
         "last_position_before": event.position - 1,
@@ -207,9 +212,9 @@ def _lose(
 
 
 def _again(row: Row, event: Event, cause: Cause, evidence: str | None) -> Row:
-    told = str(row["causes"]).split(",")
+    reported = str(row["causes"]).split(",")
     # The latest stands last: a stop that was noted is no kill.
-    causes = [*(each for each in told if each != cause), cause.value]
+    causes = [*(each for each in reported if each != cause), cause.value]
     return {
         **row,
         "causes": ",".join(causes),
@@ -228,28 +233,30 @@ def _not_folded(rows: Rows, event: Event, facts: Fields) -> Sequence[Change]:
         raise Unfoldable("the note names no position")
     if (facts.text("origin") or Origin.RECEIVED) != Origin.RECEIVED:
         return ()
-    told = f"{facts.words('projection')}: {facts.words('reason')}"
-    standing = rows.get("gaps", (position,))
-    if standing is None:
-        came_at = time_of(facts, "received_at") or event.received_at
-        return [_unread(position, came_at, told)]
-    evidence = str(standing["evidence"])
-    # The same again where a table was folded anew.
-    if told in evidence.split("; "):
+    reported = f"{facts.words('projection')}: {facts.words('reason')}"
+    open_gap = rows.get("gaps", (position,))
+    if open_gap is None:
+        received_at_ = time_of(facts, "received_at") or event.received_at
+        return [_unread(position, received_at_, reported)]
+    evidence = str(open_gap["evidence"])
+    # The same again where a table was folded again.
+    if reported in evidence.split("; "):
         return ()
-    return [_put({**standing, "evidence": f"{evidence}; {told}", "losses": standing["losses"] + 1})]
+    return [
+        _put({**open_gap, "evidence": f"{evidence}; {reported}", "losses": open_gap["losses"] + 1})
+    ]
 
 
-def _unread(position: int, came_at: datetime, evidence: str) -> Put:
+def _unread(position: int, received_at_: datetime, evidence: str) -> Put:
     row = {
         "gap_id": position,
         "cause": Cause.UNDECODABLE.value,
-        "from_at": came_at,
-        "until_at": came_at,
-        "unobserved_from": came_at,
-        "unobserved_until": came_at,
+        "from_at": received_at_,
+        "until_at": received_at_,
+        "unobserved_from": received_at_,
+        "unobserved_until": received_at_,
         "last_position_before": position - 1,
-        # No snapshot ended it, so nobody may conclude from it that there was one.
+        # No snapshot ended it, so nothing may be inferred from one.
         "first_position_after": None,
         "state": State.CLOSED.value,
         "is_open": False,
@@ -267,26 +274,26 @@ def _unread(position: int, came_at: datetime, evidence: str) -> Put:
 
 
 def _close(rows: Rows, event: Event, facts: Fields) -> Sequence[Change]:
-    standing = _open_row(rows)
-    # A snapshot that was given up says so: then nobody knows what is missing.
-    if standing is None or not facts.flag("complete"):
+    open_gap = _open_row(rows)
+    # A snapshot that was given up is noted as such: what is missing is unknown then.
+    if open_gap is None or not facts.flag("complete"):
         return ()
-    told = {
+    reported = {
         "until_at": event.received_at,
-        "unobserved_from": _begins(standing, event, facts),
+        "unobserved_from": _begins(open_gap, event, facts),
         "unobserved_until": event.received_at,
         "first_position_after": event.position,
         "state": State.CLOSED.value,
         "is_open": False,
     }
-    return [_put({**standing, **told})]
+    return [_put({**open_gap, **reported})]
 
 
 def _begins(row: Row, event: Event, facts: Fields) -> datetime:
-    """Return since when it is blind, on the clock as it stands at this event."""
-    measured_s = facts.amount("blind_s") or Decimal(0)
+    """Return since when it is not observed, on the clock as it stands at this event."""
+    measured_s = facts.amount(*UNOBSERVED_S) or Decimal(0)
     if not 0 <= measured_s <= _MEASURED_S_MAX:
-        raise Unfoldable(f"blind_s is no measured time: {measured_s}")
+        raise Unfoldable(f"unobserved_s is no measured time: {measured_s}")
     known = event.received_at - timedelta(microseconds=int(measured_s * 1_000_000))
     base: datetime = row["unobserved_from"] if row["from_at"] is None else row["from_at"]
     return min(base, known)
@@ -294,20 +301,20 @@ def _begins(row: Row, event: Event, facts: Fields) -> datetime:
 
 def _judge(rows: Rows, event: Event, facts: Fields) -> Sequence[Change]:
     gap_id = facts.whole("gap_id")
-    standing = rows.get("gaps", (gap_id,))
-    if standing is None:
+    open_gap = rows.get("gaps", (gap_id,))
+    if open_gap is None:
         raise Unfoldable(f"there is no gap {gap_id}")
-    if standing["is_open"]:
+    if open_gap["is_open"]:
         raise Unfoldable(f"gap {gap_id} is open: only a closed one can be judged")
     state, evidence = _VERDICTS[Note(event.type)], facts.words("evidence")
-    told = {
+    reported = {
         "state": state.value,
         "healed_by": _positions(facts) if state == State.HEALED else None,
         "verdict": evidence,
         "verdict_at": event.received_at,
         "verdict_position": event.position,
     }
-    return [_put({**standing, **told})]
+    return [_put({**open_gap, **reported})]
 
 
 def _positions(facts: Fields) -> str:

@@ -1,19 +1,19 @@
-"""The transaction history, row by row, from the stream and from REST; see `joining`."""
+"""The transaction history, row by row, from the stream and from REST; see `matching`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from recorder.exchange.histories import Fetched, HistoryPage
+from recorder.exchange.lists import Fetched, HistoryPage
 from recorder.exchange.messages import Message, NewAccountHistoryRecord
 from recorder.log.rules.event import Event
 from recorder.projections.rules.fee_basis import fee_basis
 from recorder.projections.rules.fold import Change, Key, Row, Rows, Table
-from recorder.projections.rules.matching import Joining
+from recorder.projections.rules.matching import Matching
 from recorder.projections.rules.reading import is_fetched, is_received, unfoldable
 
 LEDGER = Table("ledger", ("natural_id",))
-#: What a row says was moved.
+#: What a row reports was moved.
 MOVED = (
     "debit_currency",
     "debit_value",
@@ -22,7 +22,7 @@ MOVED = (
     "fee_currency",
     "fee_value",
 )
-_JOINING = Joining("ledger", "transaction_id", "event_at", ("type", "event_at"), alike=MOVED)
+_MATCHING = Matching("ledger", "transaction_id", "event_at", ("type", "event_at"), alike=MOVED)
 
 
 class Ledger:
@@ -36,9 +36,9 @@ class Ledger:
     def keys(self, message: Message) -> Iterable[tuple[str, Key]]:
         """Return what the transaction, or the page, may have to be joined with."""
         if isinstance(message, NewAccountHistoryRecord):
-            return _JOINING.asked_of_frame(message.transaction_id, message.event_at)
+            return _MATCHING.asked_of_frame(message.transaction_id, message.event_at)
         if isinstance(message, HistoryPage):
-            return _JOINING.asked_of_page(
+            return _MATCHING.asked_of_page(
                 (row.transaction_id, row.event_at) for _, row in _records(message)
             )
         return ()
@@ -48,12 +48,12 @@ class Ledger:
         if is_received(event):
             if not isinstance(message, NewAccountHistoryRecord):
                 raise unfoldable(message)
-            return _JOINING.of_frame(rows, _row(event, 0, message))
+            return _MATCHING.of_frame(rows, _row(event, 0, message))
         if is_fetched(event) and event.type == Fetched.TRANSACTIONS:
             if not isinstance(message, HistoryPage):
                 raise unfoldable(message)
-            told = [_row(event, place, record) for place, record in _records(message)]
-            return _JOINING.of_page(rows, told)
+            reported = [_row(event, place, record) for place, record in _records(message)]
+            return _MATCHING.of_page(rows, reported)
         return ()
 
 

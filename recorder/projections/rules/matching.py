@@ -1,16 +1,17 @@
-"""Joins what the stream told with what a history tells: no row twice, none missing. Pure.
+"""Match the stream's rows with those of a history: no row twice, none missing. Pure.
 
 Fills and transactions have the exchange's id, as a rule in both places, and then the id joins them:
-whoever tells a row first adds it, and telling it again changes nothing.
+the first report of a row adds it, and a second report of it changes nothing.
 
-Some shapes of the stream's frames have no id. Then rows that are equal in all that both tell are
-counted: of *n* that a history tells (each with an id of its own) and *m* that frames without an id
-told, there are as many as the larger number. So a history adds only as many as the stream lacks,
-and a later frame adds only what no history has told. Which of two equal rows got which id can't be
-known, and makes no difference.
+Some shapes of the stream's frames have no id. Then rows that are equal in all that both report are
+counted: of *n* that a history reports (each with an id of its own) and *m* that frames without an
+id reported, there are as many as the larger number. So a history adds only as many as the stream
+lacks, and a later frame adds only what no history has reported. Which of two equal rows got which
+id can't be known, and makes no difference.
 
-Where even that can't be decided (a frame without an id that doesn't say when, or in what) the row
-is marked ``undecided``: a history may hold it a second time. One that no history has told of stays
+Where even that can't be decided (a frame without an id that doesn't report when, or in what) the
+row is marked ``undecided``: a history may hold it a second time. One that no history has reported
+of stays
 ``alone``.
 """
 
@@ -30,15 +31,16 @@ COUNTED = "counted"
 ALONE = "alone"
 UNDECIDED = "undecided"
 
-#: What is about the telling, not about what was told.
+#: What is about the telling, not about what was reported.
 _OURS = frozenset({"position", "item", "natural_id", "source", "matched_by", "received_at"})
 
 
 @frozen
-class Joining:
+class Matching:
     """How the rows of one table are joined.
 
-    ``equal`` names what has to be told and equal; what is ``alike`` may be untold, by both alike.
+    ``equal`` names what has to be reported and equal; what is ``alike`` may be untold, by both
+    alike.
     """
 
     table: str
@@ -62,11 +64,11 @@ class Joining:
         return asked
 
     def of_frame(self, rows: Rows, row: Row) -> Sequence[Change]:
-        """Return what a row that the stream told changes."""
+        """Return what a row that the stream reported changes."""
         row_id = row[self.id_column]
         if row_id is not None:
-            told = {**row, "natural_id": row_id, "source": STREAM, "matched_by": BY_ID}
-            return (Add(self.table, (row_id,), told, kept=True),)
+            reported = {**row, "natural_id": row_id, "source": STREAM, "matched_by": BY_ID}
+            return (Add(self.table, (row_id,), reported, kept=True),)
         if any(row[name] is None for name in self.equal):
             return (self._put(_unnamed(row, UNDECIDED)),)
         for known in self._equals(rows, row):
@@ -74,31 +76,31 @@ class Joining:
                 return (self._put({**known, "matched_by": COUNTED}),)
         return (self._put(_unnamed(row, ALONE)),)
 
-    def of_page(self, rows: Rows, told: Sequence[Row]) -> Sequence[Change]:
-        """Return what a page of rows that a history told changes. Each has an id."""
+    def of_page(self, rows: Rows, reported: Sequence[Row]) -> Sequence[Change]:
+        """Return what a page of rows that a history reported changes. Each has an id."""
         page = _Page(rows, self)
         changes: list[Change] = []
-        for row in told:
+        for row in reported:
             row_id = row[self.id_column]
             if page.stands(row_id):
                 continue
             alone = page.take_alone(row)
             if alone is None:
-                joined = {**row, "natural_id": row_id, "source": BACKFILL, "matched_by": BY_ID}
+                matched = {**row, "natural_id": row_id, "source": BACKFILL, "matched_by": BY_ID}
             else:
                 # The frame's row gets the id, and whatever else it lacked.
                 changes.append(Remove(self.table, (alone["natural_id"],)))
                 filled = {name: row[name] for name in alone.keys() - _OURS if alone[name] is None}
-                joined = {**alone, **filled, "natural_id": row_id, "matched_by": COUNTED}
-            page.add(row_id, joined)
-            changes.append(self._put(joined))
+                matched = {**alone, **filled, "natural_id": row_id, "matched_by": COUNTED}
+            page.add(row_id, matched)
+            changes.append(self._put(matched))
         return changes
 
     def is_equal(self, row: Row, other: Row) -> bool:
-        """Tell whether these may be one: equal in what both tell, and of no other order."""
+        """Return whether these may be one: equal in what both report, and of no other order."""
         orders = row["order_id"], other["order_id"]
-        told = (*self.equal, *self.alike)
-        return all(row[name] == other[name] for name in told) and (
+        reported = (*self.equal, *self.alike)
+        return all(row[name] == other[name] for name in reported) and (
             None in orders or orders[0] == orders[1]
         )
 
@@ -115,14 +117,14 @@ class _Page:
     """What a page is compared with, found in one pass over the rows at hand."""
 
     rows: Rows
-    joining: Joining
+    matching: Matching
     _alone: dict[Any, list[Row]] | None = None
     _new: dict[str, Row] | None = None
 
     def stands(self, row_id: str) -> bool:
-        """Tell whether a row of this id stands, or was told earlier in the page."""
+        """Return whether a row of this id stands, or was reported earlier in the page."""
         new = self._new or {}
-        return row_id in new or self.rows.get(self.joining.table, (row_id,)) is not None
+        return row_id in new or self.rows.get(self.matching.table, (row_id,)) is not None
 
     def add(self, row_id: str, row: Row) -> None:
         """Remember a row that the page made."""
@@ -131,26 +133,26 @@ class _Page:
         self._new[row_id] = row
 
     def take_alone(self, row: Row) -> Row | None:
-        """Take a frame's row without an id that this may be, the first told; None if none is."""
+        """Take a frame's row without an id that may be the same, the first reported; or None."""
         if self._alone is None:
             self._alone = self._read_alone()
-        waiting = self._alone.get(row[self.joining.at_column], [])
+        waiting = self._alone.get(row[self.matching.at_column], [])
         for place, each in enumerate(waiting):
-            if self.joining.is_equal(each, row):
+            if self.matching.is_equal(each, row):
                 return waiting.pop(place)
         return None
 
     def _read_alone(self) -> dict[Any, list[Row]]:
         alone: dict[Any, list[Row]] = {}
-        known = self.rows.all(self.joining.table).values()
+        known = self.rows.all(self.matching.table).values()
         for row in sorted((each for each in known if each["matched_by"] == ALONE), key=_place):
-            alone.setdefault(row[self.joining.at_column], []).append(row)
+            alone.setdefault(row[self.matching.at_column], []).append(row)
         return alone
 
 
-def _unnamed(row: Row, joined: str) -> Row:
+def _unnamed(row: Row, matched: str) -> Row:
     natural_id = f"@{row['position']}"
-    return {**row, "natural_id": natural_id, "source": STREAM, "matched_by": joined}
+    return {**row, "natural_id": natural_id, "source": STREAM, "matched_by": matched}
 
 
 def _place(row: Row) -> tuple[int, int]:

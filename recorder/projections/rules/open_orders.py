@@ -1,9 +1,9 @@
-"""The live orders, as the last full list said.
+"""The live orders, as the last full list reported.
 
 Each OPEN_ORDERS_UPDATE states the whole set, so the table becomes that set: what is not listed
 goes, what is listed unchanged keeps its ``position``. A list of which one element can't be read is
-no full list, and changes nothing. Where none came and REST says that it is empty, our note of that
-counts as one.
+no full list, and changes nothing. Where none came and REST reports that it is empty, our note of
+that counts as one.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ class OpenOrders:
 
     def fold(self, rows: Rows, event: Event, message: Message) -> Sequence[Change]:
         """Return what differs between the list and the table."""
-        standing = rows.all("open_orders")
+        present = rows.all("open_orders")
         if is_note(event, Note.NO_OPEN_ORDERS):
-            return [Remove("open_orders", key) for key in standing]
+            return [Remove("open_orders", key) for key in present]
         if not is_received(event):
             return ()
         if not isinstance(message, OpenOrdersUpdate):
             raise unfoldable(message)
         listed = {(order.order_id,): _row(order, event.position) for order in message.orders}
-        gone: list[Change] = [Remove("open_orders", key) for key in standing if key not in listed]
+        gone: list[Change] = [Remove("open_orders", key) for key in present if key not in listed]
         return gone + [
             Put("open_orders", key, row)
             for key, row in listed.items()
-            if key not in standing or not _same(row, standing[key])
+            if key not in present or not _same(row, present[key])
         ]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from attrs import field, frozen
 
+from recorder.exchange.lists import RestOrder
 from recorder.exchange.messages import (
     CommandResponse,
     FailedOrder,
@@ -18,7 +19,6 @@ from recorder.exchange.messages import (
     OrderProcessed,
     OrderStatusUpdate,
 )
-from recorder.exchange.rest import RestOrder
 from recorder.projections.rules.open_orders import order_terms
 from recorder.projections.rules.order_states import (
     FAILED,
@@ -32,7 +32,7 @@ from recorder.projections.rules.order_states import (
 
 @frozen
 class Execution:
-    """What one statement says was executed in it."""
+    """What one statement reports was executed in it."""
 
     price: Decimal | None
     quantity: Decimal | None
@@ -50,7 +50,9 @@ class Totals:
 
 @frozen
 class Statement:
-    """What one frame says of one order. ``terms`` are columns; None among them is "not said"."""
+    """The report of one frame on one order. ``terms`` are columns; None among them is "not
+    reported".
+    """
 
     order_id: str
     state: str
@@ -62,14 +64,14 @@ class Statement:
 
     @property
     def updated_at(self) -> datetime | None:
-        """When it became so, if the exchange says."""
+        """When it became so, if the exchange reports."""
         moment: datetime | None = self.terms.get("updated_at")
         return moment
 
-    said: Mapping[str, Any] = field(init=False)
+    answer: Mapping[str, Any] = field(init=False)
 
-    @said.default
-    def _said(self) -> Mapping[str, Any]:
+    @answer.default
+    def _described(self) -> Mapping[str, Any]:
         return {name: value for name, value in self.terms.items() if value is not None}
 
 

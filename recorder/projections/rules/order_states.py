@@ -1,20 +1,20 @@
 """The states of an order, and which of them the exchange's status words mean.
 
 The words come in several spellings ("Partially Filled", "PartiallyFilled", "placed"), so case,
-spaces and underscores don't count. A word that nobody has told of leaves the state unknown.
+spaces and underscores don't count. An unknown word leaves the state unknown.
 """
 
 from __future__ import annotations
 
 RECEIVED = "received"  # the exchange has the request, no more is known
-UNKNOWN = "unknown"  # it exists, in a state that nobody has told
+UNKNOWN = "unknown"  # it exists, in an unknown state
 OPEN = "open"
 PARTIALLY_FILLED = "partially_filled"
 FILLED = "filled"
 CANCELLED = "cancelled"
 FAILED = "failed"
 EXPIRED = "expired"
-END_UNKNOWN = "end_unknown"  # no longer open; how it ended nobody has told
+END_UNKNOWN = "end_unknown"  # no longer open; the final state is unknown
 
 #: How far on a state lies; at the same time of the exchange, further on wins.
 RANKS = {
@@ -59,5 +59,5 @@ def state_of(status: str) -> str:
 
 
 def is_live(state: str) -> bool:
-    """Tell whether an order in this state may still be executed."""
+    """Return whether an order in this state may still be executed."""
     return state in _LIVE

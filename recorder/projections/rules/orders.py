@@ -1,30 +1,31 @@
 """Every order ever seen, in its latest state, and each of its transitions.
 
-Orders are told of by several kinds of frames, in no promised order, and full lists race with all of
-them. What decides is what the exchange says of time, and where it says nothing, what can't be
-undone:
+Orders are reported by several kinds of frames, in no promised order, and full lists race with
+all of them. What decides is the exchange's time, and without one, what
+can't be undone:
 
 - A statement with an older ``updatedAt`` than what stands is late: it goes into the history, marked
   as not applied, and changes nothing else.
 - At the same ``updatedAt`` the state that lies further on wins (open, partially filled, ended), and
   of two alike the one with less remaining. Where price or original quantity of a live order differ,
-  it was changed in that moment: what "Order Modified" says lies behind what it changed, and where
-  neither says so, what came later, unless it lies less far on. An end stays an end on any terms.
-- An end is final, unless a statement with a newer time says otherwise. A list that still shows an
-  ended order is a list made before the end.
+  it was changed in that moment: what "Order Modified" reports lies behind what it changed, and
+  where neither reports so, what came later, unless it lies less far on. An end stays an end on any
+  terms.
+- An end is final, unless a statement with a newer time reports otherwise. A list that still shows
+  an ended order is a list made before the end.
 - An order that the last full list named and this one doesn't is no longer open. How it ended, only
-  a status can say; until one does, its state is ``end_unknown``. The same goes for an order known
-  from an earlier connection that a list on a new one doesn't name. An order that no list has named
-  yet is never judged by absence on its own connection: the list may be older than the order.
+  a status can report; until one does, its state is ``end_unknown``. The same goes for an order
+  known from an earlier connection that a list on a new one doesn't name. An order that no list has
+  named yet is never judged by absence on its own connection: the list may be older than the order.
 
 An execution counts once: each leaves less of the order than the one before, a repeated frame
-doesn't. Where less was counted than was executed, an execution was missed: then nobody knows the
-average price and the fee, and both are null.
+doesn't. Where less was counted than was executed, an execution was missed: then it is unknown what
+the average price and the fee, and both are null.
 
-A page of the order history tells the latest state of each order, with what all its fills came to.
-It is a statement like any other, and late where the stream has told of something newer. Where it
-speaks of the very state that stands, it fills in what was missed: its totals take the place of what
-was counted. Telling it again changes nothing.
+A page of the order history reports the latest state of each order, with what all its fills came to.
+It is a report like any other, and late if the stream has reported something newer. Where
+it speaks of the very state that stands, it fills in what was missed: its totals take the place of
+what was counted. Telling it again changes nothing.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from collections.abc import Iterable, Sequence
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import Any
 
-from recorder.exchange.histories import Fetched, HistoryPage
+from recorder.exchange.lists import Fetched, HistoryPage, RestOrder
 from recorder.exchange.messages import (
     CommandResponse,
     FailedCancelOrder,
@@ -44,7 +45,6 @@ from recorder.exchange.messages import (
     OpenOrder,
     OpenOrdersUpdate,
 )
-from recorder.exchange.rest import RestOrder
 from recorder.log.rules.event import Event, Note
 from recorder.projections.rules.fold import Add, Change, Key, Put, Row, Rows, Table
 from recorder.projections.rules.matching import BACKFILL, STREAM
@@ -66,7 +66,7 @@ from recorder.projections.rules.order_states import (
     is_live,
 )
 from recorder.projections.rules.reading import is_fetched, is_note, is_received, unfoldable
-from recorder.projections.rules.validity import order_life
+from recorder.projections.rules.validity import order_validity
 
 ORDERS = Table("orders", ("order_id",), resident="live")
 HISTORY = Table("order_history", ("order_id", "position"), once=True)
@@ -102,7 +102,7 @@ _OURS = (
     "fee_currency",
     "reason",
 )
-_LIFE = ("began_at", "ended_at", "validity_by_time", "ended_position", "validity_by_position")
+_VALIDITY = ("began_at", "ended_at", "validity_by_time", "ended_position", "validity_by_position")
 #: A change of one of these is a transition.
 _TELLING = ("state", "status", "price", "stop_price", "original_quantity", "remaining_quantity")
 
@@ -188,7 +188,7 @@ def _fold_page(rows: Rows, event: Event, message: Message) -> Sequence[Change]:
     changes: list[Change] = []
     seen = set()
     for order in _rest_orders(message):
-        # One that the page tells twice has changed while it was made; the newer one leads.
+        # One that the page reports twice has changed while it was made; the newer one leads.
         if order.order_id not in seen:
             seen.add(order.order_id)
             changes += _fetched(rows, event, rest_statement(order))
@@ -202,7 +202,7 @@ def _fetched(rows: Rows, event: Event, statement: Statement) -> Sequence[Change]
         return _state(old, event, statement)
     row = dict(old)
     if _is_about(old, statement):
-        row |= {name: value for name, value in statement.said.items() if old[name] is None}
+        row |= {name: value for name, value in statement.answer.items() if old[name] is None}
     elif statement.totals is None or statement.totals.quantity != old["executed_quantity"]:
         return ()
     # Older or not: nothing was executed that these totals don't have.
@@ -219,20 +219,20 @@ def _fetched(rows: Rows, event: Event, statement: Statement) -> Sequence[Change]
 
 
 def _is_stale(old: Row, statement: Statement) -> bool:
-    """Tell an answer made before the list that no longer names the order: it revives nothing."""
-    told, stands = statement.updated_at, old["updated_at"]
-    is_newer = told is not None and stands is not None and told > stands
+    """Report an answer made before the list that no longer names the order: it revives nothing."""
+    reported, stands = statement.updated_at, old["updated_at"]
+    is_newer = reported is not None and stands is not None and reported > stands
     return old["state"] == END_UNKNOWN and is_live(statement.state) and not is_newer
 
 
 def _is_about(old: Row, statement: Statement) -> bool:
-    """Tell whether the statement is about the very state that stands."""
-    told = statement.terms
+    """Return whether the statement is about the very state that stands."""
+    reported = statement.terms
     return (
         statement.updated_at is not None
         and statement.updated_at == old["updated_at"]
         and RANKS[statement.state] == RANKS[old["state"]]
-        and old["remaining_quantity"] in (None, told["remaining_quantity"])
+        and old["remaining_quantity"] in (None, reported["remaining_quantity"])
     )
 
 
@@ -244,7 +244,7 @@ def _state(old: Row | None, event: Event, statement: Statement) -> Sequence[Chan
         return _late(old, event, statement)
     if is_new or _advances(row, statement):
         row["state"] = statement.state
-    row |= statement.said
+    row |= statement.answer
     counted = _count(row, statement)
     _settle_quantities(row)
     if statement.reason:
@@ -252,7 +252,7 @@ def _state(old: Row | None, event: Event, statement: Statement) -> Sequence[Chan
     row["live"] = is_live(row["state"])
     if statement.listed is not None or not row["live"]:
         row["listed"] = bool(statement.listed and row["live"])
-    row |= order_life(row, statement.updated_at, event.position, event.received_at)
+    row |= order_validity(row, statement.updated_at, event.position, event.received_at)
     is_same_line = is_fetched(event) or (old or {}).get("connection_id") == event.connection_id
     if old is not None and row == old and is_same_line:
         return ()
@@ -266,15 +266,15 @@ def _state(old: Row | None, event: Event, statement: Statement) -> Sequence[Chan
 
 
 def _applies(old: Row, statement: Statement) -> bool:
-    """Tell whether the statement is news, or late."""
-    told, stands = statement.updated_at, old["updated_at"]
+    """Return whether the statement is news, or late."""
+    reported, stands = statement.updated_at, old["updated_at"]
     ended = not old["live"] and old["state"] != END_UNKNOWN
-    if told is not None and stands is not None and told != stands:
-        return bool(told > stands)
+    if reported is not None and stands is not None and reported != stands:
+        return bool(reported > stands)
     if ended:
-        # Nothing without a newer time undoes an end; a first one with a time may tell more of it.
-        return stands is None and told is not None and RANKS[statement.state] == RANKS[FAILED]
-    if told is None or stands is None:
+        # Nothing without a newer time undoes an end; a first one with a time may report more of it.
+        return stands is None and reported is not None and RANKS[statement.state] == RANKS[FAILED]
+    if reported is None or stands is None:
         return True
     if old["live"] and is_live(statement.state) and _has_other_terms(old, statement):
         is_change = _is_modified(statement.terms.get("status"))
@@ -292,7 +292,7 @@ def _applies(old: Row, statement: Statement) -> bool:
 
 
 def _advances(row: Row, statement: Statement) -> bool:
-    """Tell whether the state follows: what has no time can only lead onward."""
+    """Return whether the state follows: what has no time can only lead onward."""
     if statement.updated_at is not None or statement.state == END_UNKNOWN:
         return True
     return row["state"] == END_UNKNOWN or RANKS[statement.state] > RANKS[row["state"]]
@@ -300,14 +300,14 @@ def _advances(row: Row, statement: Statement) -> bool:
 
 def _late(old: Row, event: Event, statement: Statement) -> Sequence[Change]:
     """Return the history of a statement that came too late, unless it only repeats what stands."""
-    same = all(value == old[name] for name, value in statement.said.items() if name in _TELLING)
+    same = all(value == old[name] for name, value in statement.answer.items() if name in _TELLING)
     if (same and statement.updated_at in (None, old["updated_at"])) or statement.listed:
         return ()
-    return (_transition({**old, **statement.said}, event, statement, applied=False),)
+    return (_transition({**old, **statement.answer}, event, statement, applied=False),)
 
 
 def _count(row: dict[str, Any], statement: Statement) -> bool:
-    """Add the statement's execution to the order's sums; tell whether it counted."""
+    """Add the statement's execution to the order's sums; reports whether it counted."""
     done = statement.execution
     remaining = statement.terms.get("remaining_quantity")
     if _is_modified(statement.terms.get("status")):
@@ -333,27 +333,27 @@ def _count(row: dict[str, Any], statement: Statement) -> bool:
 
 def _take_totals(row: dict[str, Any], totals: Totals, remaining: Decimal | None) -> bool:
     """Let the totals stand for what was counted; they are of all executions so far."""
-    told = {
+    reported = {
         "counted_quantity": totals.quantity,
         "counted_remaining": remaining,
         "executed_value": totals.value,
         "counted_fee": row["counted_fee"] if totals.fee is None else totals.fee,
     }
-    if all(row[name] == value for name, value in told.items()):
+    if all(row[name] == value for name, value in reported.items()):
         return False
-    row |= told
+    row |= reported
     return True
 
 
 def _is_modified(status: object) -> bool:
-    """Tell whether the order's quantity was set anew, so that more may remain than before."""
+    """Return whether the order's quantity was set again, so that more may remain than before."""
     return isinstance(status, str) and "modified" in status.lower()
 
 
 def _has_other_terms(old: Row, statement: Statement) -> bool:
-    """Tell whether the statement is about the order before or after a change of its terms."""
-    told = ((statement.terms.get(name), old[name]) for name in ("price", "original_quantity"))
-    return any(None not in pair and pair[0] != pair[1] for pair in told)
+    """Return whether the statement is about the order before or after a change of its terms."""
+    reported = ((statement.terms.get(name), old[name]) for name in ("price", "original_quantity"))
+    return any(None not in pair and pair[0] != pair[1] for pair in reported)
 
 
 def _settle_quantities(row: dict[str, Any]) -> None:
@@ -388,7 +388,7 @@ def _attempt(
 
 
 def _filled(rows: Rows, event: Event, message: NewAccountTrade) -> Sequence[Change]:
-    """Return what a fill tells of its order: that it exists, and the currency of its fee."""
+    """Return what a fill shows of its order: that it exists, and the currency of its fee."""
     if message.order_id is None:
         return ()
     old = rows.get("orders", (message.order_id,))
@@ -416,7 +416,7 @@ def _blank(order_id: str, event: Event) -> dict[str, Any]:
         "first_position": event.position,
         "last_position": event.position,
         "source": BACKFILL if is_fetched(event) else STREAM,
-        **dict.fromkeys(_LIFE),
+        **dict.fromkeys(_VALIDITY),
     }
 
 

@@ -5,7 +5,7 @@ from the same connection is late and changes nothing; where the times are equal 
 later one in the log wins. The first statement of a connection always counts, as for balances.
 
 A REDUCE_POSITION is a movement: it stands in the history, with the position's values of that
-moment, and changes none of them, because the position itself is stated right after it (VALR: a
+moment, and changes none of them, because the position itself is reported right after it (VALR: a
 partial close is REDUCE_POSITION and OPEN_POSITION_UPDATE, a full one REDUCE_POSITION and
 POSITION_CLOSED). It has no id, so one that came twice stands twice.
 
@@ -14,7 +14,7 @@ the history. On the same connection only an update that is newer than the last r
 
 VALR names every open position on connecting. So once a snapshot is complete, a position that it
 did not name is no longer held: its state is ``end_unknown``, its quantity zero by inference
-(``absent``). Where the snapshot was given up, it is ``unconfirmed`` and stands.
+(``inferred``). Where the snapshot was given up, it is ``unconfirmed`` and stands.
 
 A list fetched over REST may be older than the frames before it in the log. So it changes only what
 it has newer times for, and what it leaves out is ``unconfirmed`` first; only a second list without
@@ -28,7 +28,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from recorder.exchange.futures_lists import ClosedPositions, OpenPositions
+from recorder.exchange.lists import ClosedPositions, OpenPositions
 from recorder.exchange.messages import OpenPositionUpdate, PositionClosed, ReducePosition
 from recorder.log.rules.event import Event
 from recorder.projections.rules.fold import Add, Change, Key, Put, Row, Rows, Table
@@ -40,9 +40,9 @@ OPEN = "open"
 CLOSED = "closed"
 END_UNKNOWN = "end_unknown"
 
-STATED = "stated"
+REPORTED = "reported"
 UNCONFIRMED = "unconfirmed"
-ABSENT = "absent"
+INFERRED = "inferred"
 
 _AMOUNTS = (
     "quantity",
@@ -60,14 +60,14 @@ Statement = OpenPositionUpdate | ReducePosition | PositionClosed
 
 
 def key_of(message: Statement) -> Key:
-    """Return the key of the position that is meant: its id, or its pair where none was told."""
+    """Return the key of the position that is meant: its id, or its pair where none was reported."""
     return (message.position_id or message.pair,)
 
 
 # Frames
 
 
-def stated(rows: Rows, event: Event, message: OpenPositionUpdate) -> Sequence[Change]:
+def reported(rows: Rows, event: Event, message: OpenPositionUpdate) -> Sequence[Change]:
     """Return what a position's statement changes."""
     key = key_of(message)
     old = rows.get("positions", key)
@@ -104,20 +104,20 @@ def closed(rows: Rows, event: Event, message: PositionClosed) -> Sequence[Change
     if old is not None and old["state"] == CLOSED:
         return ()
     old = old or _blank(key, event, message.pair)
-    return _become(key, old, event, _ended(old, CLOSED, STATED), event.connection_id)
+    return _become(key, old, event, _ended(old, CLOSED, REPORTED), event.connection_id)
 
 
 # What a snapshot, or a list, leaves out
 
 
 def left_out(rows: Rows, event: Event, *, is_complete: bool) -> Sequence[Change]:
-    """Return what the end of a snapshot says of the positions that it did not name."""
+    """Return what the end of a snapshot shows of the positions that it did not name."""
     changes: list[Change] = []
     for key, old in _open(rows):
         if old["connection_id"] == event.connection_id:
             continue
         if is_complete:
-            ended = _ended(old, END_UNKNOWN, ABSENT)
+            ended = _ended(old, END_UNKNOWN, INFERRED)
             changes += _become(key, old, event, ended, old["connection_id"])
         else:
             changes += _doubt(key, old, event)
@@ -134,14 +134,14 @@ def listed(rows: Rows, event: Event, message: OpenPositions) -> Sequence[Change]
             known = None if old is None else old["connection_id"]
             changes += _become(key, old, event, _terms(each), known)
         elif old["basis"] == UNCONFIRMED:
-            confirmed = {name: old[name] for name in _VALUES} | {"basis": STATED}
+            confirmed = {name: old[name] for name in _VALUES} | {"basis": REPORTED}
             changes += _become(key, old, event, confirmed, old["connection_id"])
     if message.is_whole:
         for key, old in _open(rows):
             if key in named:
                 continue
             if old["basis"] == UNCONFIRMED:
-                ended = _ended(old, END_UNKNOWN, ABSENT)
+                ended = _ended(old, END_UNKNOWN, INFERRED)
                 changes += _become(key, old, event, ended, old["connection_id"])
             else:
                 changes += _doubt(key, old, event)
@@ -149,13 +149,13 @@ def listed(rows: Rows, event: Event, message: OpenPositions) -> Sequence[Change]
 
 
 def summed_up(rows: Rows, event: Event, message: ClosedPositions) -> Sequence[Change]:
-    """Return the ends that a list of closed positions tells of those whose end was unknown."""
+    """Return the ends in a list of closed positions, of those whose end was unknown."""
     changes: list[Change] = []
     for each in {one.position_id: one for one in message.positions}.values():
         key = (each.position_id,)
         old = rows.get("positions", key)
         if old is not None and old["state"] == END_UNKNOWN:
-            ended = _ended(old, CLOSED, STATED) | {"realised_pnl": each.realised_pnl}
+            ended = _ended(old, CLOSED, REPORTED) | {"realised_pnl": each.realised_pnl}
             changes += _become(key, old, event, ended, old["connection_id"])
     return changes
 
@@ -163,26 +163,26 @@ def summed_up(rows: Rows, event: Event, message: ClosedPositions) -> Sequence[Ch
 # When a statement counts
 
 
-def _is_late(old: Row, event: Event, told: datetime | None) -> bool:
-    """Tell whether a frame's statement is older than what stands."""
+def _is_late(old: Row, event: Event, reported: datetime | None) -> bool:
+    """Return whether a frame's statement is older than what stands."""
     stands = old["updated_at"]
     if old["connection_id"] not in (event.connection_id, None):
         return False
     if old["state"] == CLOSED:
         until = _latest(stands, old["reduced_at"])
-        return told is None or until is None or told <= until
-    return told is not None and stands is not None and told < stands
+        return reported is None or until is None or reported <= until
+    return reported is not None and stands is not None and reported < stands
 
 
-def _is_news(old: Row, told: datetime | None) -> bool:
-    """Tell whether a fetched statement is newer than what stands."""
+def _is_news(old: Row, reported: datetime | None) -> bool:
+    """Return whether a fetched statement is newer than what stands."""
     stands = old["updated_at"]
     if old["state"] == END_UNKNOWN:
-        return told is None or stands is None or told >= stands
+        return reported is None or stands is None or reported >= stands
     if old["state"] == CLOSED:
         ended = old["reduced_at"]
-        return told is not None and ended is not None and told > max(ended, stands or ended)
-    return told is not None and (stands is None or told > stands)
+        return reported is not None and ended is not None and reported > max(ended, stands or ended)
+    return reported is not None and (stands is None or reported > stands)
 
 
 # Rows
@@ -191,7 +191,7 @@ def _is_news(old: Row, told: datetime | None) -> bool:
 def _terms(message: OpenPositionUpdate) -> Mapping[str, Any]:
     values = {name: getattr(message, name) for name in _TERMS}
     is_open = message.quantity != 0
-    return values | {"state": OPEN if is_open else CLOSED, "basis": STATED}
+    return values | {"state": OPEN if is_open else CLOSED, "basis": REPORTED}
 
 
 def _ended(old: Row, state: str, basis: str) -> dict[str, Any]:
@@ -210,8 +210,8 @@ def _become(
     key: Key, old: Row | None, event: Event, values: Mapping[str, Any], connection_id: str | None
 ) -> Sequence[Change]:
     """Return the row with these values, and its line in the history if any of them is new."""
-    standing = old or _blank(key, event, values["pair"])
-    row = {**standing, **values, "connection_id": connection_id}
+    position = old or _blank(key, event, values["pair"])
+    row = {**position, **values, "connection_id": connection_id}
     row["is_open"] = row["state"] == OPEN
     if old is not None and row == old:
         return ()
@@ -224,9 +224,11 @@ def _become(
 
 def _history(key: Key, row: Row, event: Event, part: Mapping[str, Any]) -> Add:
     values = {name: row[name] for name in _VALUES}
-    told = {"event_type": event.type, "received_at": event.received_at}
+    reported = {"event_type": event.type, "received_at": event.received_at}
     identity = {"position_id": key[0], "position": event.position}
-    return Add("position_history", (*key, event.position), {**identity, **told, **values, **part})
+    return Add(
+        "position_history", (*key, event.position), {**identity, **reported, **values, **part}
+    )
 
 
 def _blank(key: Key, event: Event, pair: str) -> Row:
@@ -236,7 +238,7 @@ def _blank(key: Key, event: Event, pair: str) -> Row:
         **dict.fromkeys(_TERMS),
         "pair": pair,
         "state": OPEN,
-        "basis": STATED,
+        "basis": REPORTED,
         "is_open": True,
         "reduced_at": None,
         "connection_id": event.connection_id,

@@ -1,4 +1,4 @@
-"""What an event says to a fold: a message of the exchange, or a note of our own.
+"""What an event reports to a fold: a message of the exchange, or a note of our own.
 
 The origin decides whose words they are. A frame that calls itself SNAPSHOT_COMPLETE is a frame, not
 a fact of ours.
@@ -12,8 +12,7 @@ from datetime import datetime
 from attrs import frozen
 
 from recorder.exchange.fields import FieldError, Fields, decode_object
-from recorder.exchange.futures_lists import FuturesList, read_futures_list
-from recorder.exchange.histories import read_history
+from recorder.exchange.lists import FuturesList, read_futures_list, read_history
 from recorder.exchange.messages import Message, Unrecognised
 from recorder.exchange.parsing import parse_message
 from recorder.log.rules.event import Event, Origin
@@ -30,7 +29,7 @@ class NoteMessage(Message):
 
 
 def read_message(event: Event) -> Message:
-    """Return what the event says. Never raises: what can't be read is `Unrecognised`."""
+    """Return what the event reports. Never raises: what can't be read is `Unrecognised`."""
     if event.encoding != "text":
         return Unrecognised(event.type, "the frame is no text")
     if event.origin == Origin.NOTED:
@@ -45,17 +44,17 @@ def read_message(event: Event) -> Message:
 
 
 def is_note(event: Event, *notes: str) -> bool:
-    """Tell whether the event is one of these facts of our own."""
+    """Return whether the event is one of these facts of our own."""
     return event.origin == Origin.NOTED and event.type in notes
 
 
 def is_received(event: Event) -> bool:
-    """Tell whether the event is a frame from the exchange."""
+    """Return whether the event is a frame from the exchange."""
     return event.origin == Origin.RECEIVED
 
 
 def is_fetched(event: Event) -> bool:
-    """Tell whether the event is an answer that was asked for over REST."""
+    """Return whether the event is an answer that was asked for over REST."""
     return event.origin == Origin.FETCHED
 
 

@@ -1,9 +1,9 @@
 """Each comparison with the exchange, and what differed, from our own notes alone.
 
 A comparison begins with RECONCILIATION_STARTED, whose position is its id. RECONCILIATION_ANSWER
-stands before each answer that was compared, DIFFERENCE_FOUND says what differed, DIFFERENCE_ENDED
-how an earlier difference ended, and RECONCILIATION_FINISHED what it all came to. One that no note
-ends was broken off; the next start says so with the same note.
+is before each answer that was compared, DIFFERENCE_FOUND names what differed,
+DIFFERENCE_ENDED how an earlier difference ended, and RECONCILIATION_FINISHED what it all came to.
+One that no note ends was broken off; the next start reports so with the same note.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from recorder.exchange.messages import Message
 from recorder.log.rules.event import Event, Note
 from recorder.projections.rules.fold import Change, Key, Put, Row, Rows, Table, Unfoldable
 from recorder.projections.rules.reading import NoteMessage, is_note, time_of, unfoldable
+from recorder.projections.rules.retired_names import REQUESTED_BY
 
 RECONCILIATIONS = Table("reconciliations", ("reconciliation_id",), resident="is_open")
 DIFFERENCES = Table("differences", ("difference_id",), resident="is_open")
 
 RUNNING, CLEAN, DIFFERING, INCOMPLETE = "running", "clean", "differing", "incomplete"
 #: A difference is open, or has ended: the next comparison finds both sides equal, or finds the same
-#: again (and notes it anew), or the very answer that showed it filled in what we lacked.
+#: again (and notes it again), or the very answer that showed it filled in what we lacked.
 OPEN, GONE, FOUND_AGAIN, FILLED_IN = "open", "gone", "found_again", "filled_in"
 _NOTES = (
     Note.RECONCILIATION_STARTED,
@@ -33,7 +34,7 @@ _NOTES = (
 
 
 class Reconciliations:
-    """The fold of the notes on comparing."""
+    """The fold of the notes on diffing."""
 
     name = "reconciliations"
     version = 1
@@ -79,7 +80,7 @@ def _fold_note(rows: Rows, event: Event, facts: Fields) -> Sequence[Change]:
         counted = {**run, "differences": run["differences"] + 1}
         found = _found(event, facts, run)
         return [_put(counted, event), Put("differences", (event.position,), found)]
-    told = {
+    reported = {
         "state": facts.required_text("state"),
         "is_open": False,
         "reason": facts.words("reason"),
@@ -90,13 +91,13 @@ def _fold_note(rows: Rows, event: Event, facts: Fields) -> Sequence[Change]:
         "until_at": time_of(facts, "until"),
         "ended_at": event.received_at,
     }
-    return [_put({**run, **told}, event)]
+    return [_put({**run, **reported}, event)]
 
 
 def _begun(event: Event, facts: Fields) -> Row:
     return {
         "reconciliation_id": event.position,
-        "requested_by": facts.required_text("asked_by"),
+        "requested_by": facts.required_text(*REQUESTED_BY),
         "request_id": facts.text("request_id"),
         "from_at": None,
         "until_at": None,
@@ -138,15 +139,15 @@ def _ended(rows: Rows, event: Event, facts: Fields) -> Change:
     row = rows.get("differences", key)
     if row is None:
         raise Unfoldable("the note ends a difference that no note found")
-    told = {
+    reported = {
         "state": facts.required_text("how"),
         "is_open": False,
         "ended_position": event.position,
         "ended_at": event.received_at,
     }
-    return Put("differences", key, {**row, **told})
+    return Put("differences", key, {**row, **reported})
 
 
 def _put(row: Row, event: Event) -> Put:
-    told = {**row, "last_position": event.position}
-    return Put("reconciliations", (row["reconciliation_id"],), told)
+    reported = {**row, "last_position": event.position}
+    return Put("reconciliations", (row["reconciliation_id"],), reported)

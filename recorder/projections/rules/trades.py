@@ -1,18 +1,18 @@
-"""Fills, as the stream told them and as the trade history tells them; see `joining`."""
+"""Fills, from the stream and from the trade history; see `matching`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from recorder.exchange.histories import Fetched, HistoryPage
+from recorder.exchange.lists import Fetched, HistoryPage
 from recorder.exchange.messages import Message, NewAccountTrade
 from recorder.log.rules.event import Event
 from recorder.projections.rules.fold import Change, Key, Row, Rows, Table
-from recorder.projections.rules.matching import Joining
+from recorder.projections.rules.matching import Matching
 from recorder.projections.rules.reading import is_fetched, is_received, unfoldable
 
 TRADES = Table("trades", ("natural_id",))
-_JOINING = Joining(
+_MATCHING = Matching(
     "trades", "trade_id", "traded_at", ("pair", "side", "price", "quantity", "traded_at")
 )
 
@@ -28,10 +28,10 @@ class Trades:
     def keys(self, message: Message) -> Iterable[tuple[str, Key]]:
         """Return what the fill, or the page, may have to be joined with."""
         if isinstance(message, NewAccountTrade):
-            return _JOINING.asked_of_frame(message.trade_id, message.traded_at)
+            return _MATCHING.asked_of_frame(message.trade_id, message.traded_at)
         if isinstance(message, HistoryPage):
-            told = ((fill.trade_id, fill.traded_at) for _, fill in _fills(message))
-            return _JOINING.asked_of_page(told)
+            reported = ((fill.trade_id, fill.traded_at) for _, fill in _fills(message))
+            return _MATCHING.asked_of_page(reported)
         return ()
 
     def fold(self, rows: Rows, event: Event, message: Message) -> Sequence[Change]:
@@ -39,12 +39,12 @@ class Trades:
         if is_received(event):
             if not isinstance(message, NewAccountTrade):
                 raise unfoldable(message)
-            return _JOINING.of_frame(rows, _row(event, 0, message))
+            return _MATCHING.of_frame(rows, _row(event, 0, message))
         if is_fetched(event) and event.type == Fetched.TRADES:
             if not isinstance(message, HistoryPage):
                 raise unfoldable(message)
-            told = [_row(event, place, fill) for place, fill in _fills(message)]
-            return _JOINING.of_page(rows, told)
+            reported = [_row(event, place, fill) for place, fill in _fills(message)]
+            return _MATCHING.of_page(rows, reported)
         return ()
 
 

@@ -1,23 +1,23 @@
-"""Deposits and withdrawals, one row each, as far as their last frame told.
+"""Deposits and withdrawals, one row each, as far as their last frame reported.
 
-A deposit is told again at each confirmation and is known by transaction and index; a withdrawal is
-known by the exchange's id, and its frames may come in either order: whichever is first makes the
+A deposit is reported again at each confirmation and is known by transaction and index; a withdrawal
+is known by the exchange's id, and its frames may come in either order: whichever is first makes the
 row, the others fill in what it left open. A frame with fewer confirmations than stand is late and
 fills in blanks alone; what is confirmed stays confirmed.
 
-The histories tell the same. A withdrawal's has the same id. A deposit's names the transaction but
+The histories report the same. A withdrawal's has the same id. A deposit's names the transaction but
 no index in it, so its row is joined with a frame's that is equal in transaction, currency, amount
 and address, and such equal ones are counted: the one that a page confirms furthest is the one that
 stands furthest, as confirmations only grow. It has no time of its last change: as many
 confirmations as stand make it no news, and it fills in blanks alone. What has no equal yet gets an
-id of its own (``deposit:<transaction>:?<n>``), which stays when a frame tells of it later.
+id of its own (``deposit:<transaction>:?<n>``), which stays when a frame reports it later.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from recorder.exchange.histories import Fetched, HistoryPage, HistoryRow, Withdrawal
+from recorder.exchange.lists import Fetched, HistoryPage, HistoryRow, Withdrawal
 from recorder.exchange.messages import (
     Message,
     NewPendingReceive,
@@ -66,8 +66,10 @@ class Transfers:
 
     def keys(self, message: Message) -> Iterable[tuple[str, Key]]:
         """Return the transfers that the message is about, or may be."""
-        told = [row for _, row in message.rows] if isinstance(message, HistoryPage) else [message]
-        for each in told:
+        reported = (
+            [row for _, row in message.rows] if isinstance(message, HistoryPage) else [message]
+        )
+        for each in reported:
             if isinstance(each, NewPendingReceive):
                 yield "transfers", Alike("transaction_hash", each.transaction_hash)
             transfer_id = _transfer_id(each)
@@ -89,69 +91,71 @@ class Transfers:
             raise unfoldable(message)
         old = rows.get("transfers", (transfer_id,))
         if old is None and isinstance(message, NewPendingReceive):
-            old = _told_by_history(rows, message)
+            old = _reported_by_history(rows, message)
         return _after(old, transfer_id, event, message, item=0)
 
 
 def _fold_page(rows: Rows, event: Event, page: HistoryPage) -> Sequence[Change]:
     changes: list[Change] = []
     taken: set[str] = set()
-    for place, told in sorted(page.rows, key=lambda row: _progress(_stated(row[1])), reverse=True):
-        old = _known(rows, told, taken)
+    for place, reported in sorted(
+        page.rows, key=lambda row: _progress(_values(row[1])), reverse=True
+    ):
+        old = _known(rows, reported, taken)
         if old is not None:
             transfer_id = str(old["transfer_id"])
-        elif isinstance(told, NewPendingReceive):
-            transfer_id = _unplaced_id(told, taken, rows)
+        elif isinstance(reported, NewPendingReceive):
+            transfer_id = _unplaced_id(reported, taken, rows)
         else:
-            transfer_id = _transfer_id(told) or ""
+            transfer_id = _transfer_id(reported) or ""
         if transfer_id not in taken:
             taken.add(transfer_id)
-            changes += _after(old, transfer_id, event, told, item=place)
+            changes += _after(old, transfer_id, event, reported, item=place)
     return changes
 
 
-def _known(rows: Rows, told: HistoryRow, taken: set[str]) -> Row | None:
-    """Return the row that stands for what the history tells and that it hasn't told of yet."""
-    if isinstance(told, NewPendingReceive):
-        free = (row for row in _equals(rows, told) if row["transfer_id"] not in taken)
+def _known(rows: Rows, reported: HistoryRow, taken: set[str]) -> Row | None:
+    """Return the row for a transfer in the history that no history has reported yet."""
+    if isinstance(reported, NewPendingReceive):
+        free = (row for row in _equals(rows, reported) if row["transfer_id"] not in taken)
         return max(free, key=_progress, default=None)
-    transfer_id = _transfer_id(told)
+    transfer_id = _transfer_id(reported)
     return None if transfer_id is None else rows.get("transfers", (transfer_id,))
 
 
-def _equals(rows: Rows, told: NewPendingReceive) -> list[Row]:
-    """Return the deposits that may be this one, in the order in which they were told."""
+def _equals(rows: Rows, reported: NewPendingReceive) -> list[Row]:
+    """Return the deposits that may be this one, in the order in which they were reported."""
     found = [
         row
         for row in rows.all("transfers").values()
         if row["direction"] == "deposit"
-        and row["transaction_hash"] == told.transaction_hash
+        and row["transaction_hash"] == reported.transaction_hash
         and all(
             None in (row[name], value) or row[name] == value
             for name, value in (
-                ("currency", told.currency),
-                ("amount", told.amount),
-                ("address", told.address),
+                ("currency", reported.currency),
+                ("amount", reported.amount),
+                ("address", reported.address),
             )
         )
     ]
     return sorted(found, key=lambda row: (row["position"], row["item"]))
 
 
-def _told_by_history(rows: Rows, message: NewPendingReceive) -> Row | None:
+def _reported_by_history(rows: Rows, message: NewPendingReceive) -> Row | None:
     """Return the row that a history made of this deposit, whether it got its index or not."""
     made = [row for row in _equals(rows, message) if ":?" in row["transfer_id"]]
     index = message.index_in_transaction or 0
     for wanted in (index, None):
         found = [row for row in made if row["index_in_transaction"] == wanted]
         if found:
-            return _nearest(found, _progress(_stated(message)))
+            return _nearest(found, _progress(_values(message)))
     return None
 
 
-def _nearest(rows: Sequence[Row], told: tuple[bool, int]) -> Row:
+def _nearest(rows: Sequence[Row], reported: tuple[bool, int]) -> Row:
     """Return the row that a frame brings on: the furthest that isn't further than it."""
-    before = [row for row in rows if _progress(row) <= told]
+    before = [row for row in rows if _progress(row) <= reported]
     return max(before, key=_progress) if before else min(rows, key=_progress)
 
 
@@ -161,9 +165,9 @@ def _progress(row: Mapping[str, object]) -> tuple[bool, int]:
     return bool(row.get("confirmed")), confirmations if isinstance(confirmations, int) else 0
 
 
-def _unplaced_id(told: NewPendingReceive, taken: set[str], rows: Rows) -> str:
+def _unplaced_id(reported: NewPendingReceive, taken: set[str], rows: Rows) -> str:
     number = 1
-    while (name := f"deposit:{told.transaction_hash}:?{number}") in taken or rows.get(
+    while (name := f"deposit:{reported.transaction_hash}:?{number}") in taken or rows.get(
         "transfers", (name,)
     ):
         number += 1
@@ -173,8 +177,8 @@ def _unplaced_id(told: NewPendingReceive, taken: set[str], rows: Rows) -> str:
 def _after(
     old: Row | None, transfer_id: str, event: Event, message: Message | HistoryRow, *, item: int
 ) -> Sequence[Change]:
-    """Return the transfer's row after what was told of it."""
-    stated = _stated(message)
+    """Return the transfer's row after a report."""
+    values = _values(message)
     if old is None:
         old = dict.fromkeys(_COLUMNS) | {
             "position": event.position,
@@ -184,11 +188,11 @@ def _after(
             "received_at": event.received_at,
             "source": BACKFILL if is_fetched(event) else STREAM,
         }
-    elif _is_late(stated, old) or (is_fetched(event) and not _is_news(stated, old)):
-        stated = {name: value for name, value in stated.items() if old[name] is None}
+    elif _is_late(values, old) or (is_fetched(event) and not _is_news(values, old)):
+        values = {name: value for name, value in values.items() if old[name] is None}
     if isinstance(message, NewPendingReceive) and is_received(event):
-        stated["index_in_transaction"] = message.index_in_transaction or 0
-    row = {**old, **stated, "last_position": event.position}
+        values["index_in_transaction"] = message.index_in_transaction or 0
+    row = {**old, **values, "last_position": event.position}
     if old["confirmed"]:
         row["confirmed"] = True
     if _same(row, old):
@@ -196,13 +200,13 @@ def _after(
     return (Put("transfers", (str(old["transfer_id"]),), row),)
 
 
-def _is_news(stated: Mapping[str, object], old: Row) -> bool:
-    """Tell whether a history says more than stands: more confirmations, or an end."""
-    told, stands = stated.get("confirmations"), old["confirmations"]
-    if isinstance(told, int) and (stands is None or told > stands):
+def _is_news(values: Mapping[str, object], old: Row) -> bool:
+    """Return whether a history reports more than stands: more confirmations, or an end."""
+    reported, stands = values.get("confirmations"), old["confirmations"]
+    if isinstance(reported, int) and (stands is None or reported > stands):
         return True
-    is_end = stated.get("confirmed") is True or stated.get("status") == COMPLETE
-    return is_end and not old["confirmed"] and old["status"] != stated.get("status")
+    is_end = values.get("confirmed") is True or values.get("status") == COMPLETE
+    return is_end and not old["confirmed"] and old["status"] != values.get("status")
 
 
 def _transfer_id(message: Message | HistoryRow) -> str | None:
@@ -215,7 +219,7 @@ def _transfer_id(message: Message | HistoryRow) -> str | None:
             return None
 
 
-def _stated(message: Message | HistoryRow) -> dict[str, object]:
+def _values(message: Message | HistoryRow) -> dict[str, object]:
     """Return the columns that the message states; what it leaves open is left out."""
     row: dict[str, object] = {}
     match message:
@@ -262,9 +266,9 @@ def _stated(message: Message | HistoryRow) -> dict[str, object]:
     return {name: value for name, value in row.items() if value is not None}
 
 
-def _is_late(stated: Mapping[str, object], old: Row) -> bool:
-    told, stands = stated.get("confirmations"), old["confirmations"]
-    return isinstance(told, int) and stands is not None and told < stands
+def _is_late(values: Mapping[str, object], old: Row) -> bool:
+    reported, stands = values.get("confirmations"), old["confirmations"]
+    return isinstance(reported, int) and stands is not None and reported < stands
 
 
 def _same(row: Row, old: Row) -> bool:

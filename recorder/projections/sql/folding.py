@@ -1,4 +1,4 @@
-"""Folds events into tables, inside somebody's transaction.
+"""Fold events into tables, inside the caller's transaction.
 
 Rows that the fold asked for stay in a `Memory` between batches, so that a busy projector mostly
 writes. A row that the database refuses (a text longer than an index takes, a number out of range)
@@ -46,7 +46,7 @@ class Failure(NamedTuple):
 class Memory:
     """The rows of one projection of one account that a fold has looked at.
 
-    It holds for one checkpoint only: whoever finds the checkpoint elsewhere forgets it.
+    It is valid for one checkpoint only: at another checkpoint the caller forgets it.
     """
 
     tables: Tables = LIVE
@@ -65,7 +65,7 @@ class Memory:
         self._is_resident_loaded = False
 
     def knows(self, keys: Collection[tuple[str, Key]]) -> bool:
-        """Tell whether folding what looks at these keys needs nothing from the tables."""
+        """Return whether folding what looks at these keys needs nothing from the tables."""
         return self._is_resident_loaded and self._known.issuperset(keys)
 
     def load(
@@ -108,7 +108,7 @@ class Memory:
 
 
 class Reading(NamedTuple):
-    """An event and what it says."""
+    """An event and what it reports."""
 
     event: Event
     message: Message
@@ -154,13 +154,13 @@ def write_folded(
 
 @contextmanager
 def refusals() -> Iterator[None]:
-    """Raise RowRefused for what the database says of a row within."""
+    """Raise RowRefused for the database's errors about a row within."""
     try:
         yield
     except ROW_ERRORS as error:
         if not is_about_the_row(error):
             raise
-        raise RowRefused(f"the database refused a row: {_said(error)}") from error
+        raise RowRefused(f"the database refused a row: {_described(error)}") from error
 
 
 def fold_events(
@@ -245,15 +245,17 @@ ROW_ERRORS = (exc.StatementError, sqlite3.Error, psycopg.Error, UnicodeError, Ov
 
 
 def is_about_the_row(error: Exception) -> bool:
-    """Tell a row that the database can't hold from a database that can't work."""
-    said = error.orig if isinstance(error, exc.DBAPIError) else error
-    if isinstance(said, psycopg.Error):
-        state = said.sqlstate
-        return isinstance(said, psycopg.DataError) if state is None else state[:2] in _ABOUT_THE_ROW
-    if isinstance(said, sqlite3.Error):
-        return isinstance(said, (sqlite3.DataError, sqlite3.IntegrityError))
+    """Report a row that the database can't hold from a database that can't work."""
+    answer = error.orig if isinstance(error, exc.DBAPIError) else error
+    if isinstance(answer, psycopg.Error):
+        state = answer.sqlstate
+        return (
+            isinstance(answer, psycopg.DataError) if state is None else state[:2] in _ABOUT_THE_ROW
+        )
+    if isinstance(answer, sqlite3.Error):
+        return isinstance(answer, (sqlite3.DataError, sqlite3.IntegrityError))
     return True
 
 
-def _said(error: Exception) -> str:
+def _described(error: Exception) -> str:
     return str(getattr(error, "orig", None) or error)

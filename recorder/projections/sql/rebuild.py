@@ -3,7 +3,7 @@
 Both fold into temporary copies of a projection's tables, with the daemon's code and in bounded
 memory. A check then compares and changes nothing; it may run beside a daemon, because it sees one
 moment of the database. A rebuild puts the copies in the tables' place in one short transaction;
-nobody else may fold the account meanwhile, which its checkpoint proves.
+no other process may fold the account meanwhile, which its checkpoint proves.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ BATCH_EVENTS = 500
 #: A table that differs everywhere is shown by this many rows.
 DIFFERENCES_MAX = 20
 
-#: Is told the position that was folded.
+#: Is reported the position that was folded.
 OnProgress = Callable[[int], object]
 
 

@@ -329,7 +329,7 @@ def _prepared(dialect: Dialect, which: str) -> Prepared:
                 moved = update(projections).where(*ours, here)
             else:
                 # Null is refused, so where another process moved it the transaction fails by
-                # itself: nobody has to look before the COMMIT.
+                # itself: no look before the COMMIT is needed.
                 moved = update(projections).where(*ours)
                 to = case((here, to), else_=null())
             moved = moved.values(position=to, updated_at=bindparam("updated_at"))

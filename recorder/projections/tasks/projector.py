@@ -122,9 +122,9 @@ class Projector:
     position: int = -1
     _stopped: bool = False
     _is_waiting: bool = False
-    #: Held by whoever takes a step: the projector's own task, or the log's thread for it.
+    #: Held by the one that takes a step: the projector's own task, or the log's thread for it.
     _turn: threading.Lock = field(factory=threading.Lock)
-    #: Failures that nobody has been told of yet.
+    #: Failures that were not logged yet.
     _untold: list[NotFolded] = field(factory=list)
     _moved: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot)
 
@@ -199,22 +199,22 @@ class Projector:
                 self.fold.forget()
                 if not isinstance(error, StorageUnavailable):
                     raise
-                # Once for as long as it lasts; the log says how long that is.
+                # Once for the whole failure; the log shows how long that is.
                 level = logging.DEBUG if self._is_waiting else logging.WARNING
                 self._is_waiting = True
                 text = "projector %s of %s waits: %s"
                 log.log(level, text, self.fold.name, self.account, error)
             else:
                 self._is_waiting = False
-                self._tell()
+                self._report()
                 continue
             finally:
                 self._turn.release()
             await trio.sleep(RETRY_S)
-        self._tell()
+        self._report()
 
-    def _tell(self) -> None:
-        """Say on the event loop what the steps so far have done, whoever took them."""
+    def _report(self) -> None:
+        """Log on the event loop what the steps so far have done, from whichever thread."""
         self._moved.unpark_all()
         untold, self._untold = self._untold, []
         for each in untold:
@@ -257,7 +257,7 @@ class Projector:
     async def _follow(self, listener: Listener) -> None:
         while True:
             await self._catch_up(self.committed.heads[self.account])
-            await listener.wait(patience_s=LAG_MAX_S)
+            await listener.wait(wait_max_s=LAG_MAX_S)
 
     def _now(self) -> datetime:
         return from_us(self.clock.wall_us())

@@ -1,6 +1,6 @@
 """Holds the fills that the ledger knows against those that `trades` knows, order by order.
 
-The ledger is what movements are taken from, so that no fill counts twice. Trades tell the same
+The ledger is what movements are taken from, so that no fill counts twice. Trades report the same
 fills in another frame: where the two differ, one of the frames was missed.
 """
 
@@ -25,7 +25,7 @@ from sqlalchemy import (
 
 from recorder.database.schema import balance_movements as movements
 from recorder.database.schema import trades
-from recorder.exchange.sums import EXACT
+from recorder.exchange.amounts import EXACT
 from recorder.queries.balance_rows import up_to
 from recorder.queries.books import Period, exact_sum
 
@@ -66,7 +66,7 @@ class _Order:
     entries: int = 0
 
     def matches(self) -> bool:
-        """Tell whether both say the same; a fee that may be in the booked quantity may be."""
+        """Return whether both report the same; a fee that may be in the booked quantity may be."""
         if self.traded is None or self.booked is None:
             return False
         readings = self.booked, EXACT.subtract(self.booked, self.assumed)
@@ -112,7 +112,7 @@ def _unmatched(orders: dict[str, _Order]) -> Iterable[Unmatched]:
 
 
 def _read(connection: Connection, traded: Conditions, booked: Conditions) -> dict[str, _Order]:
-    """Return what both tables tell of the orders that meet the conditions."""
+    """Return what both tables have of the orders that meet the conditions."""
     orders: dict[str, _Order] = {}
     for row in connection.execute(_traded(connection).where(*traded)):
         each = orders.setdefault(row.order_id, _Order())

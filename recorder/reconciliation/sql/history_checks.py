@@ -1,7 +1,7 @@
-"""Holds the fills and transactions that the stream told against the exchange's own histories.
+"""Holds the fills and transactions that the stream reported against the exchange's own histories.
 
-What only a history tells, the back-fill adds. This is the other way round: what stands here with an
-id that the history of its time doesn't list, or lists with other values.
+What only a history reports, the back-fill adds. This is the other way round: what stands here with
+an id that the history of its time doesn't list, or lists with other values.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sqlalchemy import Connection, select
 
 from recorder.database.schema import backfill_runs, events, ledger, trades
 from recorder.exchange.amounts import canonical_amount
-from recorder.exchange.histories import Fetched, HistoryPage, read_history
+from recorder.exchange.lists import Fetched, HistoryPage, read_history
 from recorder.log.rules.event import Origin
 from recorder.log.sql.read import event_at
 from recorder.projections.rules.diffing import WHOLE, Difference
@@ -41,7 +41,7 @@ class _Checked:
 
 
 _TRADE = ("pair", "side", "price", "quantity", "fee", "fee_currency")
-#: As long as the id is one and the same, these are: what only one side tells is no difference.
+#: As long as the id is one and the same, these are: what only one side reports is no difference.
 _CHECKED = (
     _Checked(trades, "traded_at", Fetched.TRADES, "trade_id", {each: each for each in _TRADE}),
     _Checked(
@@ -55,22 +55,23 @@ _CHECKED = (
 
 
 @frozen
-class ToldOtherwise:
+class ReportedOtherwise:
     """What differs, with the answer that shows it; and which (list, key) were listed by any."""
 
     found: list[tuple[Difference, int]]
     listed: frozenset[tuple[str, str]]
 
 
-def told_otherwise(
+def reported_otherwise(
     connection: Connection,
     account: str,
     run_id: int,
     since: datetime,
     until: datetime,
     wanted: Collection[tuple[str, str]],
-) -> ToldOtherwise:
-    """Return what the stream told of a period and the pages of a run tell otherwise, or not at all.
+) -> ReportedOtherwise:
+    """Return the stream's rows of a period that the pages of a run have otherwise, or not
+    at all.
 
     The run has read that period to its end. ``wanted`` are the (list, key) whose listing matters
     besides.
@@ -80,15 +81,15 @@ def told_otherwise(
     for each in _CHECKED:
         listed: set[str] = set()
         answer = run_id
-        for answer, told in _pages(connection, account, run_id, each):
-            held = _ours(connection, account, each, told.keys() - listed)
-            found += [(one, answer) for row in held for one in _apart(each, row, told)]
-            listed |= told.keys()
+        for answer, reported in _pages(connection, account, run_id, each):
+            held = _ours(connection, account, each, reported.keys() - listed)
+            found += [(one, answer) for row in held for one in _differs(each, row, reported)]
+            listed |= reported.keys()
         found += [
             (one, answer) for one in _unlisted(connection, account, each, since, until, listed)
         ]
         seen |= {(name, key) for name, key in wanted if name == each.name and key in listed}
-    return ToldOtherwise(found, frozenset(seen))
+    return ReportedOtherwise(found, frozenset(seen))
 
 
 def _pages(
@@ -130,9 +131,11 @@ def _ours(
     return [dict(row) for row in connection.execute(asked.order_by(c.position)).mappings()]
 
 
-def _apart(of: _Checked, row: Mapping[str, Any], told: Mapping[str, Any]) -> Iterable[Difference]:
+def _differs(
+    of: _Checked, row: Mapping[str, Any], reported: Mapping[str, Any]
+) -> Iterable[Difference]:
     for column, name in of.fields.items():
-        ours, theirs = row[column], getattr(told[row["natural_id"]], name)
+        ours, theirs = row[column], getattr(reported[row["natural_id"]], name)
         if None not in (ours, theirs) and _plain(ours) != _plain(theirs):
             values = _text(ours), _text(theirs)
             yield Difference(of.name, row["natural_id"], column, *values, row["position"])

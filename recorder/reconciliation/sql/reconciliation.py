@@ -25,10 +25,10 @@ from recorder.database.schema import (
     transfers,
 )
 from recorder.exchange.amounts import canonical_amount
-from recorder.exchange.histories import Fetched
+from recorder.exchange.lists import Fetched
 from recorder.log.sql.read import event_at
 from recorder.log.sql.read import head as read_head
-from recorder.projections.rules.diffing import WHOLE, Difference, Held, Standing
+from recorder.projections.rules.diffing import WHOLE, Difference, Held, OpenState
 from recorder.projections.rules.matching import BACKFILL
 from recorder.projections.rules.order_states import is_live
 from recorder.projections.rules.reconciliations import CLEAN, DIFFERING
@@ -59,7 +59,7 @@ class Made:
 
 @frozen
 class Missed:
-    """A row that a history told and no frame had: when, and what differed."""
+    """A row that a history reported and no frame had: when, and what differed."""
 
     difference: Difference
     answer_position: int
@@ -84,9 +84,11 @@ def next_request(connection: Connection, account: str) -> str | None:
 
 def request(connection: Connection, account: str, by: str) -> str:
     """Ask for a comparison; return the id of the request."""
-    told = {"account": account, "requested_by": by}
+    reported = {"account": account, "requested_by": by}
     of = reconciliation_requests
-    return str(connection.execute(insert(of).values(told).returning(of.c.request_id)).scalar_one())
+    return str(
+        connection.execute(insert(of).values(reported).returning(of.c.request_id)).scalar_one()
+    )
 
 
 def mark_taken(
@@ -99,9 +101,9 @@ def mark_taken(
 ) -> None:
     """Note on a request which comparison is made for it: the one of the first of these events."""
     of = reconciliation_requests.c
-    told = {"reconciliation_id": positions[0], "updated_at": now}
+    reported = {"reconciliation_id": positions[0], "updated_at": now}
     row = (of.account == account) & (of.request_id == request_id)
-    connection.execute(update(reconciliation_requests).where(row).values(told))
+    connection.execute(update(reconciliation_requests).where(row).values(reported))
 
 
 def broken_off(connection: Connection, account: str) -> list[int]:
@@ -138,7 +140,7 @@ def _waits_for_backfill(connection: Connection, account: str) -> bool:
 
 
 def was_cut(connection: Connection, account: str, since: int) -> bool:
-    """Tell whether sight was lost behind this position."""
+    """Return whether observation was lost behind this position."""
     of = gaps.c
     lost = or_(of.gap_id > since, of.state == "open", of.last_loss_position > since)
     return (
@@ -182,7 +184,7 @@ def balances_window(
 
 def orders_window(
     connection: Connection, account: str, first: int, last: int, named: Collection[str]
-) -> dict[str, list[Standing]]:
+) -> dict[str, list[OpenState]]:
     """Return how orders stood at ``first`` and since: those live, changed since, or named."""
     h = order_history.c
     live = (
@@ -193,17 +195,17 @@ def orders_window(
     )
     changed = select(h.order_id).where(h.account == account, h.position.between(first + 1, last))
     asked = {*named, *connection.execute(live).scalars(), *connection.execute(changed).scalars()}
-    window: dict[str, list[Standing]] = {}
+    window: dict[str, list[OpenState]] = {}
     ordered = sorted(asked)
     for start in range(0, len(ordered), CHUNK):
         for row in connection.execute(_transitions(account, last, ordered[start : start + CHUNK])):
-            standing = Standing(
+            open_state = OpenState(
                 row.state, is_live(row.state), row.price, row.remaining_quantity, row.position
             )
             passed = window.setdefault(row.order_id, [])
-            if passed and standing.position <= first:
+            if passed and open_state.position <= first:
                 passed.clear()
-            passed.append(standing)
+            passed.append(open_state)
     return window
 
 
@@ -242,14 +244,14 @@ def ask_history(
     until: datetime,
 ) -> None:
     """Ask the back-fill for a period, for the comparison that began at the first event."""
-    told = {
+    reported = {
         "account": account,
         "backfill_id": history_request(positions[0]),
         "from_at": since,
         "until_at": until,
         "requested_by": f"reconciliation {positions[0]}",
     }
-    connection.execute(insert(backfills).values(told))
+    connection.execute(insert(backfills).values(reported))
 
 
 def history_request(run_id: int) -> str:
@@ -260,7 +262,7 @@ def history_request(run_id: int) -> str:
 def filled_in(
     connection: Connection, account: str, run_id: int, since: datetime, until: datetime
 ) -> list[Missed]:
-    """Return what a back-fill's answers told, of this period, that no frame had told."""
+    """Return what a back-fill's answers reported, of this period, that no frame had reported."""
     run = connection.execute(
         select(backfill_runs.c.last_position).where(
             backfill_runs.c.account == account, backfill_runs.c.run_id == run_id
@@ -277,12 +279,12 @@ def filled_in(
         )
         for row in connection.execute(asked.order_by(table.c.position)):
             key = str(row._mapping[_KEYS[name]])
-            told = _words(row, words)
-            found.append(Missed(Difference(name, key, WHOLE, None, told, None), row.position))
+            reported = _words(row, words)
+            found.append(Missed(Difference(name, key, WHOLE, None, reported, None), row.position))
     return found + _orders_changed(connection, account, (run_id, run), since, until)
 
 
-#: Table, its name as a list, its time, and what is said of a row.
+#: Table, its name as a list, its time, and what is shown of a row.
 _ADDED = (
     (trades, "trades", "traded_at", ("pair", "side", "price", "quantity")),
     (ledger, "ledger", "event_at", ("type", "debit_value", "debit_currency", "credit_value",
@@ -342,13 +344,13 @@ def open_differences(connection: Connection, account: str) -> list[tuple[int, Di
 
 
 def _difference(row: Row[tuple[object, ...]]) -> Difference:
-    told = row._mapping
+    reported = row._mapping
     names = ("list", "key", "field", "ours", "theirs", "position")
-    return Difference(*(told[name] for name in names))
+    return Difference(*(reported[name] for name in names))
 
 
 def reconciliation_of(connection: Connection, account: str, request_id: str) -> Made | None:
-    """Return the comparison that was made for a request, once its table tells of it."""
+    """Return the comparison that was made for a request, once its table has it."""
     of = reconciliation_requests.c
     asked = select(of.reconciliation_id).where(of.account == account, of.request_id == request_id)
     made = connection.execute(asked).scalar_one_or_none()
@@ -373,8 +375,8 @@ def past(connection: Connection, account: str, limit: int) -> list[Made]:
 
 
 def _read_made(row: Row[tuple[object, ...]]) -> Made:
-    told = row._mapping
-    return Made(**{each.name: told[each.name] for each in fields(Made)})
+    reported = row._mapping
+    return Made(**{each.name: reported[each.name] for each in fields(Made)})
 
 
 def differences_of(

@@ -1,7 +1,8 @@
 """What keeps a statement from being sound, in sentences. Silence is never one of them.
 
 A doubt is anything for which the period's figures may be wrong, or may not be all. What no recorder
-could know (`Report.blind_spots`) and what was decided by whoever asked is told apart from it.
+could know (`Report.unknowable`), and choices of the caller, are listed separately from
+it.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ COMPARED = frozenset({"clean", "differing"})
 _NO_CURRENCY = "movements without a currency"
 
 
-def doubts(report: Report) -> list[str]:
-    """Return all doubts, the worst first; none if the statement is sound."""
+def caveats(report: Report) -> list[str]:
+    """Return all warnings, the worst first; none if the statement is sound."""
     return [
         *_of_the_log(report),
         *_of_what_was_seen(report),
@@ -40,15 +41,15 @@ def remarks(report: Report) -> list[str]:
             f"{shown(healed)} s of the period were not observed and have been filled in since from"
             " the exchange's histories. Between the ends of such a stretch no balance is known."
         )
-    for told in report.currencies:
-        later = sum(line.told_later for line in told.lines)
+    for reported in report.currencies:
+        later = sum(line.reported_later for line in reported.lines)
         if later:
             moved = count_of(later, "movement was", "movements were")
-            found.append(f"{_name(told)}: {moved} told after the period.")
-        assumed = [line.assumed_fees for line in told.lines if line.assumed_fees]
-        if assumed and told.adds_up:
+            found.append(f"{_name(reported)}: {moved} reported after the period.")
+        assumed = [line.assumed_fees for line in reported.lines if line.assumed_fees]
+        if assumed and reported.adds_up:
             found.append(
-                f"{_name(told)}: nothing but the sum proves what fees of"
+                f"{_name(reported)}: nothing but the sum proves what fees of"
                 f" {', '.join(map(shown, assumed))} were taken off."
             )
     return found
@@ -72,14 +73,14 @@ def _of_the_log(report: Report) -> Iterator[str]:
 def _of_what_was_seen(report: Report) -> Iterator[str]:
     seen = report.seen
     if seen.sums is None:
-        yield "How much of the period was observed can't be told."
+        yield "How much of the period was observed can't be reported."
         return
     if seen.unrecorded_s:
         yield f"{shown(seen.unrecorded_s)} s of the period lie before a recorder's first start."
-    if seen.sums.blind_s:
+    if seen.sums.unobserved_s:
         yield (
-            f"{shown(seen.sums.blind_s)} s were not observed and not filled in"
-            f" ({share_text(seen.sums.blind_s, seen.sums.period_s)}; {_causes(seen.sums)}):"
+            f"{shown(seen.sums.unobserved_s)} s were not observed and not filled in"
+            f" ({share_text(seen.sums.unobserved_s, seen.sums.period_s)}; {_causes(seen.sums)}):"
             " what came and went in them may be missing."
         )
     elif seen.unhealed:
@@ -92,50 +93,53 @@ def _of_what_was_seen(report: Report) -> Iterator[str]:
 
 
 def _causes(sums: Totals) -> str:
-    return ", ".join(f"{cause} {shown(blind)} s" for cause, blind, _ in sums.causes if blind)
+    return ", ".join(
+        f"{cause} {shown(unobserved)} s" for cause, unobserved, _ in sums.causes if unobserved
+    )
 
 
 def _of_the_books(report: Report) -> Iterator[str]:
-    for told in report.currencies:
-        name = _name(told)
-        if told.unstated:
-            unstated = count_of(told.unstated, "movement", "movements")
-            yield f"{name}: {unstated} without an amount, in no sum."
-        if told.residual is None:
+    for reported in report.currencies:
+        name = _name(reported)
+        if reported.without_amount:
+            without_amount = count_of(reported.without_amount, "movement", "movements")
+            yield f"{name}: {without_amount} without an amount, in no sum."
+        if reported.residual is None:
             yield f"{name}: the balance at an end of the period isn't known, so nothing is proved."
-        elif told.residual and told.in_flight:
+        elif reported.residual and reported.in_flight:
             yield (
-                f"{name}: {shown(told.residual)} were on their way at an end of the period; another"
-                " end, a moment off, tells."
+                f"{name}: {shown(reported.residual)} were in flight at an end of the period;"
+                " another end, shortly before or after, shows it."
             )
-        elif told.residual:
-            yield f"{name}: {shown(told.residual)} of the change is explained by no movement."
-    if any(told.residual for told in report.currencies):
+        elif reported.residual:
+            yield f"{name}: {shown(reported.residual)} of the change is explained by no movement."
+    if any(reported.residual for reported in report.currencies):
         yield from _unseen_ends(report.seen)
     if report.unmatched:
         some = ", ".join(report.unmatched[:3]) + (" …" if len(report.unmatched) > 3 else "")
         orders = count_of(len(report.unmatched), "order has", "orders have")
         yield (
-            f"{orders} fills that trades and ledger don't tell alike"
+            f"{orders} fills that trades and ledger don't report alike"
             f" ({some}): a frame of one of the two was missed."
         )
 
 
 def _unseen_ends(seen: Seen) -> Iterator[str]:
-    """Say of which end nothing was heard: what stood there is what was stated before."""
+    """Report of which end nothing was received: what stood there is what was reported before."""
     for name, place in (("beginning", 0), ("end", -1)):
         if not seen.stretches or seen.stretches[place].kind is Kind.OBSERVED:
             continue
-        blind = seen.stretches[place]
+        unobserved = seen.stretches[place]
         yield (
-            f"Nothing was heard at the {name} of the period ({blind.cause}, {shown(blind.from_at)}"
-            f" to {shown(blind.until_at)} UTC): the balances there are what was stated before, and"
+            f"Nothing was received at the {name} of the period"
+            f" ({unobserved.cause}, {shown(unobserved.from_at)}"
+            f" to {shown(unobserved.until_at)} UTC): the balances there were reported before, and"
             " what moved since is in the difference. Choose an end that was observed."
         )
 
 
-def _name(told: Explained) -> str:
-    return told.currency or _NO_CURRENCY
+def _name(reported: Explained) -> str:
+    return reported.currency or _NO_CURRENCY
 
 
 def _of_comparisons(report: Report) -> Iterator[str]:
@@ -152,14 +156,14 @@ def _of_comparisons(report: Report) -> Iterator[str]:
     if still_open:
         named = sorted({f"{each['list']} {each['key']}" for each in still_open})
         some = ", ".join(named[:3]) + (" …" if len(named) > 3 else "")
-        apart = count_of(len(still_open), "difference", "differences")
-        yield f"{apart} from the exchange's answers: still open ({some})."
+        differences = count_of(len(still_open), "difference", "differences")
+        yield f"{differences} from the exchange's answers: still open ({some})."
 
 
 def _of_orders(report: Report) -> Iterator[str]:
     if report.orders.untold:
         untold = count_of(report.orders.untold, "order is", "orders are")
-        yield f"{untold} no longer open, and nobody has told of the end."
+        yield f"{untold} no longer open, with an unknown final state."
     unsure = sum(not each["certain"] for each in report.open_orders)
     if unsure:
         orders = count_of(unsure, "order counts", "orders count")

@@ -1,7 +1,7 @@
 """A balance over time as a drawing: steps, with what was not observed shaded. SVG, by hand.
 
-What is drawn is thinned to what an eye can tell apart: of each column of the picture the first, the
-lowest, the highest and the last value. Numbers that are read stand in the tables.
+What is drawn is thinned to what an eye can report different: of each column of the picture the
+first, the lowest, the highest and the last value. Numbers that are read stand in the tables.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ WIDTH, HEIGHT = 720, 170
 _LEFT, _RIGHT, _TOP, _BOTTOM = 116, 8, 10, 24
 #: Of a balance beside the axis: so many characters fit as they are, longer ones are drawn closer.
 _LABEL_CHARACTERS = 17
-#: So many columns of time are told apart.
+#: So many columns of time are reported different.
 COLUMNS = 600
 _TICKS = 4
 #: What is shaded must be seen, however short it was.
@@ -29,7 +29,7 @@ _SHADE_MIN = 1.5
 
 @frozen
 class Step:
-    """From this time on the balance was ``total``; None where it was stated without one."""
+    """From this time on the balance was ``total``; None where it was reported without one."""
 
     at: datetime
     total: Decimal | None
@@ -53,12 +53,12 @@ class Chart:
         until_at: datetime,
         thinned: Thinned,
     ) -> Chart:
-        """Return the chart of what stood at the beginning and what was stated since."""
+        """Return the chart of what stood at the beginning and what was reported since."""
         steps = thinned.steps()
         if opening is not None:
             steps.insert(0, Step(from_at, opening))
         if steps:
-            # What was stated last holds to the end.
+            # What was reported last holds to the end.
             steps.append(Step(until_at, steps[-1].total))
         return cls(currency, steps, thinned.count)
 
@@ -127,10 +127,10 @@ def draw(
     low, high = (min(known), max(known)) if known else (Decimal(0), Decimal(0))
     frame = _Frame(from_at, until_at, low, high)
     what = f"Balance of {shown(chart.currency)} over the period, in UTC."
-    told = f"Lowest {shown(low)}, highest {shown(high)}." if known else "It is not known."
+    reported = f"Lowest {shown(low)}, highest {shown(high)}." if known else "It is not known."
     parts = [
         element("title", what),
-        element("desc", f"{told} Shaded is what was not observed."),
+        element("desc", f"{reported} Shaded is what was not observed."),
         *(_shade(frame, each) for each in stretches if each.kind is not Kind.OBSERVED),
         *_axis(frame),
         *(_line(frame, run) for run in _runs(chart.steps)),
@@ -146,7 +146,7 @@ def draw(
 
 def patterns() -> Markup:
     """Return the SVG that defines the shadings, once for all charts of a page."""
-    blind = element(
+    unobserved = element(
         "pattern",
         element("path", d="M0 6L6 0", stroke="#b00", stroke_width="1.2"),
         id="unobserved",
@@ -162,7 +162,9 @@ def patterns() -> Markup:
         height=4,
         patternUnits="userSpaceOnUse",
     )
-    return element("svg", element("defs", blind, healed), width=0, height=0, aria_hidden="true")
+    return element(
+        "svg", element("defs", unobserved, healed), width=0, height=0, aria_hidden="true"
+    )
 
 
 @frozen

@@ -41,11 +41,11 @@ def joined(children: tuple[str, ...] | list[str]) -> Markup:
     return Markup("".join(each if isinstance(each, Markup) else text(each) for each in children))
 
 
-def text(said: str) -> Markup:
+def text(answer: str) -> Markup:
     """Return a text escaped, with what can't be printed (or turns what is) as its escape."""
-    if not said.isprintable():
-        said = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in said)
-    return Markup(escape(said))
+    if not answer.isprintable():
+        answer = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in answer)
+    return Markup(escape(answer))
 
 
 def shown(value: object) -> str:

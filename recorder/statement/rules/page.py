@@ -1,7 +1,7 @@
-"""The statement as one page of HTML: doubts first, then figures. It holds no script and no link.
+"""The statement as one page of HTML: warnings first, then figures. It holds no script and no link.
 
-It is read on a screen and printed. What it shows in part (the first rows of a long table) it says
-so of, and names the file that has all.
+It is read on a screen and printed. What it shows in part (the first rows of a long table) it
+reports so of, and names the file that has all.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from recorder.log.rules.coverage import share_text
 from recorder.projections.rules.books import Basis, Explained
-from recorder.statement.rules.caveats import doubts, remarks
+from recorder.statement.rules.caveats import caveats, remarks
 from recorder.statement.rules.charts import draw, patterns
 from recorder.statement.rules.markup import NOTHING, Markup, element, joined, shown
 from recorder.statement.rules.report import Report, Seen
@@ -33,20 +33,20 @@ td.w{overflow-wrap:anywhere}
 thead th{border-bottom:1px solid #999;font-weight:600}
 td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}
 tr.sum td{border-top:1px solid #bbb;font-weight:600}
-.doubts{border:2px solid #b00;padding:.4rem 1rem;margin:1rem 0}
+.warnings{border:2px solid #b00;padding:.4rem 1rem;margin:1rem 0}
 .sound{border:2px solid #264;padding:.4rem 1rem;margin:1rem 0}
 .note{color:#444;font-size:.87rem}code{font-size:.82rem;overflow-wrap:anywhere}
 svg{max-width:100%;height:auto;display:block}figure{margin:0}
 @page{size:A4;margin:16mm}
 @media print{body{font-size:10.5pt;margin:0;max-width:none;padding:0}h2,h3{break-after:avoid}
-table{font-size:8.5pt}th,td{padding-right:.5rem}tr,figure,.doubts,.sound,.signed{break-inside:avoid}
+table{font-size:8.5pt}th,td{padding-right:.5rem}tr,figure,.warnings,.sound,.signed{break-inside:avoid}
 thead{display:table-header-group}}
 .signed td{padding:2.2rem 3rem 0 0;border-bottom:1px solid #111;width:14rem}
 """
 
 _BASIS = {
-    Basis.STATED: "",
-    Basis.ABSENT: "zero by inference: a complete snapshot left it out",
+    Basis.REPORTED: "",
+    Basis.INFERRED_ZERO: "zero by inference: a complete snapshot left it out",
     Basis.NOT_NAMED: "zero by inference: no snapshot named it",
     Basis.UNKNOWN: "not known",
 }
@@ -93,12 +93,12 @@ def _heading(report: Report) -> Markup:
 
 
 def _verdict(report: Report) -> Markup:
-    found, told = doubts(report), remarks(report)
+    found, reported = caveats(report), remarks(report)
     if found:
-        box = element("div", element("h2", "What is not known"), _list(found), class_="doubts")
+        box = element("div", element("h2", "What is not known"), _list(found), class_="caveats")
     else:
         box = element("div", element("p", _sound(report)), class_="sound")
-    return joined([box, _list(told, class_="note") if told else Markup("")])
+    return joined([box, _list(reported, class_="note") if reported else Markup("")])
 
 
 def _sound(report: Report) -> str:
@@ -116,14 +116,14 @@ def _sound(report: Report) -> str:
 def _balances(report: Report) -> Markup:
     rows = [
         {
-            "currency": told.currency or NOTHING,
-            "opening": told.opening.total,
-            "closing": told.closing.total,
-            "moved": told.moved,
-            "residual": told.residual,
-            "note": "; ".join(_ends(told)),
+            "currency": reported.currency or NOTHING,
+            "opening": reported.opening.total,
+            "closing": reported.closing.total,
+            "moved": reported.moved,
+            "residual": reported.residual,
+            "note": "; ".join(_ends(reported)),
         }
-        for told in _that_count(report)
+        for reported in _that_count(report)
     ]
     columns = ("currency", "opening", "closing", "moved", "residual", "note")
     table = _table(columns, rows, "balances", numbers=columns[1:5])
@@ -144,36 +144,39 @@ def _balances(report: Report) -> Markup:
 
 def _that_count(report: Report) -> list[Explained]:
     return [
-        told
-        for told in report.currencies
-        if told.lines or not (told.opening.total == 0 and told.closing.total == 0)
+        reported
+        for reported in report.currencies
+        if reported.lines or not (reported.opening.total == 0 and reported.closing.total == 0)
     ]
 
 
-def _ends(told: Explained) -> Iterable[str]:
-    for name, end in (("opening", told.opening), ("closing", told.closing)):
+def _ends(reported: Explained) -> Iterable[str]:
+    for name, end in (("opening", reported.opening), ("closing", reported.closing)):
         if _BASIS[end.basis]:
             yield f"{name} {_BASIS[end.basis]}"
         elif end.total is None:
-            yield f"{name} stated without a total"
+            yield f"{name} reported without a total"
 
 
 def _movements(report: Report) -> Markup:
     rows = []
-    for told in _that_count(report):
+    for reported in _that_count(report):
         rows += [
             {
-                "currency": told.currency or NOTHING,
+                "currency": reported.currency or NOTHING,
                 "kind": line.kind,
                 "amount": line.amount,
                 "movements": line.movements,
                 "back-filled": line.backfilled,
             }
-            for line in told.lines
+            for line in reported.lines
         ]
-        if told.residual != 0:
-            unexplained = {"currency": told.currency or NOTHING, "kind": "residual (unexplained)"}
-            rows.append({**unexplained, "amount": told.residual})
+        if reported.residual != 0:
+            unexplained = {
+                "currency": reported.currency or NOTHING,
+                "kind": "residual (unexplained)",
+            }
+            rows.append({**unexplained, "amount": reported.residual})
     columns = ("currency", "kind", "amount", "movements", "back-filled")
     table = _table(columns, rows, "books", numbers=columns[2:], limit=len(rows))
     return joined([element("h2", "Movements"), table])
@@ -188,7 +191,7 @@ def _charts(report: Report) -> Markup:
     figures = [
         element(
             "figure",
-            element("h3", f"{chart.currency} (stated {chart.statements:,} times)"),
+            element("h3", f"{chart.currency} (reported {chart.statements:,} times)"),
             draw(chart, report.from_at, report.until_at, report.seen.stretches),
         )
         for chart in report.charts[:CHARTS_MAX]
@@ -249,7 +252,7 @@ def _trades(report: Report) -> Markup:
             "value": sums.value,
             "fees": ", ".join(f"{shown(fee)} {named}" for named, fee in sorted(sums.fees.items())),
             "back-filled": sums.backfilled,
-            "without amounts": sums.unstated,
+            "without amounts": sums.without_amount,
         }
         for (pair, side), sums in sorted(report.trades.pairs.items())
     ]
@@ -291,7 +294,7 @@ def _coverage(report: Report) -> Markup:
             element("h3", "Gaps"),
             _table(columns, rows, "gaps"),
             element("p", "What no recorder can know:", class_="note"),
-            _list(report.blind_spots, class_="note"),
+            _list(report.unknowable, class_="note"),
         ]
     )
 
@@ -303,7 +306,7 @@ def _shares(seen: Seen) -> list[dict[str, Any]]:
     parts = (
         ("observed", seen.sums.observed_s),
         ("not observed, filled in since", seen.sums.healed_s),
-        ("not observed", seen.sums.blind_s),
+        ("not observed", seen.sums.unobserved_s),
         ("before the first start", seen.unrecorded_s),
     )
     return [
@@ -319,7 +322,7 @@ def _comparisons(report: Report) -> Markup:
     states: dict[str, int] = {}
     for each in report.comparisons:
         states[each["state"]] = states.get(each["state"], 0) + 1
-    told = ", ".join(f"{count:,} {state}" for state, count in sorted(states.items()))
+    reported = ", ".join(f"{count:,} {state}" for state, count in sorted(states.items()))
     columns = ("list", "key", "field", "ours", "theirs", "state", "found at")
     rows = [
         {**each, "found at": each["found_at"]}
@@ -328,8 +331,10 @@ def _comparisons(report: Report) -> Markup:
     return joined(
         [
             element("h2", "Comparisons with the exchange"),
-            element("p", f"Made in the period, or of it: {told or 'none'}."),
-            _table(columns, rows, "differences", empty="No value differed." if told else "None."),
+            element("p", f"Made in the period, or of it: {reported or 'none'}."),
+            _table(
+                columns, rows, "differences", empty="No value differed." if reported else "None."
+            ),
         ]
     )
 
@@ -435,12 +440,12 @@ def _cell(value: object, class_: str | None) -> Markup:
     """
     if isinstance(value, Markup):
         return element("td", value, class_=class_)
-    said = shown(value)
-    if all(len(word) <= WORD_MAX for word in said.replace("-", " ").split()):
-        return element("td", said, class_=class_)
+    answer = shown(value)
+    if all(len(word) <= WORD_MAX for word in answer.replace("-", " ").split()):
+        return element("td", answer, class_=class_)
     if class_ is None:
-        return element("td", said, class_="w")
-    whole, point, places = said.partition(".")
+        return element("td", answer, class_="w")
+    whole, point, places = answer.partition(".")
     return element("td", f"{whole}{point}", element("wbr"), places, class_=class_)
 
 

@@ -1,6 +1,7 @@
-"""What a statement says of one account and one period of the exchange's time.
+"""The content of a statement of one account and one period of the exchange's time.
 
-The end belongs to the period, its beginning doesn't. Everything is told as it is known at position
+The end belongs to the period, its beginning doesn't. Everything is reported as it is known at
+position
 ``as_of``, up to which all is read.
 """
 
@@ -13,7 +14,7 @@ from typing import Any
 
 from attrs import define, field, frozen
 
-from recorder.exchange.sums import EXACT
+from recorder.exchange.amounts import EXACT
 from recorder.log.rules.coverage import Stretch, Totals
 from recorder.projections.rules.books import Explained
 from recorder.projections.rules.order_states import END_UNKNOWN
@@ -34,8 +35,8 @@ class End:
 class Proof:
     """What reading the whole log again has shown.
 
-    ``damage`` is empty where it is sound. ``checkpoints`` agree with it, or ``not_compared`` says
-    why it was held against none.
+    ``damage`` is empty where it is sound. ``checkpoints`` agree with it, or ``not_compared``
+    reports why it was held against none.
     """
 
     events: int = 0
@@ -61,7 +62,7 @@ class OrderSums:
 
     @property
     def untold(self) -> int:
-        """Orders of which nobody has told how they ended."""
+        """Orders with an unknown final state."""
         return self.states.get(END_UNKNOWN, 0)
 
 
@@ -75,7 +76,7 @@ class PairSums:
     fees: dict[str, Decimal] = field(factory=dict)
     backfilled: int = 0
     #: Fills without a price or a quantity, which are in no sum.
-    unstated: int = 0
+    without_amount: int = 0
 
 
 @define
@@ -92,7 +93,7 @@ class TradeSums:
         sums.backfilled += row["source"] == "backfill"
         price, quantity, fee = row["price"], row["quantity"], row["fee"]
         if price is None or quantity is None:
-            sums.unstated += 1
+            sums.without_amount += 1
         else:
             sums.quantity = EXACT.add(sums.quantity, quantity)
             sums.value = EXACT.add(sums.value, EXACT.multiply(price, quantity))
@@ -118,7 +119,7 @@ class Seen:
 
 @frozen
 class Report:
-    """All that a statement says. Rows of tables are mappings from the names of their columns."""
+    """All that a statement reports. Rows of tables are mappings from the names of their columns."""
 
     account: str
     from_at: datetime
@@ -141,11 +142,11 @@ class Report:
     behind: Mapping[str, int]
     #: Events of the period that could not be folded into balances or ledger.
     unread: int
-    #: Orders whose fills trades and ledger don't tell alike.
+    #: Orders whose fills trades and ledger don't report alike.
     unmatched: Sequence[str]
-    #: Commands queued by the period's end whose fate isn't known.
+    #: Commands queued by the period's end whose outcome isn't known.
     in_doubt: int
-    blind_spots: Sequence[str]
+    unknowable: Sequence[str]
     charts: Sequence[Chart] = ()
     #: Rows per table, as they are in the files.
     rows: Mapping[str, int] = field(factory=dict)
