@@ -1,23 +1,17 @@
-"""``recorder conditionals``: the take-profit and stop-loss orders, and what became of others."""
+"""``recorder conditionals``: the take-profit and stop-loss orders, waiting and ended."""
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator
+from functools import partial
 
-from sqlalchemy import Connection, Select, select, true
+from sqlalchemy import true
 
-from recorder.cli.as_of import add_past, is_past
-from recorder.cli.as_of_futures import PROJECTION, run_at
-from recorder.cli.call import Call
-from recorder.cli.exits import OK, WRONG
-from recorder.cli.flags import DATABASE, add_output, add_settings
-from recorder.cli.output import Column, count_of, quoted
-from recorder.database.engine import in_unit
+from recorder.cli.as_of import Rows
+from recorder.cli.current_state import History, StateCommand, in_either_reading
+from recorder.cli.output import Column, count_of
 from recorder.database.schema import conditional_order_history, conditional_orders
-from recorder.queries.account_status import AccountStatus, read_account_status, warnings
-from recorder.queries.as_of_futures import CONDITIONALS
+from recorder.queries.as_of_futures import CONDITIONALS, known_at, true_at
 
 _TERMS = (
     Column("pair"),
@@ -46,69 +40,38 @@ HISTORY = (
     Column("reason", spare=True),
 )
 
-Rows = list[Mapping[str, Any]]
 
-
-def configure(parser: ArgumentParser) -> None:
-    """Add this command's arguments."""
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument("--all", action="store_true", help="also those that no longer wait")
-    which.add_argument("--history", metavar="ORDER_ID", help="every change of one order")
-    add_past(parser)
-    add_settings(parser, DATABASE)
-    add_output(parser)
-
-
-def run(call: Call) -> int:
-    """Print the conditional orders of each account, and what is doubtful about them."""
-    if is_past(call):
-        return run_at(call, CONDITIONALS, COLUMNS, "no waiting conditional order is known of then")
-    asked = call.arguments
-
-    def look(connection: Connection) -> list[tuple[AccountStatus, Rows]]:
-        return [
-            (read_account_status(connection, account), _read(connection, account, asked))
-            for account in call.accounts(connection)
-        ]
-
-    with call.database() as database:
-        found = in_unit(database.reader, look)
-    for status, rows in found:
-        _print(call, status, rows)
-    is_known = asked.history is None or any(rows for _, rows in found)
-    return OK if is_known else WRONG
-
-
-def _read(connection: Connection, account: str, asked: Any) -> Rows:
-    return [dict(row) for row in connection.execute(_wanted(account, asked)).mappings()]
-
-
-def _wanted(account: str, asked: Any) -> Select[*tuple[Any, ...]]:
-    if asked.history is not None:
-        line = conditional_order_history.c
-        mine = (line.account == account, line.order_id == asked.history)
-        return select(conditional_order_history).where(*mine).order_by(line.position)
-    row = conditional_orders.c
-    wanted = select(conditional_orders).where(row.account == account).order_by(row.first_position)
-    return wanted if asked.all else wanted.where(row.is_open == true())
-
-
-def _print(call: Call, status: AccountStatus, rows: Rows) -> None:
-    output, history, name = call.output, call.arguments.history, quoted(status.account)
-    if not output.as_json:
-        output.line(f"account {name}")
-    if history is None:
-        empty = f"no waiting conditional order of account {name} is known"
-        output.rows(COLUMNS, rows, empty=empty)
-    else:
-        empty = f"account {name} knows no conditional order {quoted(history)}"
-        output.rows(HISTORY, rows, empty=empty)
-    for doubt in warnings(status, call.now(), PROJECTION):
-        output.warn(doubt)
-    unsure = [] if history else [row for row in rows if row["basis"] == "unconfirmed"]
+def _warnings(account: str, rows: Rows) -> Iterator[str]:
+    unsure = sum(row["basis"] == "unconfirmed" for row in rows)
     if unsure:
-        counted = count_of(len(unsure), "conditional order", "conditional orders")
-        output.warn(
-            f"{counted} of account {name} may be gone: VALR doesn't name them on connecting, and"
-            " nothing has named them since; look them up at the exchange"
+        yield (
+            f"{count_of(unsure, 'conditional order', 'conditional orders')} of account {account}"
+            " may be gone: VALR doesn't name them on connecting, and nothing has named them since;"
+            " look them up at the exchange"
         )
+
+
+COMMAND = StateCommand(
+    projection="futures",
+    table=conditional_orders,
+    order_by=conditional_orders.c.first_position,
+    columns=COLUMNS,
+    all_help="also those that no longer wait",
+    read_as_of=in_either_reading(
+        partial(known_at, kept=CONDITIONALS), partial(true_at, kept=CONDITIONALS)
+    ),
+    empty=lambda account, rows: f"no waiting conditional order of account {account} is known",
+    empty_as_of=lambda account, rows: "no waiting conditional order is known of then",
+    is_live=conditional_orders.c.is_open == true(),
+    history=History(
+        table=conditional_order_history,
+        key="order_id",
+        columns=HISTORY,
+        help="every change of one order",
+        metavar="ORDER_ID",
+        noun="conditional order",
+    ),
+    warnings=_warnings,
+    shows_position=False,
+)
+configure, run = COMMAND.configure, COMMAND.run

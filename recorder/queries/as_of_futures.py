@@ -46,7 +46,7 @@ CONDITIONALS = AsOfTables(conditional_orders, conditional_order_history, "order_
 
 
 def known_at(
-    connection: Connection, account: str, kept: AsOfTables, position: int
+    connection: Connection, account: str, position: int, kept: AsOfTables
 ) -> list[Mapping[str, Any]]:
     """Return what was known of each that counted as open at a position, the oldest first.
 
@@ -59,7 +59,7 @@ def known_at(
 
 
 def true_at(
-    connection: Connection, account: str, kept: AsOfTables, moment: datetime
+    connection: Connection, account: str, moment: datetime, kept: AsOfTables
 ) -> list[Mapping[str, Any]]:
     """Return each that was open at a time, as far as is known by now, the oldest first.
 

@@ -117,7 +117,7 @@ def test_within_the_first_gap_the_answer_is_marked(database: Database, database_
         ("0", "at least 1"),
         ("yesterday", "a position of the log (1 and up), or a time like"),
         ("-1", "a position of the log (1 and up), or a time like"),
-        ("2026-03-29", "a day and no moment of it"),
+        ("2026-03-29", "is a day, not a time of it"),
         ("0001-01-01T00:00:00+02:00", "outside the years"),
     ],
 )

@@ -89,6 +89,6 @@ def test_the_orders(past: Past) -> None:
 
 
 def test_the_positions(past: Past) -> None:
-    known = in_unit(past.database.reader, known_at, "main", POSITIONS, past.at)
+    known = in_unit(past.database.reader, known_at, "main", past.at, POSITIONS)
     names = ("position_id", "quantity", "position")
     assert past.ask(FUTURES, *names) == past.expect(known, *names)

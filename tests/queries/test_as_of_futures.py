@@ -80,7 +80,7 @@ def test_what_was_known_at_each_position_is_the_fold_up_to_it(
 
     for each, rows in zip(written, stood, strict=True):
         for kept, open_then in zip(BOTH, rows, strict=True):
-            known = in_unit(database.reader, known_at, "main", kept, each.position)
+            known = in_unit(database.reader, known_at, "main", each.position, kept)
             reported = sorted((row[kept.key], row["quantity"], row["basis"]) for row in known)
             assert reported == open_then
             assert all(row["certain"] == (row["basis"] == "reported") for row in known)
@@ -100,7 +100,7 @@ def test_what_was_true_at_a_time_is_what_the_exchange_held_then(
     fold(database, write(database, *account.log)[-1].position)
 
     for moment, then in stood.items():
-        rows = in_unit(database.reader, true_at, "main", POSITIONS, moment)
+        rows = in_unit(database.reader, true_at, "main", moment, POSITIONS)
         assert {row["position_id"]: row["quantity"] for row in rows} == then
         assert all(row["certain"] for row in rows)
     assert any(stood.values())
@@ -119,12 +119,12 @@ def test_what_a_new_connection_did_not_name_may_have_ended_at_any_time_before(
     fold(database, write(database, *drafts)[-1].position)
 
     (row,) = in_unit(
-        database.reader, true_at, "main", POSITIONS, from_us(at_us) + timedelta(seconds=5)
+        database.reader, true_at, "main", from_us(at_us) + timedelta(seconds=5), POSITIONS
     )
     later = from_us(at_us) + timedelta(seconds=9)
 
     assert (row["quantity"], row["certain"]) == (1, False)
-    assert in_unit(database.reader, true_at, "main", POSITIONS, later) == []
+    assert in_unit(database.reader, true_at, "main", later, POSITIONS) == []
 
 
 @pytest.mark.parametrize("kept", BOTH)
