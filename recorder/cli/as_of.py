@@ -18,11 +18,10 @@ from recorder.display import short_time
 from recorder.errors import ConfigurationError
 from recorder.queries.account_status import as_of, read_account_status
 from recorder.queries.as_of import HEALED, UNOBSERVED, AsOf, find_as_of
+from recorder.queries.as_of_rows import AsOfTable, Rows, known_at, true_at
 
 KNOWN = "known"
 TRUE = "true"
-
-Rows = list[Mapping[str, Any]]
 
 
 @frozen
@@ -99,6 +98,13 @@ def find_past(call: Call, connection: Connection, account: str, projection: str)
             " has caught up"
         )
     return Past(account, point, reading, folded)
+
+
+def read_past(connection: Connection, past: Past, of: AsOfTable) -> Rows:
+    """Return the rows of a table as of the moment, in the reading that the user chose."""
+    if past.reading == TRUE:
+        return true_at(connection, past.account, past.point.at, of)
+    return known_at(connection, past.account, past.point.position, of)
 
 
 def run_past(

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from recorder.cli.as_of import Rows
-from recorder.cli.current_state import StateCommand, in_either_reading
+from recorder.cli.current_state import StateCommand
 from recorder.cli.output import Column, count_of
 from recorder.database.schema import balances
-from recorder.queries.as_of import balances_known_at, balances_true_at
+from recorder.queries.as_of_rows import BALANCES, Rows
 
 COLUMNS = (
     Column("currency"),
@@ -49,7 +48,7 @@ COMMAND = StateCommand(
     order_by=balances.c.currency,
     columns=COLUMNS,
     all_help="also currencies of which all is zero",
-    read_as_of=in_either_reading(balances_known_at, balances_true_at),
+    as_of=BALANCES,
     empty=_empty,
     empty_as_of=_empty_as_of,
     is_shown=_is_not_zero,

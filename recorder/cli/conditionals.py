@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 
 from sqlalchemy import true
 
-from recorder.cli.as_of import Rows
-from recorder.cli.current_state import History, StateCommand, in_either_reading
+from recorder.cli.current_state import History, StateCommand
 from recorder.cli.output import Column, count_of
 from recorder.database.schema import conditional_order_history, conditional_orders
-from recorder.queries.as_of_futures import CONDITIONALS, known_at, true_at
+from recorder.queries.as_of_rows import CONDITIONALS, Rows
 
 _TERMS = (
     Column("pair"),
@@ -57,9 +55,7 @@ COMMAND = StateCommand(
     order_by=conditional_orders.c.first_position,
     columns=COLUMNS,
     all_help="also those that no longer wait",
-    read_as_of=in_either_reading(
-        partial(known_at, kept=CONDITIONALS), partial(true_at, kept=CONDITIONALS)
-    ),
+    as_of=CONDITIONALS,
     empty=lambda account, rows: f"no waiting conditional order of account {account} is known",
     empty_as_of=lambda account, rows: "no waiting conditional order is known of then",
     is_live=conditional_orders.c.is_open == true(),

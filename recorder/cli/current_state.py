@@ -8,19 +8,19 @@ from __future__ import annotations
 
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from attrs import frozen
 from sqlalchemy import ColumnElement, Connection, Select, Table, select
 
 from recorder.cli.as_of import (
-    TRUE,
     Past,
-    Rows,
     add_past,
     is_past,
     print_as_of,
     print_warnings,
+    read_past,
     run_past,
 )
 from recorder.cli.call import Call
@@ -31,6 +31,7 @@ from recorder.database.engine import in_unit
 from recorder.display import short_time
 from recorder.errors import ConfigurationError
 from recorder.queries.account_status import AccountStatus, as_of, read_account_status, warnings
+from recorder.queries.as_of_rows import AsOfTable, Rows
 
 CERTAIN = Column("certain", show=lambda value: "yes" if value else "no")
 
@@ -57,7 +58,7 @@ class StateCommand:
     order_by: ColumnElement[Any]
     columns: Sequence[Column]
     all_help: str
-    read_as_of: Callable[[Connection, Past], Rows]
+    as_of: AsOfTable
     #: Both return the text for an account without a row to show, given all rows that were read.
     empty: Callable[[str, Rows], str]
     empty_as_of: Callable[[str, Rows], str]
@@ -154,17 +155,4 @@ class StateCommand:
                 )
             print_warnings(call, past, is_backfilled=False)
 
-        return run_past(call, self.projection, self.read_as_of, show)
-
-
-def in_either_reading(
-    known: Callable[[Connection, str, int], Rows], true: Callable[[Connection, str, Any], Rows]
-) -> Callable[[Connection, Past], Rows]:
-    """Return what reads the rows known at a position, or true at a time, as the user chose."""
-
-    def read(connection: Connection, past: Past) -> Rows:
-        if past.reading == TRUE:
-            return true(connection, past.account, past.point.at)
-        return known(connection, past.account, past.point.position)
-
-    return read
+        return run_past(call, self.projection, partial(read_past, of=self.as_of), show)

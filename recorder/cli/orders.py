@@ -10,12 +10,12 @@ from attrs import define, frozen
 from sqlalchemy import Connection, Select, not_, select
 
 from recorder.cli.as_of import (
-    TRUE,
     Past,
     add_past,
     is_past,
     print_as_of,
     print_warnings,
+    read_past,
     run_past,
 )
 from recorder.cli.call import Call
@@ -27,7 +27,8 @@ from recorder.database.schema import open_orders, order_history, orders
 from recorder.display import shown
 from recorder.errors import ConfigurationError
 from recorder.queries.account_status import read_account_status, warnings
-from recorder.queries.as_of_orders import foreign_among, orders_known_at, orders_true_at
+from recorder.queries.as_of_rows import ORDERS as AS_OF_ORDERS
+from recorder.queries.as_of_rows import foreign_among
 
 #: Ended orders that are shown beside the live ones.
 RECENT = 20
@@ -138,10 +139,7 @@ def _run_at(call: Call) -> int:
 
 
 def _read_at(connection: Connection, past: Past) -> list[Mapping[str, Any]]:
-    if past.reading == TRUE:
-        rows = orders_true_at(connection, past.account, past.point.at)
-    else:
-        rows = orders_known_at(connection, past.account, past.point.position)
+    rows = read_past(connection, past, AS_OF_ORDERS)
     foreign = foreign_among(connection, past.account, [row["order_id"] for row in rows])
     return [{**row, "foreign": row["order_id"] in foreign} for row in rows]
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 
 from sqlalchemy import true
 
-from recorder.cli.as_of import Rows
-from recorder.cli.current_state import History, StateCommand, in_either_reading
+from recorder.cli.current_state import History, StateCommand
 from recorder.cli.output import Column, quoted
 from recorder.database.schema import position_history, positions
-from recorder.queries.as_of_futures import POSITIONS, known_at, true_at
+from recorder.queries.as_of_rows import POSITIONS, Rows
 
 COLUMNS = (
     Column("position_id"),
@@ -55,9 +53,7 @@ COMMAND = StateCommand(
     order_by=positions.c.first_position,
     columns=COLUMNS,
     all_help="also positions that are no longer held",
-    read_as_of=in_either_reading(
-        partial(known_at, kept=POSITIONS), partial(true_at, kept=POSITIONS)
-    ),
+    as_of=POSITIONS,
     empty=lambda account, rows: f"no open position of account {account} is known",
     empty_as_of=lambda account, rows: "no open position is known of then",
     is_live=positions.c.is_open == true(),

@@ -1,22 +1,17 @@
-"""Finds a moment of the past, by position or by time, and what was held then.
+"""Finds the position of the log that a past time stands for, and whether it was observed.
 
-There are two readings: what was known then, which asks for a position, and what was true then as
-far as is known by now, which asks for a time. Nothing here walks the log: a time becomes a position
-by halving between two positions, and each currency's row is one seek, or two, in an index of
-`balance_history`.
+Nothing here walks the log: a time becomes a position by halving the interval between two positions.
+`as_of_rows` reads what was known at a position, or true at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any
 
 from attrs import frozen
-from sqlalchemy import Connection, TextualSelect, bindparam, literal, or_, select, text
+from sqlalchemy import Connection, literal, or_, select
 
-from recorder.database.columns import UtcTime
-from recorder.database.schema import balance_history, events, gaps
+from recorder.database.schema import events, gaps
 from recorder.errors import ConfigurationError
 from recorder.gaps.sql.gaps import read_known, read_unobserved, tail
 from recorder.log.sql.read import head
@@ -106,67 +101,6 @@ def position_at(connection: Connection, account: str, at: datetime) -> int | Non
         else:
             high = middle
     return low
-
-
-def balances_known_at(
-    connection: Connection, account: str, position: int
-) -> list[Mapping[str, Any]]:
-    """Return the row of each currency as of a position of the log, by currency.
-
-    A currency that had not been named by then has no row.
-    """
-    return [dict(row) for row in connection.execute(_known(account, position)).mappings()]
-
-
-def balances_true_at(
-    connection: Connection, account: str, moment: datetime
-) -> list[Mapping[str, Any]]:
-    """Return of each currency the statement of the latest time up to a moment, by currency.
-
-    A statement counts at the exchange's time, one that has none or is inferred when it came in; of
-    equal times it is the one reported later. All that is folded by now is asked, however late it
-    came. A currency without a statement of such a time has no row.
-    """
-    query = text(BALANCES_TRUE).bindparams(bindparam("at", type_=UtcTime))
-    found = connection.execute(
-        query.columns(*balance_history.c), {"account": account, "at": moment}
-    )
-    return [dict(row) for row in found.mappings()]
-
-
-def _statements(at: str, condition: str) -> str:
-    return (
-        f"SELECT * FROM (SELECT e.position, e.{at} AS at FROM balance_history AS e"
-        " WHERE e.account = b.account AND e.currency = b.currency"
-        f" AND {condition} AND e.{at} <= :at"
-        f" ORDER BY e.{at} DESC, e.position DESC LIMIT 1) AS {at}"
-    )
-
-
-_HISTORY = ", ".join(f"h.{column.name}" for column in balance_history.c)
-_DATED = "e.basis <> 'inferred_zero' AND e.updated_at IS NOT NULL"
-_UNDATED = "(e.basis = 'inferred_zero' OR e.updated_at IS NULL)"
-#: Each currency is a seek in `balance_history_updated_at` and one in `balance_history_undated`.
-BALANCES_TRUE = (
-    f"SELECT {_HISTORY} FROM balances AS b CROSS JOIN balance_history AS h"
-    " WHERE b.account = :account AND h.account = b.account AND h.currency = b.currency"
-    " AND h.position = (SELECT s.position FROM ("
-    f"{_statements('updated_at', _DATED)} UNION ALL {_statements('received_at', _UNDATED)}"
-    ") AS s ORDER BY s.at DESC, s.position DESC LIMIT 1)"
-    " ORDER BY h.currency"
-)
-
-
-def _known(account: str, position: int) -> TextualSelect:
-    # CROSS JOIN keeps SQLite at this order: the other one walks the whole history.
-    query = text(
-        f"SELECT {_HISTORY} FROM balances AS b CROSS JOIN balance_history AS h"
-        " WHERE b.account = :account AND h.account = b.account AND h.currency = b.currency"
-        " AND h.position = (SELECT max(e.position) FROM balance_history AS e"
-        " WHERE e.account = b.account AND e.currency = b.currency AND e.position <= :at)"
-        " ORDER BY h.currency"
-    )
-    return query.bindparams(account=account, at=position).columns(*balance_history.c)
 
 
 def _begun(connection: Connection, account: str, at: datetime, last: int) -> tuple[int, int] | None:

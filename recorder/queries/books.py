@@ -7,13 +7,13 @@ read costs what the period holds, not what the log holds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 from attrs import frozen
-from sqlalchemy import ColumnElement, Connection, Function, and_, case, func, select
+from sqlalchemy import ColumnElement, Connection, Function, and_, case, func, or_, select
 
 from recorder.database.columns import Amount
 from recorder.database.schema import balance_history, balances, events, fold_failures, gaps
@@ -30,7 +30,6 @@ from recorder.projections.rules.books import (
     merge,
     passing,
 )
-from recorder.queries.balance_rows import last_true, up_to
 
 #: The exchange's frames about one change come within a short time. So much on both sides of an end
 #: is looked at to find what was in flight there: by the exchange's time, or in events.
@@ -39,6 +38,8 @@ FLIGHT_EVENTS = 200
 FLIGHT_STEPS_MAX = 200
 #: Folded from the log different from each other: books are read up to where both are.
 SOURCES = ("balances", "ledger")
+#: An inferred statement has no time of the exchange's, and one that it gave none to neither.
+UNDATED = or_(balance_history.c.basis == "inferred_zero", balance_history.c.updated_at.is_(None))
 
 
 @frozen
@@ -232,6 +233,42 @@ def _last_true(
     if row is None:
         return None
     return Reported(row["total"], Basis(row["basis"]), row["position"], row["at"])
+
+
+def up_to(position: ColumnElement[int], as_of: int) -> ColumnElement[bool]:
+    """Return what leaves out what was reported behind a position.
+
+    Written so that no index is used for it: SQLite would read the account's whole key.
+    """
+    return position + 0 <= as_of
+
+
+def last_true(
+    connection: Connection, account: str, currency: str, moment: datetime, as_of: int
+) -> Mapping[str, Any] | None:
+    """Return the row of `balance_history` of the latest time up to a moment, with that time as at.
+
+    Of equal times it is the one reported later. A statement has the exchange's time, one that is
+    inferred or has none the time we received of it.
+    """
+    history = balance_history.c
+    mine = and_(
+        history.account == account, history.currency == currency, up_to(history.position, as_of)
+    )
+    found = []
+    for at, condition in (
+        (history.updated_at, history.basis != "inferred_zero"),
+        (history.received_at, UNDATED),
+    ):
+        wanted = (
+            select(balance_history, at.label("at"))
+            .where(mine, condition, at <= moment)
+            .order_by(at.desc(), history.position.desc())
+            .limit(1)
+        )
+        found += list(connection.execute(wanted).mappings())
+    latest = sorted(found, key=lambda each: (each["at"], each["position"]))[-1:]
+    return dict(latest[0]) if latest else None
 
 
 # Movements

@@ -27,9 +27,8 @@ from recorder.export.rows import FETCHED_ROWS
 from recorder.log.rules.event import EMPTY_HEAD
 from recorder.log.sql.read import event_at, head
 from recorder.queries.as_of import position_at
-from recorder.queries.as_of_orders import foreign_among, orders_true_at
-from recorder.queries.balance_rows import UNDATED, up_to
-from recorder.queries.books import Period, inside
+from recorder.queries.as_of_rows import ORDERS, foreign_among, true_at
+from recorder.queries.books import UNDATED, Period, inside, up_to
 from recorder.statement.rules.charts import Step
 from recorder.statement.rules.report import End
 
@@ -144,7 +143,7 @@ def open_at_ends(connection: Connection, account: str, period: Period) -> list[M
     found: list[Mapping[str, Any]] = []
     for name, at in ((OPENING, period.begin), (CLOSING, period.end)):
         assert isinstance(at, datetime)
-        found += [{"at_end": name, **row} for row in orders_true_at(connection, account, at)]
+        found += [{"at_end": name, **row} for row in true_at(connection, account, at, ORDERS)]
     return found
 
 

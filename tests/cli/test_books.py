@@ -141,7 +141,7 @@ def test_a_period_of_positions(database_url: str, account: Account) -> None:
     ("argv", "sentence"),
     [
         (("--from", "2026-01-02T00:00:00Z", "--to-position", "5"), "leave one pair"),
-        (("--currency", "NOPE"), "nobody has named a currency 'NOPE'"),
+        (("--currency", "NOPE"), "has no currency 'NOPE'"),
         (("--from-position", "9", "--to-position", "9"), "nothing between"),
         (("--from", "2026-02-01T00:00:00Z", "--to", "2026-01-01T00:00:00Z"), "nothing between"),
         (("--account", "other"), "nothing of account 'other' is folded yet"),

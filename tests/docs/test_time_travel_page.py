@@ -14,9 +14,9 @@ from recorder.database.engine import Database, in_unit
 from recorder.projections import PROJECTIONS
 from recorder.projections.rules.validity import seconds
 from recorder.projections.sql.tables import Memory, project
-from recorder.queries.as_of import balances_known_at, balances_true_at, position_at
-from recorder.queries.as_of_futures import POSITIONS, known_at
-from recorder.queries.as_of_orders import orders_known_at, orders_true_at
+from recorder.queries import as_of_rows
+from recorder.queries.as_of import position_at
+from recorder.queries.as_of_rows import known_at, true_at
 from recorder.timestamps import from_us
 from tests.log.drafts import write
 from tests.outbox.trading import Account
@@ -74,21 +74,21 @@ def test_the_position_of_a_time(past: Past) -> None:
 
 def test_the_balances(past: Past) -> None:
     reader, names = past.database.reader, ("currency", "position")
-    known = in_unit(reader, balances_known_at, "main", past.at)
-    true = in_unit(reader, balances_true_at, "main", past.time)
+    known = in_unit(reader, known_at, "main", past.at, as_of_rows.BALANCES)
+    true = in_unit(reader, true_at, "main", past.time, as_of_rows.BALANCES)
     assert past.ask(BALANCES, *names) == past.expect(known, *names)
     assert past.ask(BALANCES_TRUE, *names) == past.expect(true, *names)
 
 
 def test_the_orders(past: Past) -> None:
     reader, names = past.database.reader, ("order_id", "state", "price", "position")
-    known = in_unit(reader, orders_known_at, "main", past.at)
-    true = in_unit(reader, orders_true_at, "main", past.time)
+    known = in_unit(reader, known_at, "main", past.at, as_of_rows.ORDERS)
+    true = in_unit(reader, true_at, "main", past.time, as_of_rows.ORDERS)
     assert past.ask(ORDERS, *names) == past.expect(known, *names)
     assert past.ask(ORDERS_TRUE, *names) == past.expect(true, *names)
 
 
 def test_the_positions(past: Past) -> None:
-    known = in_unit(past.database.reader, known_at, "main", past.at, POSITIONS)
+    known = in_unit(past.database.reader, known_at, "main", past.at, as_of_rows.POSITIONS)
     names = ("position_id", "quantity", "position")
     assert past.ask(FUTURES, *names) == past.expect(known, *names)

@@ -18,11 +18,10 @@ from recorder.log.rules.event import Draft, Note, noted
 from recorder.projections.rules.balances import Balances
 from recorder.projections.sql.tables import Memory, project
 from recorder.queries.as_of import (
-    balances_known_at,
-    balances_true_at,
     find_as_of,
     position_at,
 )
+from recorder.queries.as_of_rows import BALANCES, known_at, true_at
 from recorder.timestamps import from_us
 from tests.log.drafts import NOW_US, frame, run_sql, write
 
@@ -73,7 +72,7 @@ def test_what_was_known_at_each_position_is_the_fold_of_the_log_up_to_it(
         folded.append(in_unit(database.reader, present))
 
     for each, stood in zip(written, folded, strict=True):
-        known = in_unit(database.reader, balances_known_at, "main", each.position)
+        known = in_unit(database.reader, known_at, "main", each.position, BALANCES)
         assert [{name: row[name] for name in KEPT} for row in known] == stood
     assert folded[0] != folded[-1]
 
@@ -102,13 +101,13 @@ def test_what_was_true_at_a_time_is_the_statement_of_the_latest_time_up_to_it(
 
     for step in (-1, 0, 1, 7, 13, 20, 39, 40, 60):
         moment = from_us(NOW_US + step * 1000)
-        found = in_unit(database.reader, balances_true_at, "main", moment)
+        found = in_unit(database.reader, true_at, "main", moment, BALANCES)
         assert found == in_unit(database.reader, latest_statements, moment)
     assert found
 
 
 def latest_statements(connection: Connection, moment: datetime) -> list[dict[str, Any]]:
-    """Return what `balances_true_at` should, by reading the whole history."""
+    """Return what `true_at` should, by reading the whole history."""
     latest: dict[str, tuple[datetime, int, dict[str, Any]]] = {}
     for row in connection.execute(balance_history.select()).mappings():
         has_time = row["basis"] == "reported" and row["updated_at"] is not None
@@ -135,9 +134,9 @@ def test_of_a_time_before_the_log_something_may_be_true_and_nothing_is_known(
     )
 
     assert (moment.position, moment.at, moment.observed) == (0, before, "unobserved")
-    (row,) = in_unit(database.reader, balances_true_at, "main", before)
+    (row,) = in_unit(database.reader, true_at, "main", before, BALANCES)
     assert row["total"] == 2
-    assert in_unit(database.reader, balances_known_at, "main", 0) == []
+    assert in_unit(database.reader, known_at, "main", 0, BALANCES) == []
 
 
 def test_a_time_is_the_last_position_that_had_come_in(database: Database) -> None:
@@ -253,8 +252,8 @@ def asked_of_the_past(database: Database) -> list[tuple[str, Any]]:
             seen.append((statement, values))
 
     in_unit(database.reader, position_at, "main", from_us(NOW_US + 5_500))
-    in_unit(database.reader, balances_known_at, "main", 7)
-    in_unit(database.reader, balances_true_at, "main", from_us(NOW_US + 5_500))
+    in_unit(database.reader, known_at, "main", 7, BALANCES)
+    in_unit(database.reader, true_at, "main", from_us(NOW_US + 5_500), BALANCES)
     return seen
 
 

@@ -14,14 +14,12 @@ from recorder.database.engine import Database, in_unit
 from recorder.log.rules.event import Draft, Note, noted
 from recorder.projections.rules.futures import Futures
 from recorder.projections.sql.tables import Memory, project
-from recorder.queries.as_of_futures import (
+from recorder.queries.as_of_rows import (
     CONDITIONALS,
     POSITIONS,
-    AsOfTables,
+    AsOfTable,
     known_at,
-    known_query,
     true_at,
-    true_query,
 )
 from recorder.timestamps import from_us, to_us
 from tests.log.drafts import NOW_US, run_sql, write
@@ -36,7 +34,7 @@ def fold(database: Database, up_to: int) -> None:
     in_unit(database.projector, project, Futures(), Memory(), "main", **options)
 
 
-def standing(connection: Connection, kept: AsOfTables) -> list[tuple[object, ...]]:
+def standing(connection: Connection, kept: AsOfTable) -> list[tuple[object, ...]]:
     """Return what is open in the table of states as it stands."""
     rows = connection.execute(kept.states.select().where(kept.states.c.is_open)).mappings()
     return sorted((row[kept.key], row["quantity"], row["basis"]) for row in rows)
@@ -128,13 +126,11 @@ def test_what_a_new_connection_did_not_name_may_have_ended_at_any_time_before(
 
 
 @pytest.mark.parametrize("kept", BOTH)
-def test_each_costs_a_look_into_the_key_of_its_history(
-    database: Database, kept: AsOfTables
-) -> None:
+def test_each_costs_a_look_into_the_key_of_its_history(database: Database, kept: AsOfTable) -> None:
     is_sqlite = database.dialect == "sqlite"
     time: object = "2026-03-01 12:00:00.000000" if is_sqlite else from_us(NOW_US)
     walks = ("SCAN h", "SCAN e", f"Seq Scan on {kept.history.name}")
-    for query, at in ((known_query(kept), 7), (true_query(kept), time)):
+    for query, at in ((kept.query(kept.known), 7), (kept.query(kept.true), time)):
         asked = f"EXPLAIN QUERY PLAN {query}" if is_sqlite else f"EXPLAIN {query}"
         before = [] if is_sqlite else ["SET LOCAL enable_seqscan = off"]
         steps = [str(row) for row in run_sql(database, *before, asked, account="main", at=at)]

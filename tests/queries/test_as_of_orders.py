@@ -21,8 +21,8 @@ from recorder.projections.rules.orders import Orders
 from recorder.projections.rules.validity import index_value, seconds
 from recorder.projections.sql.rebuild import check
 from recorder.projections.sql.tables import Memory, project
-from recorder.queries import as_of_orders as past_orders
-from recorder.queries.as_of_orders import orders_known_at, orders_true_at
+from recorder.queries import as_of_rows
+from recorder.queries.as_of_rows import ORDERS, Reading, known_at
 from recorder.simulator import views
 from recorder.simulator.views import Query
 from recorder.timestamps import from_us, to_us
@@ -52,7 +52,7 @@ def assert_known(database: Database, *drafts: Draft) -> None:
         fold(database, each.position)
         stood.append(in_unit(database.reader, live))
     for each, rows in zip(written, stood, strict=True):
-        known = in_unit(database.reader, orders_known_at, "main", each.position)
+        known = in_unit(database.reader, known_at, "main", each.position, ORDERS)
         assert [{name: row[name] for name in KEPT} for row in known] == rows
     assert any(stood)
     assert check(database, "main", Orders(), lambda _: None).differences == []
@@ -86,7 +86,7 @@ def books(account: Account) -> dict[str, Decimal]:
 
 
 def true_at(database: Database, moment: datetime) -> dict[str, Mapping[str, Any]]:
-    rows = in_unit(database.reader, orders_true_at, "main", moment)
+    rows = in_unit(database.reader, as_of_rows.true_at, "main", moment, ORDERS)
     return {row["order_id"]: row for row in rows}
 
 
@@ -189,7 +189,7 @@ def test_a_life_is_found_from_each_moment_in_it_and_from_no_other(database: Data
         last = first + rng.choice((0, 1, rng.randrange(100), rng.randrange(1 << 39)))
         inside = {first, last, rng.randint(first, last)}
         for moment in inside:
-            query = f"{past_orders._index_values(':at')} SELECT value FROM around"
+            query = f"{as_of_rows.index_values(':at')} SELECT value FROM around"
             found = {row[0] for row in run_sql(database, query, at=moment)}
             assert index_value(first, last) in found
             assert len(found) < 45
@@ -207,19 +207,19 @@ def plan(database: Database, query: str, **values: object) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("query", "index"),
+    ("reading", "index"),
     [
-        (past_orders.ORDERS_KNOWN, "orders_validity_by_position"),
-        (past_orders.ORDERS_TRUE, "orders_validity_by_time"),
+        (ORDERS.known, "orders_validity_by_position"),
+        (ORDERS.true, "orders_validity_by_time"),
     ],
 )
-def test_neither_reading_walks_the_orders(database: Database, query: str, index: str) -> None:
+def test_neither_reading_walks_the_orders(database: Database, reading: Reading, index: str) -> None:
     at: object = 7
     if index == "orders_validity_by_time":
         at = from_us(NOW_US) if database.dialect == "postgresql" else "2026-03-01 12:00:00.000000"
-    steps = plan(database, query, account="main", at=at, second=1)
+    steps = plan(database, ORDERS.query(reading), account="main", at=at, second=1)
 
     assert any(index in step for step in steps)
-    walks = ("SCAN o ", "SCAN h", "SCAN e", "Seq Scan on orders", "Seq Scan on order_history")
+    walks = ("SCAN b ", "SCAN h", "SCAN e", "Seq Scan on orders", "Seq Scan on order_history")
     assert [step for step in steps if any(walk in f"{step} " for walk in walks)] == []
-    assert [step for step in steps if "SCAN o'" in step] == []
+    assert [step for step in steps if "SCAN b'" in step] == []

@@ -26,8 +26,7 @@ from sqlalchemy import (
 from recorder.database.schema import balance_movements as movements
 from recorder.database.schema import trades
 from recorder.exchange.amounts import EXACT
-from recorder.queries.balance_rows import up_to
-from recorder.queries.books import Period, exact_sum
+from recorder.queries.books import Period, exact_sum, up_to
 
 #: Both frames are sent for these. Simple orders, takeovers and conversions may have no trades.
 CHECKED = ("LIMIT_BUY", "LIMIT_SELL", "MARKET_BUY", "MARKET_SELL")
