@@ -1,7 +1,8 @@
 """The command line: ``recorder COMMAND …``.
 
-Each command is a module with ``configure(parser)`` and ``run(call) -> exit code``. A module is
-imported when its command is called and not before, so that ``recorder --help`` is quick.
+Each command is a module with ``configure(parser)`` and ``run(call) -> exit code``, or an object in
+one. A module is imported when its command is called and not before, so that ``recorder --help`` is
+quick.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Mapping, Sequence
 from importlib import import_module
-from typing import TextIO
+from typing import Any, TextIO
 
 from recorder import __version__
 from recorder.cli.call import Call
@@ -20,7 +21,8 @@ from recorder.cli.groups import only
 from recorder.cli.output import Output
 from recorder.errors import RecorderError
 
-#: Command → what its line of ``recorder --help`` reports. The module has the command's name.
+#: Command → what its line of ``recorder --help`` reports. The module has the command's name,
+#: except for those of `HOLDINGS`.
 COMMANDS = {
     "run": "record the accounts, and send what is queued",
     "demo": "show it all at work against a simulated exchange",
@@ -45,6 +47,8 @@ COMMANDS = {
     "export": "write the log or tables to files: JSON lines, CSV, Parquet",
     "import": "load an exported log into a database that has none of it",
 }
+#: The commands that are declared in the module `holdings`.
+HOLDINGS = ("balances", "positions", "conditionals")
 
 
 def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] | None = None) -> int:
@@ -76,13 +80,20 @@ def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] | Non
 def _call(given: Sequence[str], environment: Mapping[str, str], out: TextIO, err: TextIO) -> int:
     arguments = _parser(given[0] if given else "").parse_args(given)
     output = Output(_wants_json(getattr(arguments, "form", None), out), out, err)
-    command = import_module(f"{__name__}.{arguments.command}")
+    command = _command(arguments.command)
     try:
         code: int = command.run(Call(arguments, environment, output))
     except RecorderError as error:
         output.warn(str(error))
         return exit_code(error)
     return code
+
+
+def _command(name: str) -> Any:
+    """Import the module of a command, and return what has its ``configure`` and ``run``."""
+    if name in HOLDINGS:
+        return import_module(f"{__name__}.holdings").COMMANDS[name]
+    return import_module(f"{__name__}.{name}")
 
 
 def _parser(chosen: str) -> ArgumentParser:
@@ -108,7 +119,7 @@ def _parser(chosen: str) -> ArgumentParser:
             allow_abbrev=False,
         )
         if name == chosen:
-            import_module(f"{__name__}.{name}").configure(own)
+            _command(name).configure(own)
     return parser
 
 

@@ -1,39 +1,179 @@
 """Commands that show a table of current state: declare one as a `StateCommand`.
 
-A command reads each account's rows now, as of an earlier position or time (`--at`), or the history
-of one row, and warns of whatever keeps the answer from being the present state.
+A command reads each account's rows now, as of an earlier position or time (`--at`, `AsOfAnswer`),
+or the history of one row, and warns of whatever keeps the answer from being the present state.
 """
 
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from attrs import frozen
 from sqlalchemy import ColumnElement, Connection, Select, Table, select
 
-from recorder.cli.as_of import (
-    Past,
-    add_past,
-    is_past,
-    print_as_of,
-    print_warnings,
-    read_past,
-    run_past,
-)
 from recorder.cli.call import Call
 from recorder.cli.exits import OK, WRONG
-from recorder.cli.flags import DATABASE, add_output, add_settings
-from recorder.cli.output import Column, quoted
+from recorder.cli.flags import DATABASE, add_output, add_settings, position_or_time
+from recorder.cli.output import Column, Output, quoted
 from recorder.database.engine import in_unit
 from recorder.display import short_time
 from recorder.errors import ConfigurationError
 from recorder.queries.account_status import AccountStatus, as_of, read_account_status, warnings
-from recorder.queries.as_of_rows import AsOfTable, Rows
+from recorder.queries.as_of import HEALED, UNOBSERVED, AsOf, find_as_of
+from recorder.queries.as_of_rows import AsOfTable, Rows, known_at, true_at
 
+KNOWN = "known"
+TRUE = "true"
 CERTAIN = Column("certain", show=lambda value: "yes" if value else "no")
+
+
+def add_as_of(parser: ArgumentParser) -> None:
+    """Add ``--at`` and ``--as``."""
+    parser.add_argument(
+        "--at",
+        type=position_or_time,
+        metavar="WHEN",
+        help="as it was then: at a position, or at a time with a zone, as 2026-01-31T12:00:00Z",
+    )
+    parser.add_argument(
+        "--as",
+        dest="reading",
+        choices=(KNOWN, TRUE),
+        help="what was known then, or what was true then as known now [default: known]",
+    )
+
+
+def is_as_of(call: Call) -> bool:
+    """Return whether a past state was requested. Raises ConfigurationError for --as alone."""
+    if call.arguments.at is None and call.arguments.reading is not None:
+        raise ConfigurationError("--as goes with --at: name a position or time with --at")
+    return call.arguments.at is not None
+
+
+@frozen
+class _Past:
+    """The position or time that was named, in which reading, and how far the tables are folded."""
+
+    account: str
+    point: AsOf
+    reading: str
+    folded: int
+
+    @property
+    def columns(self) -> Mapping[str, Any]:
+        """What every row of a JSON answer has."""
+        is_true = self.reading == TRUE
+        return {
+            "as_of_position": self.folded if is_true else self.point.position,
+            "as_of": self.point.at if is_true else self.point.received_at,
+            "reading": self.reading,
+            "live": False,
+            "observed": self.point.observed,
+        }
+
+    @property
+    def heading(self) -> str:
+        name, point = quoted(self.account), self.point
+        if self.reading == TRUE:
+            until = f"known up to position {self.folded:,}"
+            return f"account {name} as true at {short_time(point.at)} UTC, {until}"
+        received = short_time(point.received_at)
+        return f"account {name} as known at position {point.position:,}, received {received} UTC"
+
+    @property
+    def warning(self) -> str | None:
+        """What a gap makes of the answer."""
+        if self.reading == TRUE and self.point.position == 0:
+            return "that moment lies before the log's first event: what isn't listed isn't known"
+        if self.point.observed == UNOBSERVED:
+            return "that moment lies in a gap: these are the last known values, the true may differ"
+        if self.point.observed == HEALED and self.reading == KNOWN:
+            return "that moment lies in a gap that was healed since: this is what was known then"
+        if self.point.observed == HEALED:
+            return (
+                "that moment lies in a gap: back-fill has the movements since, not the values at"
+                " each moment; these are the last that were reported before"
+            )
+        return None
+
+
+@frozen
+class AsOfAnswer:
+    """How a command answers ``--at``: what it reads, and what it prints."""
+
+    projection: str
+    of: AsOfTable
+    columns: Sequence[Column]
+    #: The text for an account without a row to show, given its name and all rows that were read.
+    empty: Callable[[str, Rows], str]
+    is_shown: Callable[[Mapping[str, Any]], bool] = lambda row: True
+    #: Returns the rows of an account with what other tables add to them.
+    marked: Callable[[Connection, str, Rows], Rows] = lambda connection, account, rows: rows
+    limit: int | None = None
+
+    def run(self, call: Call) -> int:
+        """Print the rows of each account; exit code 2 if one of the accounts has no answer."""
+        refused: list[str] = []
+
+        def read(connection: Connection) -> Iterator[tuple[_Past, Rows]]:
+            for account in call.accounts(connection):
+                try:
+                    past = self._find(call, connection, account)
+                except ConfigurationError as error:
+                    refused.append(str(error))
+                    continue
+                if past.reading == TRUE:
+                    rows = true_at(connection, account, past.point.at, self.of)
+                else:
+                    rows = known_at(connection, account, past.point.position, self.of)
+                yield past, self.marked(connection, account, rows)
+
+        with call.database() as database:
+            for past, rows in in_unit(database.reader, lambda connection: [*read(connection)]):
+                self._print(call.output, past, rows)
+        for reason in dict.fromkeys(refused):
+            call.output.warn(reason)
+        return WRONG if refused else OK
+
+    def _find(self, call: Call, connection: Connection, account: str) -> _Past:
+        now, status = call.now(), read_account_status(connection, account)
+        reading = call.arguments.reading or KNOWN
+        point = find_as_of(
+            connection,
+            account,
+            call.arguments.at,
+            now=now,
+            is_running=status.is_running(now),
+            may_precede=reading == TRUE,
+        )
+        folded, _ = as_of(status, self.projection)
+        if folded < point.position:
+            raise ConfigurationError(
+                f"the {self.projection.replace('_', ' ')} of account {quoted(account)} are folded"
+                f" up to position {folded} only, not yet up to {point.position}: ask again when the"
+                " recorder has caught up"
+            )
+        return _Past(account, point, reading, folded)
+
+    def _print(self, output: Output, past: _Past, rows: Rows) -> None:
+        if not output.as_json:
+            output.line(past.heading)
+        limit = len(rows) if self.limit is None else self.limit
+        printed = [{**row, **past.columns} for row in rows[:limit] if self.is_shown(row)]
+        output.rows(self.columns, printed, empty=self.empty(quoted(past.account), rows))
+        if limit < len(rows):
+            output.remark(
+                f"{limit:,} of {len(rows):,} rows shown; --limit N shows more, --json all"
+            )
+        if CERTAIN in self.columns and any(not row["certain"] for row in rows):
+            output.warn(
+                "whether the rows that are not certain were still open then is not known:"
+                " they may have ended before"
+            )
+        if past.warning is not None:
+            output.warn(past.warning)
 
 
 @frozen
@@ -79,13 +219,13 @@ class StateCommand:
         parser.set_defaults(history=None)
         if self.history is not None:
             which.add_argument("--history", metavar=self.history.metavar, help=self.history.help)
-        add_past(parser)
+        add_as_of(parser)
         add_settings(parser, DATABASE)
         add_output(parser)
 
     def run(self, call: Call) -> int:
         """Print the rows of each account; exit code 2 if a row that was named has no history."""
-        if is_past(call):
+        if is_as_of(call):
             return self._run_as_of(call)
 
         def read(connection: Connection) -> list[tuple[AccountStatus, Rows]]:
@@ -139,20 +279,14 @@ class StateCommand:
         return rows if call.arguments.all else [row for row in rows if self.is_shown(row)]
 
     def _run_as_of(self, call: Call) -> int:
-        is_certain_shown = self.history is not None
-        if is_certain_shown and (call.arguments.all or call.arguments.history is not None):
+        asked, has_history = call.arguments, self.history is not None
+        if has_history and (asked.all or asked.history is not None):
             raise ConfigurationError("--at shows what was open then: leave --all and --history out")
-        columns = (*self.columns, CERTAIN) if is_certain_shown else self.columns
-
-        def show(call: Call, past: Past, rows: Rows) -> None:
-            print_as_of(call, past)
-            printed = [{**row, **past.columns} for row in self._shown(call, rows)]
-            call.output.rows(columns, printed, empty=self.empty_as_of(quoted(past.account), rows))
-            if is_certain_shown and any(not row["certain"] for row in rows):
-                call.output.warn(
-                    "it is not known whether the rows that are not certain were still open then,"
-                    " or when they ended"
-                )
-            print_warnings(call, past, is_backfilled=False)
-
-        return run_past(call, self.projection, partial(read_past, of=self.as_of), show)
+        columns = (*self.columns, CERTAIN) if has_history else self.columns
+        return AsOfAnswer(
+            self.projection,
+            self.as_of,
+            columns,
+            self.empty_as_of,
+            is_shown=lambda row: asked.all or self.is_shown(row),
+        ).run(call)

@@ -9,16 +9,8 @@ from typing import Any
 from attrs import define, frozen
 from sqlalchemy import Connection, Select, not_, select
 
-from recorder.cli.as_of import (
-    Past,
-    add_past,
-    is_past,
-    print_as_of,
-    print_warnings,
-    read_past,
-    run_past,
-)
 from recorder.cli.call import Call
+from recorder.cli.current_state import CERTAIN, AsOfAnswer, add_as_of, is_as_of
 from recorder.cli.exits import OK, WRONG
 from recorder.cli.flags import DATABASE, add_output, add_settings, whole
 from recorder.cli.output import Column, quoted
@@ -28,7 +20,7 @@ from recorder.display import shown
 from recorder.errors import ConfigurationError
 from recorder.queries.account_status import read_account_status, warnings
 from recorder.queries.as_of_rows import ORDERS as AS_OF_ORDERS
-from recorder.queries.as_of_rows import foreign_among
+from recorder.queries.as_of_rows import Rows, foreign_among
 
 #: Ended orders that are shown beside the live ones.
 RECENT = 20
@@ -44,47 +36,30 @@ def _mark(value: Any) -> str:
 
 #: Whether another placed it; a program gets true or false.
 FOREIGN = Column("foreign", "whose", spare=True, show=_mark)
-ORDERS = (
-    Column("order_id"),
-    Column("state"),
+_TERMS = (
     Column("side"),
     # A price is meaningless without its pair.
     Column("pair"),
     Column("price", right=True),
     Column("remaining_quantity", "remaining", right=True, spare=True),
     Column("original_quantity", "quantity", right=True, spare=True),
+)
+_LAST = (
+    Column("customer_order_id", spare=True),
+    FOREIGN,
+    Column("updated_at", "updated (UTC)", spare=True),
+)
+ORDERS = (
+    Column("order_id"),
+    Column("state"),
+    *_TERMS,
     Column("executed_quantity", "executed", right=True, spare=True),
     Column("average_price", "average", right=True, spare=True),
     Column("reason", spare=True),
-    Column("customer_order_id", spare=True),
-    FOREIGN,
-    Column("updated_at", "updated (UTC)", spare=True),
+    *_LAST,
 )
-OPEN = (
-    Column("order_id"),
-    Column("side"),
-    Column("pair"),
-    Column("price", right=True),
-    Column("remaining_quantity", "remaining", right=True, spare=True),
-    Column("original_quantity", "quantity", right=True, spare=True),
-    Column("status", spare=True),
-    Column("customer_order_id", spare=True),
-    FOREIGN,
-    Column("updated_at", "updated (UTC)", spare=True),
-)
-PAST = (
-    Column("order_id"),
-    Column("state"),
-    Column("side"),
-    Column("pair"),
-    Column("price", right=True),
-    Column("remaining_quantity", "remaining", right=True, spare=True),
-    Column("original_quantity", "quantity", right=True, spare=True),
-    Column("certain", show=lambda value: "yes" if value else "no"),
-    Column("customer_order_id", spare=True),
-    FOREIGN,
-    Column("updated_at", "updated (UTC)", spare=True),
-)
+OPEN = (Column("order_id"), *_TERMS, Column("status", spare=True), *_LAST)
+PAST = (Column("order_id"), Column("state"), *_TERMS, CERTAIN, *_LAST)
 HISTORY = (
     Column("position", right=True),
     Column("received_at", "received (UTC)"),
@@ -109,14 +84,14 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--limit", type=whole(1), metavar="N", help="at most N rows (of --all: the newest)"
     )
-    add_past(parser)
+    add_as_of(parser)
     add_settings(parser, DATABASE)
     add_output(parser)
 
 
 def run(call: Call) -> int:
     """Print the orders. An unknown order is exit code 2."""
-    if is_past(call):
+    if is_as_of(call):
         return _run_at(call)
 
     def look(connection: Connection) -> bool:
@@ -135,29 +110,20 @@ def _run_at(call: Call) -> int:
             "--at shows the orders that were open then: leave --all, --open and --history out"
         )
 
-    return run_past(call, "orders", _read_at, _print_at)
+    return AsOfAnswer(
+        "orders",
+        AS_OF_ORDERS,
+        PAST,
+        lambda account, _: f"no open order of account {account} is known of then",
+        marked=_marked,
+        limit=asked.limit or (None if call.output.as_json else TABLE_ROWS),
+    ).run(call)
 
 
-def _read_at(connection: Connection, past: Past) -> list[Mapping[str, Any]]:
-    rows = read_past(connection, past, AS_OF_ORDERS)
-    foreign = foreign_among(connection, past.account, [row["order_id"] for row in rows])
+def _marked(connection: Connection, account: str, rows: Rows) -> Rows:
+    """Return rows of orders with ``foreign``: whether no command of ours placed the order."""
+    foreign = foreign_among(connection, account, [row["order_id"] for row in rows])
     return [{**row, "foreign": row["order_id"] in foreign} for row in rows]
-
-
-def _print_at(call: Call, past: Past, rows: list[Mapping[str, Any]]) -> None:
-    output = call.output
-    limit = call.arguments.limit or (None if output.as_json else TABLE_ROWS)
-    print_as_of(call, past)
-    empty = f"no open order of account {quoted(past.account)} is known of then"
-    output.rows(PAST, [{**row, **past.columns} for row in rows[:limit]], empty=empty)
-    if limit is not None and len(rows) > limit:
-        output.remark(f"{limit:,} of {len(rows):,} rows shown; --limit N shows more, --json all")
-    if any(not row["certain"] for row in rows):
-        output.warn(
-            "rows that are not certain have an unknown state at that time or at their end:"
-            " they may have ended before"
-        )
-    print_warnings(call, past, is_backfilled=False)
 
 
 def _print(call: Call, connection: Connection, account: str) -> bool:
@@ -258,11 +224,7 @@ class _Rows:
             with streaming.execute(statement.limit(left)) as rows:
                 for page in rows.mappings().partitions(PAGE_ROWS):
                     self.count += len(page)
-                    yield from self._marked([dict(row) for row in page])
-
-    def _marked(self, page: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        if not self.marks:
-            return page
-        ids = [row["order_id"] for row in page]
-        foreign = foreign_among(self.connection, self.account, ids)
-        return [{**row, "foreign": row["order_id"] in foreign} for row in page]
+                    found: Rows = [dict(row) for row in page]
+                    yield from (
+                        _marked(self.connection, self.account, found) if self.marks else found
+                    )
