@@ -10,14 +10,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TypedDict
 from urllib.parse import urlsplit
 
 from attrs import define, field
 from sqlalchemy import Connection
 
 from recorder import __version__
-from recorder.clock import Clock
 from recorder.config import ACCOUNT_PATH, AccountSettings, Settings, environment_for_others
 from recorder.connection.active_session import Credentials
 from recorder.connection.connection import ConnectionHolder
@@ -74,9 +72,9 @@ from recorder.projections.sql.tables import (
 from recorder.projections.tasks.projector import Fold, Projector
 from recorder.reconciliation.tasks import Reconciler
 from recorder.rest.client import Headers, OpenClient
+from recorder.rest.recorded_fetch import RecordedFetch
 from recorder.runtime import Runners, Runtime
 from recorder.timestamps import from_us
-from recorder.units import UnitRunner
 
 log = logging.getLogger("recorder.daemon")
 
@@ -259,16 +257,6 @@ def introduce(account: AccountSettings, path: str, timestamp_ms: int) -> Credent
     return Credentials(headers, None)
 
 
-class RestParts(TypedDict):
-    """What each task that reads the REST API is given."""
-
-    account: str
-    inbox: Inbox
-    reader: UnitRunner
-    clock: Clock
-    open_client: OpenClient
-
-
 @define(eq=False)
 class Account:
     """One account of this process: builds its projectors, and the sources that feed its log."""
@@ -317,13 +305,13 @@ class Account:
             lease.run,
             self._resolver().run,
             Backfiller(
-                **self._rest_parts(),
+                self._rest(),
                 head=self.owned.head.position,
                 after_s=self.shared.settings.backfill_after_s,
                 is_on=self.shared.settings.backfill,
             ).run,
             Reconciler(
-                **self._rest_parts(),
+                self._rest(),
                 head=self.owned.head.position,
                 every_s=self.shared.settings.reconcile_every_s,
                 is_backfilled=self.shared.settings.backfill,
@@ -331,24 +319,19 @@ class Account:
             *self._command_tasks(lease),
         ]
 
-    def _rest_parts(self) -> RestParts:
-        shared = self.shared
-        return {
-            "account": self.name,
-            "inbox": shared.inbox,
-            "reader": shared.runners.reader(),
-            "clock": shared.runtime.clock,
-            "open_client": self._open_client,
-        }
+    def _rest(self) -> RecordedFetch:
+        """Return what a task requests over REST with, and a reader of its own."""
+        shared, clock = self.shared, self.shared.runtime.clock
+        reader, aside = shared.runners.reader(), shared.runners.aside
+        return RecordedFetch(self.name, shared.inbox, reader, clock, self._open_client, aside)
 
     def _resolver(self) -> Resolver:
         """Return what looks up commands in doubt. A key that may only view is enough for it."""
         settings, runners = self.shared.settings, self.shared.runners
         return Resolver(
-            **self._rest_parts(),
+            self._rest(),
             policy=LookupPolicy(settings.settle_s, settings.lookup_every_s),
             writer=runners.writer,
-            aside=runners.aside,
         )
 
     def _lease_keeper(self) -> LeaseKeeper:
@@ -396,7 +379,7 @@ class Account:
         """Return the owner of the account's socket."""
         own, settings, runtime = self.settings, self.shared.settings, self.shared.runtime
         url = settings.ws_url if urlsplit(settings.ws_url).path else settings.ws_url + ACCOUNT_PATH
-        inbox, aside = self.shared.inbox, self.shared.runners.aside
+        inbox = self.shared.inbox
         return ConnectionHolder(
             account=own,
             url=url,
@@ -410,9 +393,7 @@ class Account:
             inbox=inbox,
             send_queue=self.send_queue,
             observation=ObservationTracker(runtime.clock),
-            open_orders_fallback=OpenOrdersFallback(
-                self.name, inbox, runtime.clock, self._open_client, aside
-            ),
+            open_orders_fallback=OpenOrdersFallback(self._rest()),
             hidden=lambda: (own.api_key.reveal(), own.api_secret.reveal()),
             pacing=ConnectPacing.among(len(settings.accounts)),
         )

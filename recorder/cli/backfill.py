@@ -1,7 +1,7 @@
 """``recorder backfill``: asks the running recorder to fetch a period again over REST.
 
-The asking is one INSERT into `backfills`; the recorder that owns the account takes it, because only
-it may append to the log.
+The request is one INSERT into `backfills`. The recorder that owns the account takes it, because
+only that one may append to the log.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from recorder.cli.flags import DATABASE, add_output, add_settings, moment
 from recorder.cli.output import quoted
 from recorder.database.engine import Database, in_unit
 from recorder.errors import ConfigurationError
-from recorder.gaps.sql.backfill import Asked, ask, asked_for
+from recorder.gaps.sql.backfill import Requested, request_period, requested
 from recorder.projections.rules.backfills import COMPLETE
 from recorder.queries.account_status import read_account_status
 
@@ -57,7 +57,7 @@ def run(call: Call) -> int:
                 " `recorder run`, then ask again (nothing was asked for)"
             )
         backfill_id = in_unit(
-            database.writer, ask, account, asked.since, until, "recorder backfill"
+            database.writer, request_period, account, asked.since, until, "recorder backfill"
         )
         if not asked.wait:
             reported = {"account": account, "backfill_id": backfill_id, "state": "requested"}
@@ -69,7 +69,7 @@ def run(call: Call) -> int:
     return OK if done.state == COMPLETE else WRONG
 
 
-def _wait(call: Call, database: Database, account: str, backfill_id: str) -> Asked:
+def _wait(call: Call, database: Database, account: str, backfill_id: str) -> Requested:
     """Return what became of it. Raises ConfigurationError if the recorder goes away meanwhile."""
     while True:
         done, is_running = in_unit(database.reader, _look, call, account, backfill_id)
@@ -82,13 +82,15 @@ def _wait(call: Call, database: Database, account: str, backfill_id: str) -> Ask
         time.sleep(LOOK_S)
 
 
-def _look(connection: Connection, call: Call, account: str, backfill_id: str) -> tuple[Asked, bool]:
-    done = asked_for(connection, account, backfill_id)
+def _look(
+    connection: Connection, call: Call, account: str, backfill_id: str
+) -> tuple[Requested, bool]:
+    done = requested(connection, account, backfill_id)
     assert done is not None, "no row of backfills is ever deleted"
     return done, read_account_status(connection, account).is_running(call.now())
 
 
-def _facts(account: str, done: Asked) -> dict[str, object]:
+def _facts(account: str, done: Requested) -> dict[str, object]:
     return {
         "account": account,
         "backfill_id": done.backfill_id,
@@ -102,7 +104,7 @@ def _facts(account: str, done: Asked) -> dict[str, object]:
     }
 
 
-def _sentence(done: Asked) -> str:
+def _sentence(done: Requested) -> str:
     read = f"{done.pages} pages with {done.rows} rows were read"
     if done.state == COMPLETE:
         return f"{read} and folded: nothing is missing that the exchange's histories report"

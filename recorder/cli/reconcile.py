@@ -1,6 +1,6 @@
 """``recorder reconcile``: has the running recorder compare what it holds with the exchange now.
 
-The asking is one INSERT into `reconciliation_requests`; the recorder that owns the account takes
+The request is one INSERT into `reconciliation_requests`; the recorder that owns the account takes
 it, because only it may append to the log.
 """
 
@@ -22,9 +22,9 @@ from recorder.errors import ConfigurationError
 from recorder.projections.rules.reconciliations import CLEAN, DIFFERING, RUNNING
 from recorder.queries.account_status import read_account_status
 from recorder.reconciliation.sql.reconciliation import (
-    Made,
+    Reconciliation,
     differences_of,
-    past,
+    latest,
     reconciliation_of,
     request,
 )
@@ -96,10 +96,10 @@ def run(call: Call) -> int:
     return {CLEAN: OK, DIFFERING: DAMAGED}.get(made.state, WRONG)
 
 
-def _wait(call: Call, database: Database, account: str, request_id: str) -> Made:
+def _wait(call: Call, database: Database, account: str, request_id: str) -> Reconciliation:
     """Return what was made for it. Raises ConfigurationError if the recorder goes away."""
 
-    def look(connection: Connection) -> tuple[Made | None, bool]:
+    def look(connection: Connection) -> tuple[Reconciliation | None, bool]:
         made = reconciliation_of(connection, account, request_id)
         return made, read_account_status(connection, account).is_running(call.now())
 
@@ -115,7 +115,7 @@ def _wait(call: Call, database: Database, account: str, request_id: str) -> Made
         time.sleep(LOOK_S)
 
 
-def _show(call: Call, account: str, made: Made, found: list[dict[str, Any]]) -> None:
+def _show(call: Call, account: str, made: Reconciliation, found: list[dict[str, Any]]) -> None:
     if call.output.as_json:
         call.output.json_line({"account": account, **asdict(made)})
         for each in found:
@@ -127,10 +127,10 @@ def _show(call: Call, account: str, made: Made, found: list[dict[str, Any]]) -> 
 
 
 def _show_past(call: Call, database: Database, account: str, limit: int) -> int:
-    def look(connection: Connection) -> list[tuple[Made, list[dict[str, Any]]]]:
+    def look(connection: Connection) -> list[tuple[Reconciliation, list[dict[str, Any]]]]:
         return [
             (made, differences_of(connection, account, made.reconciliation_id))
-            for made in past(connection, account, limit)
+            for made in latest(connection, account, limit)
         ]
 
     every = in_unit(database.reader, look)
@@ -148,7 +148,7 @@ def _show_past(call: Call, database: Database, account: str, limit: int) -> int:
     return OK
 
 
-def _sentence(made: Made) -> str:
+def _sentence(made: Reconciliation) -> str:
     counts = f"{made.balances or 0} balances, {made.open_orders or 0} open orders"
     if made.history_rows is not None:
         counts += f" and {made.history_rows} rows of the histories"

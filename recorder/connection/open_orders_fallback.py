@@ -16,17 +16,14 @@ import logging
 from collections.abc import Callable, Sequence
 
 import trio
-from attrs import define
+from attrs import frozen
 
-from recorder.clock import Clock
 from recorder.exchange.lists import Fetched
 from recorder.exchange.rest import OrdersFound
 from recorder.exchange.rest_requests import Kind, list_request
 from recorder.exchange.session import Session
 from recorder.exchange.session_actions import Action
-from recorder.log.tasks.inbox import Inbox
-from recorder.rest.client import OpenClient, RestUnavailable
-from recorder.units import Aside, in_thread
+from recorder.rest.recorded_fetch import RecordedFetch, read_outcome
 
 log = logging.getLogger("recorder.connection")
 
@@ -35,23 +32,16 @@ LOOK_S = 0.5
 #: First and longest wait before it is asked for again; it doubles in between.
 RETRY_FIRST_S = 1.0
 RETRY_LONGEST_S = 60.0
-#: A longer answer is read in a thread: it takes as long as many frames do.
-READ_HERE_BYTES_MAX = 200_000
 
 
-@define(eq=False)
+@frozen
 class OpenOrdersFallback:
-    """What one account's connections ask where they are not reported their open orders."""
+    """What one account's connections request where no list of open orders arrives."""
 
-    account: str
-    inbox: Inbox
-    clock: Clock
-    open_client: OpenClient
-    #: How a long answer is read.
-    aside: Aside = in_thread
+    rest: RecordedFetch
 
     async def run_for(self, session: Session, act: Callable[[Sequence[Action]], None]) -> None:
-        """Return once the session has its list, whoever reported it."""
+        """Return once the session has its list, from a frame or from REST."""
         wait_s = RETRY_FIRST_S
         while not session.is_listed:
             await trio.sleep(LOOK_S)
@@ -64,23 +54,27 @@ class OpenOrdersFallback:
 
     async def _ask(self, session: Session, act: Callable[[Sequence[Action]], None]) -> bool:
         """Ask once; return whether the answer stands for the list."""
-        try:
-            async with self.open_client() as client:
-                answer = await client.get(list_request(Kind.OPEN_ORDERS))
-        except RestUnavailable as error:
-            log.warning("%s: no list of open orders came, and REST: %s", self.account, error)
+        request = list_request(Kind.OPEN_ORDERS)
+        async with self.rest.open_client() as client:
+            result = await self.rest.ask(client, request, read_outcome)
+        if result.answer is None:
+            log.warning(
+                "%s: no list of open orders arrived, and REST: %s",
+                self.rest.account,
+                result.problem,
+            )
             return False
-        is_long = len(answer.body) > READ_HERE_BYTES_MAX
-        outcome = await self.aside(answer.read) if is_long else answer.read()
-        # No frame may come in between: from here to the note nothing waits.
+        # No frame may arrive in between: from here to the note nothing waits.
         if not session.lacks_list:
             return False
-        orders = outcome.orders if isinstance(outcome, OrdersFound) else None
-        kind = "" if orders is None else Fetched.OPEN_ORDERS.value
-        self.inbox.put(answer.draft(self.account, kind))
+        orders = result.content.orders if isinstance(result.content, OrdersFound) else None
+        event_type = "" if orders is None else Fetched.OPEN_ORDERS.value
+        self.rest.inbox.put(result.answer.draft(self.rest.account, event_type))
         if orders is None or orders:
-            reported = "names some" if orders else f"answered with HTTP {answer.status}"
-            log.warning("%s: no list of open orders came, and REST %s", self.account, reported)
+            reported = "names some" if orders else f"answered with HTTP {result.status}"
+            log.warning(
+                "%s: no list of open orders arrived, and REST %s", self.rest.account, reported
+            )
             return False
-        act(session.on_no_open_orders(self.clock.monotonic_ns() / 1e9))
+        act(session.on_no_open_orders(self.rest.now_s()))
         return True

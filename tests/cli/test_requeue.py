@@ -13,7 +13,7 @@ from recorder.log.rules.event import Draft
 from recorder.log.sql.append import append, read_head
 from recorder.outbox.rules.lookups import Finding
 from recorder.outbox.rules.states import Fact, Status
-from recorder.outbox.sql.lookups import Look, record
+from recorder.outbox.sql.lookups import Lookup, record
 from recorder.outbox.sql.queue import claim
 from recorder.outbox.sql.sending import mark_sent
 from recorder.outbox.sql.steps import change_status
@@ -185,17 +185,17 @@ def looked_up(database: Database, url: str) -> int:
     in_unit(database.writer, claim, "main", outbox_id, epoch=epoch, now=now, **ids)
     in_unit(database.writer, mark_sent, "main", outbox_id, sent.position, now)
     in_unit(database.writer, change_status, "main", outbox_id, "sent", "in_doubt", now=now)
-    look = Look(outbox_id, "/v1/orders/open", Finding.NO_ANSWER, f"problem {ESCAPES}")
+    look = Lookup(outbox_id, "/v1/orders/open", Finding.NO_ANSWER, f"problem {ESCAPES}")
 
     def unit(connection: Connection) -> None:
         heads = {"main": read_head(connection, "main")}
         answer = Draft("main", now_us(), None, None, "fetched", "", json.dumps([]))
         done = append(connection, heads, [answer])
         positions = [done.heads["main"].position]
-        found = Look(outbox_id, "/v1/orders/open", Finding.ABSENT, "none", Fact.NOT_FOUND)
-        record(connection, positions, account="main", looks=[found], now=from_us(now_us()))
+        found = Lookup(outbox_id, "/v1/orders/open", Finding.ABSENT, "none", Fact.NOT_FOUND)
+        record(connection, positions, account="main", lookups=[found], now=from_us(now_us()))
 
-    in_unit(database.writer, record, (), account="main", looks=[look], now=from_us(now_us()))
+    in_unit(database.writer, record, (), account="main", lookups=[look], now=from_us(now_us()))
     in_unit(database.writer, unit)
     return outbox_id
 

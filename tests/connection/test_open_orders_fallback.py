@@ -5,20 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 import trio
 from attrs import define, field
 from trio.testing import MockClock
 
-from recorder.connection.open_orders_fallback import READ_HERE_BYTES_MAX, OpenOrdersFallback
+from recorder.connection.open_orders_fallback import OpenOrdersFallback
 from recorder.exchange.rest_requests import RestRequest
 from recorder.exchange.session import Session
 from recorder.exchange.session_actions import Action, Fact
 from recorder.log.rules.event import Draft, Note, Origin
 from recorder.log.tasks.inbox import Inbox
 from recorder.rest.client import RestAnswer, RestUnavailable
+from recorder.rest.recorded_fetch import READ_HERE_BYTES_MAX, RecordedFetch
 from tests.connection.clocks import TrioClock
 
 T = TypeVar("T")
@@ -79,8 +80,9 @@ class Bench:
             self.done += actions
 
         with trio.fail_after(3_600):
-            finder = OpenOrdersFallback("main", self.inbox, TrioClock(), self.open, self.aside)
-            await finder.run_for(self.session, act)
+            reader: Any = None
+            rest = RecordedFetch("main", self.inbox, reader, TrioClock(), self.open, self.aside)
+            await OpenOrdersFallback(rest).run_for(self.session, act)
 
     @property
     def notes(self) -> list[str]:

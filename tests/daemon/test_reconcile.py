@@ -17,6 +17,7 @@ from recorder.database.engine import open_database
 from recorder.projections import PROJECTIONS
 from recorder.projections.sql.rebuild import check
 from recorder.reconciliation import tasks as reconciler
+from recorder.rest import recorded_fetch
 from recorder.simulator.requests import Placing
 from tests.daemon.scene import LIMIT, Scene, connected, daemon, exchange, until
 from tests.daemon.test_backfill import PAIR, PRICE, rest
@@ -200,7 +201,7 @@ async def test_an_order_that_ended_unheard_is_found(database_url: str) -> None:
 async def test_what_is_not_answered_is_not_called_equal(
     sqlite_url: str, problem: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reconciler, "RETRY_FIRST_S", 0.01)
+    monkeypatch.setattr(recorded_fetch, "RETRY_FIRST_S", 0.01)
     async with connected(sqlite_url, **REQUESTED) as scene:
         await ready(scene)
         monkeypatch.setattr(reconciler, "HISTORY_WAIT_S", 1.0)
@@ -216,7 +217,7 @@ async def test_what_is_not_answered_is_not_called_equal(
 async def test_a_difference_stays_open_where_only_the_first_look_was_answered(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reconciler, "RETRY_FIRST_S", 0.01)
+    monkeypatch.setattr(recorded_fetch, "RETRY_FIRST_S", 0.01)
     async with connected(sqlite_url, **REQUESTED) as scene:
         await ready(scene)
         scene.simulator.exchange.reward("USDC", Decimal("0.5"))
@@ -229,7 +230,7 @@ async def test_a_difference_stays_open_where_only_the_first_look_was_answered(
 
 
 async def test_a_limit_is_waited_out(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reconciler, "RETRY_FIRST_S", 0.1)
+    monkeypatch.setattr(recorded_fetch, "RETRY_FIRST_S", 0.1)
     async with connected(sqlite_url, **REQUESTED) as scene:
         await ready(scene)
         scene.simulator.faults.change({"next_rest": ["error", "cut", "html"]})
@@ -282,7 +283,7 @@ async def test_one_that_was_broken_off_is_ended_by_the_next_start(
 async def test_it_is_made_by_schedule(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async with connected(sqlite_url, **(REQUESTED | {"reconcile_every_s": "0.5"})) as scene:
         await ready(scene)
-        clean = "state = 'clean' AND asked_by = 'schedule'"
+        clean = "state = 'clean' AND requested_by = 'schedule'"
         await until(lambda: scene.books.count("reconciliations", clean) >= 2, WAIT_MAX_S)
 
 

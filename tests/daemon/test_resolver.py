@@ -29,7 +29,7 @@ async def looking(url: str, config: dict[str, Any] | None = None) -> AsyncIterat
 def lookups(scene: Scene, outbox_id: int) -> list[tuple[Any, ...]]:
     """Return (what was asked, position, finding, reported) of each look-up, in order."""
     query = (
-        "SELECT asked, position, finding, answer FROM outbox_lookups"
+        "SELECT request, position, finding, answer FROM outbox_lookups"
         " WHERE account = 'main' AND outbox_id = :id ORDER BY seq"
     )
     return scene.books.ask(query, id=outbox_id)

@@ -1,4 +1,4 @@
-"""What the back-fill gives up, and when, on a clock that nobody waits for."""
+"""What the back-fill gives up, and when, on a clock that jumps."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from trio.testing import MockClock
 from recorder.exchange.paging import HistoryList
 from recorder.exchange.rest_requests import RestRequest
 from recorder.gaps.sql.backfill import (
+    ListState,
     Period,
-    ended_conditionals,
-    fold_position,
+    conditionals_without_end,
     is_unconfirmed,
     last_answers,
     lists_of,
@@ -30,14 +30,16 @@ from recorder.gaps.sql.backfill import (
 from recorder.gaps.tasks.backfill import Backfiller
 from recorder.log.rules.event import Draft
 from recorder.log.tasks.inbox import Inbox, Submission
+from recorder.projections.sql.rows import fold_position
 from recorder.rest.client import RestAnswer, RestUnavailable
+from recorder.rest.recorded_fetch import RecordedFetch
 from tests.connection.clocks import TrioClock
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 NOW_US = 1_772_366_400_000_000
 #: What every back-fill asks for besides; here the account holds none.
 FUTURES = ("/v1/positions/", "/v1/orders/conditionals")
-DONE = {name.value: ("complete", None, None) for name in HistoryList}
+DONE = {name.value: ListState("complete") for name in HistoryList}
 
 
 @define(eq=False)
@@ -46,7 +48,7 @@ class Bench:
 
     answer: Callable[[RestRequest], RestAnswer]
     written: list[Draft] = field(factory=list)
-    asked_at: list[float] = field(factory=list)
+    requested_at: list[float] = field(factory=list)
     finished: trio.Event = field(factory=trio.Event)
 
     async def run(self, unit: Any, *_: Any) -> Any:
@@ -55,17 +57,17 @@ class Bench:
             lists = {name: row for name, row in DONE.items() if name != "trades"}
             return None if self.finished.is_set() else Period(NOW, NOW, None, None, 1, lists)
         is_over = any(facts["given_up"] for facts in self.facts())
-        reported = {"trades": ("incomplete", None, "given up")} if is_over else {}
+        reported = {"trades": ListState("incomplete", None, "given up")} if is_over else {}
         found: dict[Any, Any] = {lists_of: DONE | reported, warnings_of: [], uncounted: 0}
         found |= {fold_position: 10**9, unhealed_within: [], last_answers: [3]}
-        found |= {ended_conditionals: [], is_unconfirmed: False}
+        found |= {conditionals_without_end: [], is_unconfirmed: False}
         return found.get(unit)
 
     async def get(self, request: RestRequest) -> RestAnswer:
         """Be the exchange."""
         if request.path_with_query.startswith(FUTURES):
             return answered(200, b"[]")(request)
-        self.asked_at.append(trio.current_time())
+        self.requested_at.append(trio.current_time())
         return self.answer(request)
 
     def take(self, submission: Submission) -> Sequence[int]:
@@ -102,16 +104,9 @@ async def run_to_the_end(bench: Bench, give_up_s: float = 600.0) -> None:
 
     log = Log(100, 100_000)
     log.bench = bench
-    backfiller: Any = Backfiller(
-        account="main",
-        inbox=log,
-        reader=bench,  # type: ignore[arg-type]
-        clock=TrioClock(NOW_US),
-        open_client=open_client,
-        head=0,
-        after_s=1.0,
-        give_up_s=give_up_s,
-    )
+    database: Any = bench
+    rest = RecordedFetch("main", log, database, TrioClock(NOW_US), open_client)
+    backfiller = Backfiller(rest, head=0, after_s=1.0, give_up_s=give_up_s)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(backfiller.run)
         await bench.finished.wait()
@@ -126,7 +121,7 @@ def answered(status: int, body: bytes, **headers: str) -> Callable[[RestRequest]
 
 
 def silent(request: RestRequest) -> RestAnswer:
-    raise RestUnavailable("nobody is there")
+    raise RestUnavailable("no host is there")
 
 
 async def test_a_list_without_an_answer_is_asked_for_ever_more_seldom_and_given_up(
@@ -134,20 +129,20 @@ async def test_a_list_without_an_answer_is_asked_for_ever_more_seldom_and_given_
 ) -> None:
     bench = Bench(silent)
     await run_to_the_end(bench)
-    waits = [b - a for a, b in zip(bench.asked_at, bench.asked_at[1:], strict=False)]
+    waits = [b - a for a, b in zip(bench.requested_at, bench.requested_at[1:], strict=False)]
     assert waits[:3] == pytest.approx([0.5, 1.0, 2.0])
     assert max(waits) == pytest.approx(60.0)
-    assert 600 <= bench.asked_at[-1] < 700
+    assert 600 <= bench.requested_at[-1] < 700
     (reported,) = bench.facts()
     assert (reported["given_up"], reported["status"]) == (True, None)
-    assert "nobody is there" in reported["reason"]
+    assert "no host is there" in reported["reason"]
     assert bench.facts("BACKFILL_FINISHED")[0]["complete"] is False
 
 
 async def test_what_is_refused_is_given_up_at_once_and_kept(autojump_clock: MockClock) -> None:
     bench = Bench(answered(401, b'{"code":-11252,"message":"Request has an invalid signature"}'))
     await run_to_the_end(bench)
-    assert len(bench.asked_at) == 1
+    assert len(bench.requested_at) == 1
     (reported,) = bench.facts()
     assert (reported["given_up"], reported["status"], reported["page"]) == (True, 401, False)
     note, refusal = bench.written[:2]

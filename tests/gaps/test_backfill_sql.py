@@ -11,11 +11,11 @@ from recorder.database.engine import Database, in_unit
 from recorder.exchange.lists import Fetched, FuturesList
 from recorder.gaps.sql.backfill import (
     Period,
-    ask,
-    asked_for,
-    next_asked,
     next_gap,
+    next_requested,
     pending_transfers_since,
+    request_period,
+    requested,
     uncounted,
     unfinished,
     unhealed_within,
@@ -222,12 +222,12 @@ def test_a_period_is_asked_for_with_a_plain_insert(database: Database) -> None:
         else "INSERT INTO backfills (account, from_at, until_at) VALUES"
         " ('main', '2026-03-01 10\\:00\\:00+00', '2026-03-01 11\\:00\\:00+00')",
     )
-    period = in_unit(database.reader, next_asked, "main")
+    period = in_unit(database.reader, next_requested, "main")
     assert period is not None
     assert (period.since, period.until) == (SINCE, UNTIL)
-    assert in_unit(database.reader, next_asked, "other") is None
-    again = in_unit(database.writer, ask, "main", SINCE, UNTIL, "me")
-    row = in_unit(database.reader, asked_for, "main", again)
+    assert in_unit(database.reader, next_requested, "other") is None
+    again = in_unit(database.writer, request_period, "main", SINCE, UNTIL, "me")
+    row = in_unit(database.reader, requested, "main", again)
     assert row is not None
     assert (row.state, row.pages) == ("requested", 0)
 

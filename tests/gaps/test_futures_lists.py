@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 import trio
@@ -10,10 +13,27 @@ from attrs import define, field
 from trio.testing import MockClock
 
 from recorder.exchange.rest_requests import RestRequest
-from recorder.gaps.tasks.futures_lists import TRIES, FuturesLists
+from recorder.gaps.sql.backfill import conditionals_without_end, has_futures, is_unconfirmed
+from recorder.gaps.tasks.lists import TRIES, RunLists
+from recorder.log.tasks.inbox import Inbox, Submission
 from recorder.rest.client import RestAnswer, RestUnavailable
+from recorder.rest.recorded_fetch import RecordedFetch
+from tests.connection.clocks import TrioClock
 
 HOUR_S = 3_600.0
+
+
+class Log(Inbox):
+    """An inbox whose entries are durable at once."""
+
+    def __init__(self, bench: Bench) -> None:
+        super().__init__(100, 100_000)
+        self.bench = bench
+
+    async def submit(self, submission: Submission) -> Sequence[int] | None:
+        note = submission.drafts[0]
+        self.bench.written.append(json.loads(note.payload)["data"])
+        return [len(self.bench.written)]
 
 
 @define(eq=False)
@@ -24,32 +44,30 @@ class Bench:
     is_held: bool
     status: int = 500
     body: bytes = b"<html>"
-    asked: list[str] = field(factory=list)
+    requests: list[str] = field(factory=list)
     written: list[Mapping[str, object]] = field(factory=list)
 
     async def get(self, request: RestRequest) -> RestAnswer:
-        self.asked.append(request.path_with_query.partition("?")[0])
+        self.requests.append(request.path_with_query.partition("?")[0])
         if trio.current_time() >= self.works_from_s:
             return RestAnswer(request, 200, b"[]", {}, 0, 1)
         if not self.status:
             raise RestUnavailable("no answer")
         return RestAnswer(request, self.status, self.body, {}, 0, 1)
 
+    async def run(self, unit: Any, *_: Any) -> Any:
+        """Be the database."""
+        found = {conditionals_without_end: [], is_unconfirmed: False, has_futures: self.is_held}
+        return found.get(unit, 10**9)
+
     async def read(self) -> None:
-        async def write(facts: Mapping[str, object], _: RestAnswer | None, __: str) -> int:
-            self.written.append(facts)
-            return len(self.written)
+        @asynccontextmanager
+        async def open_client() -> AsyncIterator[Bench]:
+            yield self
 
-        async def pairs() -> Sequence[str]:
-            return ()
-
-        async def is_left_out(_: int) -> bool:
-            return False
-
-        async def is_held() -> bool:
-            return self.is_held
-
-        await FuturesLists(self, write, pairs, is_left_out, is_held, HOUR_S).read()
+        database: Any = self
+        rest = RecordedFetch("main", Log(self), database, TrioClock(), open_client)
+        await RunLists(rest, self, 1, HOUR_S).read_futures()
 
     def result(self) -> list[object]:
         """Return which lists came, in the order in which they did."""
@@ -81,11 +99,11 @@ async def test_an_account_without_futures_waits_for_no_list(autojump_clock: Mock
     began_s = trio.current_time()
     bench = Bench(works_from_s=began_s + HOUR_S, is_held=False)
     await bench.read()
-    assert (bench.result(), bench.given_up(), len(bench.asked)) == ([], ALL, 3 * TRIES)
+    assert (bench.result(), bench.given_up(), len(bench.requests)) == ([], ALL, 3 * TRIES)
     assert trio.current_time() - began_s < 15
 
 
-async def test_what_is_refused_is_asked_for_once(autojump_clock: MockClock) -> None:
+async def test_what_is_refused_is_requested_once(autojump_clock: MockClock) -> None:
     bench = Bench(HOUR_S * 9**9, is_held=True, status=403, body=b'{"code":-19213,"message":"no"}')
     await bench.read()
-    assert (bench.given_up(), len(bench.asked)) == (ALL, 3)
+    assert (bench.given_up(), len(bench.requests)) == (ALL, 3)

@@ -26,7 +26,13 @@ from recorder.exchange.rest import (
     RowsFound,
     Unreadable,
 )
-from recorder.outbox.rules.lookup_schedule import LOOKS, WAIT_S_MAX, LookupPolicy, Search, wait_s
+from recorder.outbox.rules.lookup_schedule import (
+    LOOKS,
+    WAIT_S_MAX,
+    LookupPolicy,
+    LookupSchedule,
+    wait_s,
+)
 from recorder.outbox.rules.lookups import (
     CLOCK_JUMPED,
     NOTHING_SEEN,
@@ -485,15 +491,17 @@ def test_what_is_kept_of_an_answer_can_be_stored(answer: str, reason: str) -> No
 
 # When absence counts
 
-PATIENCE = LookupPolicy(settle_s=60, every_s=30)
+POLICY = LookupPolicy(settle_s=60, every_s=30)
 ABSENT = Found(Finding.ABSENT, "none")
 
 
-def search(status: Status = Status.IN_DOUBT) -> Search:
-    return Search(PATIENCE, status, began_s=1000.0)
+def search(status: Status = Status.IN_DOUBT) -> LookupSchedule:
+    return LookupSchedule(POLICY, status, began_s=1000.0)
 
 
-def run(looked: Search, times: Sequence[float], *, has_snapshot: bool = True) -> list[Fact | None]:
+def run(
+    looked: LookupSchedule, times: Sequence[float], *, has_snapshot: bool = True
+) -> list[Fact | None]:
     return [looked.add(ABSENT, at, at, has_snapshot) for at in times]
 
 
@@ -509,8 +517,8 @@ def test_the_searchs_own_pace_ends_in_time() -> None:
         if looked.add(ABSENT, looked.next_s, looked.next_s + 0.5, True):
             break
     assert asked[0] == 1001
-    assert asked[-1] - 1000 <= PATIENCE.settle_s + (LOOKS + 1) * (PATIENCE.every_s + 0.5)
-    assert asked[-1] - 1000 >= PATIENCE.settle_s + (LOOKS - 1) * PATIENCE.every_s
+    assert asked[-1] - 1000 <= POLICY.settle_s + (LOOKS + 1) * (POLICY.every_s + 0.5)
+    assert asked[-1] - 1000 >= POLICY.settle_s + (LOOKS - 1) * POLICY.every_s
     assert "3 look-ups over" in looked.reason()
 
 
@@ -520,7 +528,7 @@ def test_absence_without_a_snapshot_never_counts() -> None:
     assert run(looked, [9031, 9062, 9093])[-1] is Fact.NOT_FOUND
 
 
-def test_whatever_else_is_seen_between_begins_the_count_anew() -> None:
+def test_whatever_else_is_seen_between_restarts_the_count() -> None:
     looked = search()
     run(looked, [1060, 1090])
     assert looked.add(Found(Finding.UNCLEAR, "?"), 1120, 1120, True) is None
@@ -528,7 +536,7 @@ def test_whatever_else_is_seen_between_begins_the_count_anew() -> None:
     assert run(looked, [1210]) == [Fact.NOT_FOUND]
 
 
-def test_silence_between_neither_counts_nor_begins_anew() -> None:
+def test_silence_between_neither_counts_nor_restarts_it() -> None:
     looked = search()
     run(looked, [1060, 1090])
     assert looked.add(Found(Finding.NO_ANSWER, "?"), 1120, 1120, True) is None
@@ -581,7 +589,7 @@ def test_trouble_doubles_the_wait_up_to_five_minutes_and_an_answer_ends_that() -
         at = looked.next_s
     assert waits == [60, 120, 240, 300, 300, 300]
     looked.add(ABSENT, at, at, True)
-    assert looked.next_s - at == PATIENCE.every_s
+    assert looked.next_s - at == POLICY.every_s
 
 
 def test_a_longer_interval_than_the_longest_wait_is_kept() -> None:
@@ -600,7 +608,7 @@ _look = st.tuples(
 def test_absence_never_resolves_before_its_time_whatever_the_order_of_answers(
     looks: list[tuple[Finding, float, bool]], settle_s: float, every_s: float
 ) -> None:
-    looked = Search(LookupPolicy(settle_s, every_s), Status.IN_DOUBT, 0.0)
+    looked = LookupSchedule(LookupPolicy(settle_s, every_s), Status.IN_DOUBT, 0.0)
     at, settled, counted = 0.0, 0, 0
     for kind, pause_s, has_snapshot in looks:
         at += pause_s

@@ -1,4 +1,4 @@
-"""Look-ups in SQL: whom to look up, what is kept, and that all of it is one transaction."""
+"""Lookup-ups in SQL: whom to look up, what is kept, and that all of it is one transaction."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ from recorder.log.rules.event import Draft, Note
 from recorder.log.sql.append import append
 from recorder.outbox.rules.lookups import Finding
 from recorder.outbox.rules.states import Fact
-from recorder.outbox.sql.lookups import Look, only_order_named, record, states_before, warnings
+from recorder.outbox.sql.lookups import (
+    Lookup,
+    in_doubt_commands,
+    only_order_named,
+    record,
+    states_before,
+)
 from recorder.projections import PROJECTIONS
 from recorder.projections.sql.tables import Memory, project
 from tests.log.drafts import run_sql
@@ -53,7 +59,7 @@ def fold(history_of: Story) -> None:
         )
 
 
-def keep(history_of: Story, *looks: Look, answered: bool = True) -> int | None:
+def keep(history_of: Story, *looks: Lookup, answered: bool = True) -> int | None:
     """Record looks with the answer that they are about; return its position."""
 
     def unit(connection: Connection) -> int | None:
@@ -63,7 +69,7 @@ def keep(history_of: Story, *looks: Look, answered: bool = True) -> int | None:
             done = append(connection, history_of.heads, drafts)
             history_of.heads.update(done.heads)
             positions = [done.heads["main"].position]
-        record(connection, positions, account="main", looks=looks, now=AFTER)
+        record(connection, positions, account="main", lookups=looks, now=AFTER)
         return positions[0] if positions else None
 
     return in_unit(history_of.database.writer, unit)
@@ -76,28 +82,28 @@ def kept(history_of: Story) -> list[tuple[Any, ...]]:
     return [tuple(row) for row in run_sql(history_of.database, query)]
 
 
-def absent(number: int, fact: Fact | None = None, **columns: str) -> Look:
-    return Look(number, "/v1/orders/open", Finding.ABSENT, "none", fact, dict(columns))
+def absent(number: int, fact: Fact | None = None, **columns: str) -> Lookup:
+    return Lookup(number, "/v1/orders/open", Finding.ABSENT, "none", fact, dict(columns))
 
 
 def test_what_went_out_and_is_open_is_to_be_looked_up(history_of: Story) -> None:
     number = in_doubt(history_of)
-    (doubt,) = in_unit(history_of.database.reader, warnings, "main")
+    (doubt,) = in_unit(history_of.database.reader, in_doubt_commands, "main")
     assert (doubt.row.outbox_id, doubt.row.status) == (number, "in_doubt")
     assert doubt.sent_at.timestamp() == pytest.approx(1e-6)
 
 
 def test_what_is_queued_or_settled_is_not_looked_up(history_of: Story) -> None:
-    assert in_unit(history_of.database.reader, warnings, "main") == []
+    assert in_unit(history_of.database.reader, in_doubt_commands, "main") == []
     number = in_doubt(history_of)
     keep(history_of, absent(number, Fact.EFFECT_SEEN))
-    assert in_unit(history_of.database.reader, warnings, "main") == []
+    assert in_unit(history_of.database.reader, in_doubt_commands, "main") == []
 
 
 def test_only_the_snapshot_of_a_later_connection_is_fresh(history_of: Story) -> None:
     def has_snapshot() -> bool:
         fold(history_of)
-        (doubt,) = in_unit(history_of.database.reader, warnings, "main")
+        (doubt,) = in_unit(history_of.database.reader, in_doubt_commands, "main")
         return doubt.has_snapshot
 
     whole = {"complete": True, "balances": True, "open_orders": True, "currencies": 1}
@@ -209,7 +215,9 @@ def test_a_cancel_that_counts_as_not_placed_is_not_overturned_by_the_next_one(
     lost = history_of.send("CANCEL_ORDER", '{"pair":"BTCZAR","orderId":"o-1"}', "m1")
     history_of.note(Note.CONNECTION_CLOSED, "c1", reason="cut")
     history_of.settle()
-    keep(history_of, Look(lost, "x", Finding.UNCHANGED, "open", Fact.NOT_FOUND, {"reason": "open"}))
+    keep(
+        history_of, Lookup(lost, "x", Finding.UNCHANGED, "open", Fact.NOT_FOUND, {"reason": "open"})
+    )
     history_of.send("CANCEL_ORDER", '{"pair":"BTCZAR","orderId":"o-1"}', "m2")
     history_of.frame("ORDER_STATUS_UPDATE", {"orderId": "o-1", "orderStatusType": "Cancelled"})
     history_of.settle()

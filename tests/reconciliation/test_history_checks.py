@@ -31,7 +31,7 @@ def differences(database: Database, *reported: Any, listed: Any, wanted: Any = (
     )
 
 
-def test_what_both_tell_alike_or_only_one_side_states_is_no_difference(database: Database) -> None:
+def test_what_both_report_alike_or_only_one_side_has_is_no_difference(database: Database) -> None:
     pages = [
         page(Fetched.TRADES, [fill("t-1", side="BUY"), fill("t-2", fee=None)]),
         page(Fetched.TRANSACTIONS, [transaction("x-1")]),

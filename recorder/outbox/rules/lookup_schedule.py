@@ -1,15 +1,15 @@
 """When to look a command up, and when absence counts.
 
-``absent`` and ``unchanged`` count if the look-up began the settling time or more after the doubt
-did, and after a complete snapshot on a connection opened since the loss. `LOOKS` that count, one
-interval different and with nothing else between them, make ``not_found``; a frame that comes later
-overturns it.
+``absent`` and ``unchanged`` count if the look-up began the settling time or more after the command
+was first seen to be in doubt, and after a complete snapshot on a connection opened since the loss.
+`LOOKS` that count, one interval between each and the next and no other finding between them, make
+``not_found``. A later frame overturns it.
 
-What was acknowledged has arrived, so absence proves nothing of it. But where the order that it was
-to change has ended and was never changed, as many look-ups prove that it failed.
+An acknowledged command has arrived, so absence proves nothing of it. But where the order that it
+was to change has ended and was never changed, as many look-ups prove that it failed.
 
-By time alone nothing is proved: the settling time is measured on the monotonic clock, from when
-this process first saw the doubt. A restart begins it again.
+Time alone proves nothing. The settling time is measured on the monotonic clock, and a restart
+begins it again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from recorder.outbox.rules.states import Fact, Status
 LOOKS = 3
 #: Seconds after a loss before the first look-up: the next snapshot settles most of it by itself.
 FIRST_S = 1.0
-#: The longest wait between two look-ups, where there is problem or nothing new.
+#: The longest wait between two look-ups, where there is a problem or nothing new.
 WAIT_S_MAX = 300.0
 
 
@@ -36,7 +36,7 @@ class LookupPolicy:
 
 
 @define(eq=False)
-class Search:
+class LookupSchedule:
     """The look-ups of one command in one status. All times are of one monotonic clock.
 
     What went out and has no answer, or has one and no outcome, is looked up once it is overdue;
@@ -45,7 +45,7 @@ class Search:
 
     policy: LookupPolicy
     status: Status
-    #: When the doubt was first seen.
+    #: When the command was first seen in this status.
     began_s: float
     #: When to look up next.
     next_s: float = field(init=False)

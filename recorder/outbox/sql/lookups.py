@@ -1,7 +1,7 @@
-"""Look-ups of commands in doubt: whom to look up, and what was found, kept with the row.
+"""Look-ups of commands in doubt: which commands to look up, and what each look-up found.
 
-The answer's event, the line with its content, and the change of status that it proves
-are one transaction: `record` runs in the one that appends the event.
+The answer's event, the row of `outbox_lookups`, and the change of status that it proves are one
+transaction: `record` runs in the one that appends the event.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from attrs import field, frozen
-from sqlalchemy import Connection, func, insert, literal, select
+from sqlalchemy import Connection, func, insert, not_, select
 
 from recorder.database.schema import (
     connections,
@@ -20,12 +20,12 @@ from recorder.database.schema import (
     order_history,
     orders,
     outbox_lookups,
-    projections,
 )
 from recorder.outbox.rules.lookups import Finding
 from recorder.outbox.rules.states import UNRESOLVED, Fact, Status
 from recorder.outbox.sql.queue import OutboxRow, find, row_for_update, unresolved
 from recorder.outbox.sql.settle import PLACING_COMMANDS, change
+from recorder.projections.sql.rows import fold_position
 
 #: Of these the outcome can be looked up; what is ``sending`` is with the socket's task.
 _OPEN = frozenset({Status.SENT, Status.ACKNOWLEDGED, Status.IN_DOUBT})
@@ -45,40 +45,41 @@ class InDoubtCommand:
 
 
 @frozen
-class Look:
-    """One question about one command: what was asked, and what its answer reported.
+class Lookup:
+    """One request about one command, and what its answer reported.
 
     ``fact`` is what is proved by now, with ``columns`` for the row; None if nothing is.
     """
 
     outbox_id: int
-    asked: str
+    request: str
     finding: Finding
     answer: str
     fact: Fact | None = None
     columns: dict[str, Any] = field(factory=dict)
 
 
-def warnings(connection: Connection, account: str) -> list[InDoubtCommand]:
+def in_doubt_commands(connection: Connection, account: str) -> list[InDoubtCommand]:
     """Return the commands that went out, or may have, and whose outcome is open; oldest first."""
     rows = [row for row in unresolved(connection, account) if row.status in _OPEN]
     if not rows:
         return []
-    positions = [row.sent_position for row in rows if row.sent_position is not None]
+    sent_positions = {row.sent_position for row in rows if row.sent_position is not None}
     sent = select(events.c.position, events.c.received_at).where(
-        events.c.account == account, events.c.position.in_(positions)
+        events.c.account == account, events.c.position.in_(sent_positions)
     )
-    sent_at: dict[int, datetime] = {
-        row.position: row.received_at for row in connection.execute(sent)
-    }
-    ended = _ended(connection, account, {row.connection_id for row in rows})
+    sent_at = {position: received_at for position, received_at in connection.execute(sent)}
+    ended = select(connections.c.connection_id, connections.c.last_position).where(
+        connections.c.account == account,
+        connections.c.connection_id.in_({row.connection_id for row in rows if row.connection_id}),
+        not_(connections.c.is_open),
+    )
+    ended_at = {name: position for name, position in connection.execute(ended)}
     newest = select(func.max(gaps.c.first_position_after)).where(gaps.c.account == account)
     snapshot = connection.execute(newest).scalar_one() or 0
     return [
         InDoubtCommand(
-            row,
-            sent_at[row.sent_position],
-            ended.get(row.connection_id or "", snapshot) < snapshot,
+            row, sent_at[row.sent_position], ended_at.get(row.connection_id, snapshot) < snapshot
         )
         for row in rows
         if row.sent_position in sent_at
@@ -86,15 +87,12 @@ def warnings(connection: Connection, account: str) -> list[InDoubtCommand]:
 
 
 def only_order_named(connection: Connection, row: OutboxRow, name: str) -> str | None:
-    """Return the one order that a name can mean which a command gives; None where that isn't known.
+    """Return the one order that a command can mean by a name; None where that isn't known.
 
-    That isn't known as long as ``orders`` isn't folded up to the command, or while one is out that
-    may have placed another order of that name.
+    It isn't known while ``orders`` isn't folded up to the command, or while a command is under way
+    that may have placed another order of that name.
     """
-    folded = select(projections.c.position).where(
-        projections.c.account == row.account, projections.c.projection == "orders"
-    )
-    if (connection.execute(folded).scalar_one_or_none() or 0) < (row.sent_position or 0):
+    if fold_position(connection, row.account, ("orders",)) < (row.sent_position or 0):
         return None
     placing = find(connection, row.account, customer_order_id=name)
     undecided = UNRESOLVED | {Status.NOT_PLACED}
@@ -131,59 +129,39 @@ def record(
     positions: Sequence[int],
     *,
     account: str,
-    looks: Sequence[Look],
+    lookups: Sequence[Lookup],
     now: datetime,
 ) -> None:
-    """Write down what was reported, and take the steps that it proves.
+    """Keep what was reported, and take the steps that it proves.
 
-    ``positions`` has that of the answer's event, and nothing where no answer came: then there is
-    doubt at most. A command that has moved on since it was asked about keeps its status, unless the
-    answer proves more.
-    Repeatable, as long as nothing of it was committed.
+    ``positions`` has that of the answer's event, and nothing without an answer; then a command
+    becomes in doubt at most. One that has changed since the request keeps its status, unless the
+    answer proves more. Repeatable, as long as nothing of it was committed.
     """
     position = positions[0] if positions else None
-    for look in looks:
+    for look in lookups:
         row = row_for_update(connection, account, look.outbox_id)
         _write(connection, account, look, position, now)
-        # Doubt rests on no event, and no column holds its position.
+        # That a command is in doubt rests on no event, and no column holds its position.
         if look.fact is not None and (position is not None or look.fact is Fact.LOST_TOUCH):
             change(connection, row, look.fact, dict(look.columns), position or 0, now)
 
 
 def _write(
-    connection: Connection, account: str, look: Look, position: int | None, now: datetime
+    connection: Connection, account: str, look: Lookup, position: int | None, now: datetime
 ) -> None:
-    columns = (
-        "account",
-        "outbox_id",
-        "seq",
-        "looked_at",
-        "request",
-        "position",
-        "finding",
-        "answer",
+    of = outbox_lookups.c
+    last = select(func.coalesce(func.max(of.seq), 0)).where(
+        of.account == account, of.outbox_id == look.outbox_id
     )
-    table = outbox_lookups.c
-    following = select(
-        literal(account),
-        literal(look.outbox_id),
-        func.coalesce(func.max(table.seq), 0) + 1,
-        literal(now, table.looked_at.type),
-        literal(look.asked),
-        literal(position, table.position.type),
-        literal(look.finding.value),
-        literal(look.answer),
-    ).where(table.account == account, table.outbox_id == look.outbox_id)
-    connection.execute(insert(outbox_lookups).from_select(columns, following))
-
-
-def _ended(connection: Connection, account: str, connection_ids: set[str | None]) -> dict[str, int]:
-    """Return the position of the end of each connection that has ended."""
-    named = select(
-        connections.c.connection_id, connections.c.last_position, connections.c.is_open
-    ).where(
-        connections.c.account == account,
-        connections.c.connection_id.in_([name for name in connection_ids if name]),
-    )
-    found = connection.execute(named)
-    return {row.connection_id: row.last_position for row in found if not row.is_open}
+    row = {
+        "account": account,
+        "outbox_id": look.outbox_id,
+        "seq": last.scalar_subquery() + 1,
+        "looked_at": now,
+        "request": look.request,
+        "position": position,
+        "finding": look.finding.value,
+        "answer": look.answer,
+    }
+    connection.execute(insert(outbox_lookups).values(row))

@@ -1,11 +1,10 @@
-"""Looks commands in doubt up over REST until their outcome is proved; never sends one.
+"""Looks up commands in doubt over REST until their outcome is proved; never sends one.
 
-It sleeps until a command's outcome is open, and asks nothing before.
-`recorder.outbox.rules.lookups` defines what to ask and what the answers prove. Each answer becomes
-an event (``fetched``). The same transaction writes the line that keeps what the answer reported
-about the command, and the change of status that it proves. Without an answer the command stays as
-it is; that is recorded as well, and the next question waits twice as long each time. A view-only
-key is enough.
+It requests nothing while no command's outcome is open. `recorder.outbox.rules.lookups` defines what
+to request and what the answers prove. Each answer becomes an event (``fetched``). The same
+transaction writes what the answer reported about the command, and the change of status that it
+proves. Without an answer the command stays as it is; that is recorded too, and the next request
+waits twice as long each time. A view-only key is enough.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ import trio
 from attrs import define, evolve, field, frozen
 from sqlalchemy import Connection
 
-from recorder.clock import Clock
 from recorder.errors import StorageUnavailable
 from recorder.exchange.commands import CANCEL_ORDER, PLACING
 from recorder.exchange.rest import (
@@ -39,9 +37,8 @@ from recorder.exchange.rest_requests import (
     order_detail_request,
     order_status_request,
 )
-from recorder.log.tasks.inbox import Inbox, Submission
 from recorder.outbox.rules.evidence import Evidence
-from recorder.outbox.rules.lookup_schedule import LookupPolicy, Search
+from recorder.outbox.rules.lookup_schedule import LookupPolicy, LookupSchedule
 from recorder.outbox.rules.lookups import (
     PROOF,
     Finding,
@@ -56,36 +53,25 @@ from recorder.outbox.rules.lookups import (
 from recorder.outbox.rules.states import Fact, Status
 from recorder.outbox.sql.lookups import (
     InDoubtCommand,
-    Look,
+    Lookup,
+    in_doubt_commands,
     only_order_named,
     record,
     states_before,
-    warnings,
 )
 from recorder.outbox.sql.queue import OutboxRow
 from recorder.outbox.sql.settle import PLACING_COMMANDS, is_of_another
-from recorder.rest.client import Asks, OpenClient, RestAnswer, RestUnavailable
+from recorder.rest.client import Asks
+from recorder.rest.recorded_fetch import FetchResult, Record, RecordedFetch, read_outcome
 from recorder.timestamps import from_us
-from recorder.units import Aside, UnitRunner, in_thread
+from recorder.units import UnitRunner
 
 log = logging.getLogger("recorder.resolver")
 
 #: Between two looks whether a command is in doubt.
 POLL_S = 2.0
-#: A longer answer is read in a thread: it takes as long as many frames do.
-READ_HERE_BYTES_MAX = 200_000
 #: So many commands change in one transaction of the log.
-LINES_MAX = 50
-
-
-@frozen
-class _Result:
-    """An answer, as it came and as it reads; or why there is none."""
-
-    request: RestRequest
-    answer: RestAnswer | None
-    outcome: Outcome | None
-    problem: str = ""
+LOOKUPS_MAX = 50
 
 
 @frozen
@@ -111,23 +97,22 @@ _PLACED = (Fact.EFFECT_SEEN, Fact.REFUSED_BY_EXCHANGE)
 class Resolver:
     """One account's resolver."""
 
-    account: str
+    rest: RecordedFetch
     policy: LookupPolicy
-    inbox: Inbox
-    reader: UnitRunner
     writer: UnitRunner
-    clock: Clock
-    open_client: OpenClient
-    #: How a long answer is read.
-    aside: Aside = in_thread
-    _searches: dict[int, Search] = field(factory=dict)
+    _schedules: dict[int, LookupSchedule] = field(factory=dict)
+
+    @property
+    def account(self) -> str:
+        """The account's name."""
+        return self.rest.account
 
     async def run(self) -> None:
-        """Look up what is in doubt, for ever. The client is opened when there is need of it."""
+        """Look up what is in doubt, for ever. The client is opened once a command is."""
         # Only time, and what others write, can bring one.
         while not await self._due():  # noqa: ASYNC110
             await trio.sleep(self._poll_s)
-        async with self.open_client() as client:
+        async with self.rest.open_client() as client:
             while True:
                 await self._round(client, await self._due())
                 await trio.sleep(self._poll_s)
@@ -138,36 +123,33 @@ class Resolver:
 
     async def _due(self) -> list[InDoubtCommand]:
         """Return the commands that are to be looked up now, oldest first."""
-        try:
-            found = await self.reader.run(warnings, self.account)
-        except StorageUnavailable as error:
-            log.warning("%s: what is in doubt can't be read now: %s", self.account, error)
-            return []
-        now_s = self._now_s()
-        searches = {}
+        found = await self.rest.read(in_doubt_commands, self.account)
+        now_s, before = self.rest.now_s(), self._schedules
+        self._schedules = {}
         for command in found:
             status = Status(command.row.status)
-            search = self._searches.get(command.row.outbox_id)
-            if search is None or search.status is not status:
-                search = Search(self.policy, status, now_s)
-            searches[command.row.outbox_id] = search
-        self._searches = searches
-        return [command for command in found if searches[command.row.outbox_id].next_s <= now_s]
+            schedule = before.get(command.row.outbox_id)
+            if schedule is None or schedule.status is not status:
+                schedule = LookupSchedule(self.policy, status, now_s)
+            self._schedules[command.row.outbox_id] = schedule
+        return [each for each in found if self._schedules[each.row.outbox_id].next_s <= now_s]
 
     async def _round(self, client: Asks, due: Sequence[InDoubtCommand]) -> None:
         """Look each command up once. A problem of the REST API as a whole ends the round."""
         pending: list[_Pending] = []
         for command in due:
-            look = _Pending(command, wanted(command.row, command.sent_at), began_s=self._now_s())
+            look = _Pending(
+                command, wanted(command.row, command.sent_at), began_s=self.rest.now_s()
+            )
             result = await self._ask_states(client, look)
-            if result is not None and _is_of_the_database(result):
+            if result is not None and _ends_round(result):
                 break
             if look.reported(look.found).finding not in (*PROOF, Finding.NO_ANSWER):
                 pending.append(look)
         if pending:
             await self._ask_open(client, pending)
 
-    async def _ask_states(self, client: Asks, look: _Pending) -> _Result | None:
+    async def _ask_states(self, client: Asks, look: _Pending) -> FetchResult[Outcome] | None:
         """Ask for the states of each of the command's orders, until something is settled.
 
         Returns the last answer; None where there is nothing to ask for.
@@ -193,19 +175,21 @@ class Resolver:
             self._conclude(look, look.reported(()))
         return result
 
-    async def _ask_order(self, client: Asks, look: _Pending, want: Wanted) -> tuple[_Result, Found]:
+    async def _ask_order(
+        self, client: Asks, look: _Pending, want: Wanted
+    ) -> tuple[FetchResult[Outcome], Found]:
         """Ask for an order's states; where that can't be reported, for its present one alone."""
-        result = await self._ask(client, order_detail_request(want.name))
+        result = await self._request(client, order_detail_request(want.name))
         found = await self._found(look.command, want, result, read_states)
         if not _is_reported_elsewhere(result):
             return result, found
         await self._keep(result, [self._line(look, result, found, found, None)])
-        result = await self._ask(client, order_status_request(want.pair, want.name))
+        result = await self._request(client, order_status_request(want.pair, want.name))
         return result, await self._found(look.command, want, result, read_present)
 
     async def _ask_open(self, client: Asks, pending: Sequence[_Pending]) -> None:
         """Ask for all open orders, once for all commands that are not settled otherwise."""
-        result = await self._ask(client, list_request(Kind.OPEN_ORDERS))
+        result = await self._request(client, list_request(Kind.OPEN_ORDERS))
         lines = []
         for look in pending:
             found = [
@@ -219,17 +203,22 @@ class Resolver:
         await self._keep(result, lines)
 
     def _conclude(self, look: _Pending, reported: Found) -> Fact | None:
-        search = self._searches[look.command.row.outbox_id]
-        return search.add(reported, look.began_s, self._now_s(), look.command.has_snapshot)
+        schedule = self._schedules[look.command.row.outbox_id]
+        return schedule.add(reported, look.began_s, self.rest.now_s(), look.command.has_snapshot)
 
     def _line(
-        self, look: _Pending, result: _Result, found: Found, reported: Found, fact: Fact | None
-    ) -> Look:
+        self,
+        look: _Pending,
+        result: FetchResult[Outcome],
+        found: Found,
+        reported: Found,
+        fact: Fact | None,
+    ) -> Lookup:
         """Return the line to keep: what was found, and what is proved by all that was."""
         row = look.command.row
         columns: dict[str, Any] = {}
         if fact is Fact.NOT_FOUND:
-            columns["reason"] = self._searches[row.outbox_id].reason()
+            columns["reason"] = self._schedules[row.outbox_id].reason()
         elif fact is Fact.LOST_TOUCH:
             columns["reason"] = f"no answer within {self.policy.settle_s:g} s"
         elif fact is not None and reported.reason:
@@ -237,26 +226,26 @@ class Resolver:
         if fact in _PLACED and reported.order_id is not None and row.order_id is None:
             columns["order_id"] = reported.order_id
         path = result.request.path_with_query
-        return Look(row.outbox_id, path, found.finding, found.answer, fact, columns)
+        return Lookup(row.outbox_id, path, found.finding, found.answer, fact, columns)
 
-    async def _ask(self, client: Asks, request: RestRequest) -> _Result:
-        try:
-            answer = await client.get(request)
-        except RestUnavailable as error:
-            log.warning("%s: %s", self.account, error)
-            return _Result(request, None, None, str(error))
-        if len(answer.body) > READ_HERE_BYTES_MAX:
-            return _Result(request, answer, await self.aside(answer.read))
-        return _Result(request, answer, answer.read())
+    async def _request(self, client: Asks, request: RestRequest) -> FetchResult[Outcome]:
+        result = await self.rest.ask(client, request, read_outcome)
+        if result.answer is None:
+            log.warning("%s: %s", self.account, result.problem)
+        return result
 
     async def _found(
-        self, command: InDoubtCommand, want: Wanted, result: _Result, read: Callable[..., Found]
+        self,
+        command: InDoubtCommand,
+        want: Wanted,
+        result: FetchResult[Outcome],
+        read: Callable[..., Found],
     ) -> Found:
         """Return what an answer on an order's states reports, beside what the log knows of it."""
-        if want.command not in PLACING and isinstance(result.outcome, OrdersFound):
-            ids = {order.order_id for order in result.outcome.orders}
+        if want.command not in PLACING and isinstance(result.content, OrdersFound):
+            ids = {order.order_id for order in result.content.orders}
             try:
-                want = await self.reader.run(_as_known, command.row, want, ids)
+                want = await self.rest.reader.run(_as_known, command.row, want, ids)
             except StorageUnavailable as error:
                 return Found(Finding.NO_ANSWER, f"the order's past can't be read: {error}")
         return await self._own(command, want, _read(read, result, want))
@@ -267,51 +256,47 @@ class Resolver:
             return found
         meant = Evidence(Fact.EFFECT_SEEN, PLACING_COMMANDS, order_id=found.order_id)
         try:
-            is_another = await self.reader.run(is_of_another, meant, command.row)
+            is_another = await self.rest.reader.run(is_of_another, meant, command.row)
         except StorageUnavailable as error:
             return Found(Finding.UNCLEAR, f"{found.answer}; {error}")
         if is_another:
             return Found(Finding.UNCLEAR, f"{found.answer}, but it is another command's")
         return found
 
-    async def _keep(self, result: _Result, lines: Sequence[Look]) -> None:
-        """Make what came durable: the event, what it reported, and what that proves.
+    async def _keep(self, result: FetchResult[Outcome], lookups: Sequence[Lookup]) -> None:
+        """Make an answer durable: its event, what it reported, and what that proves.
 
-        What a list of open orders shows of very many commands follows its event in parts, so
-        that the log waits for none of them long.
+        A list of open orders may be about very many commands. Those beyond `LOOKUPS_MAX` follow
+        its event in transactions of their own, so that the log waits for none of them long.
         """
-        now = from_us(self.clock.wall_us())
+        now = from_us(self.rest.clock.wall_us())
         positions: Sequence[int] = ()
-        for start in range(0, len(lines), LINES_MAX):
-            some = lines[start : start + LINES_MAX]
-            keep = partial(record, account=self.account, looks=some, now=now)
+        for start in range(0, len(lookups), LOOKUPS_MAX):
+            some = lookups[start : start + LOOKUPS_MAX]
+            keep = partial(record, account=self.account, lookups=some, now=now)
             if result.answer is None:
-                await self._keep_silence(keep)
+                await self._keep_problem(keep)
             elif not positions:
-                await self.inbox.wait_room()
-                submission = Submission([result.answer.draft(self.account, "")], record=keep)
-                positions = await self.inbox.submit(submission) or ()
+                draft = result.answer.draft(self.account, "")
+                positions = await self.rest.submit([draft], keep)
             else:
-                await self.inbox.submit(Submission((), record=partial(_behind, keep, positions)))
-        for line in lines:
-            if line.fact is not None:
-                log.info("%s: outbox %d: %s", self.account, line.outbox_id, line.answer)
+                await self.rest.submit((), partial(_behind, keep, positions))
+        for each in lookups:
+            if each.fact is not None:
+                log.info("%s: outbox %d: %s", self.account, each.outbox_id, each.answer)
 
-    async def _keep_silence(self, keep: Callable[[Connection, Sequence[int]], None]) -> None:
+    async def _keep_problem(self, keep: Record) -> None:
         try:
             await self.writer.run(keep, ())
         except StorageUnavailable as error:
             log.warning("%s: a look-up without an answer is not kept: %s", self.account, error)
 
-    def _now_s(self) -> float:
-        return self.clock.monotonic_ns() / 1e9
 
-
-def _read(read: Callable[..., Found], result: _Result, *about: Any) -> Found:
-    """Return what ``read`` makes of an answer; where none came, that."""
-    if result.outcome is None:
+def _read(read: Callable[..., Found], result: FetchResult[Outcome], *about: Any) -> Found:
+    """Return what ``read`` makes of an answer; without one, that finding."""
+    if result.content is None:
         return Found(Finding.NO_ANSWER, result.problem)
-    return read(*about, result.outcome)
+    return read(*about, result.content)
 
 
 def _as_known(connection: Connection, row: OutboxRow, want: Wanted, ids: set[str]) -> Wanted:
@@ -327,21 +312,21 @@ def _as_known(connection: Connection, row: OutboxRow, want: Wanted, ids: set[str
     return evolve(want, reported_before=states_before(connection, row, *ids))
 
 
-def _is_of_the_database(result: _Result) -> bool:
+def _ends_round(result: FetchResult[Outcome]) -> bool:
     """Return whether the next question would end like this one, whatever it is about."""
     problem = RateLimited | CredentialsRefused | ExchangeUnavailable
-    return result.outcome is None or isinstance(result.outcome, problem)
+    return result.content is None or isinstance(result.content, problem)
 
 
-def _is_reported_elsewhere(result: _Result) -> bool:
+def _is_reported_elsewhere(result: FetchResult[Outcome]) -> bool:
     """Return whether another path may know what this one doesn't."""
-    if isinstance(result.outcome, NoSuchOrder):
-        return not result.outcome.in_any_state
-    return isinstance(result.outcome, Declined | Unreadable)
+    if isinstance(result.content, NoSuchOrder):
+        return not result.content.in_any_state
+    return isinstance(result.content, Declined | Unreadable)
 
 
 def _behind(
-    keep: Callable[[Connection, Sequence[int]], None],
+    keep: Record,
     positions: Sequence[int],
     connection: Connection,
     _: Sequence[int],

@@ -12,11 +12,11 @@ from typing import Any
 
 import sqlalchemy
 from attrs import define, field
-from sqlalchemy import ColumnElement, Connection, delete, select, true, tuple_
+from sqlalchemy import ColumnElement, Connection, delete, func, select, true, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 
 from recorder.database.prepared import Prepared, prepare
-from recorder.database.schema import metadata
+from recorder.database.schema import metadata, projections
 from recorder.projections.rules.fold import Add, Alike, Change, Key, Projection, Put, Row, Table
 
 #: Table name → the table that is read and written for it.
@@ -25,6 +25,14 @@ Tables = Mapping[str, sqlalchemy.Table]
 LIVE: Tables = metadata.tables
 #: Keys in one SELECT or DELETE: three columns each stay far below SQLite's 32,766 variables.
 KEYS_MAX = 500
+
+
+def fold_position(connection: Connection, account: str, names: Collection[str]) -> int:
+    """Return the position that all of these folds have reached; 0 while one has no row."""
+    ours = (projections.c.account == account, projections.c.projection.in_(names))
+    wanted = select(func.count(), func.min(projections.c.position)).where(*ours)
+    count, position = connection.execute(wanted).one()
+    return int(position) if count == len(names) else 0
 
 
 def load_resident(
