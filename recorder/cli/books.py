@@ -135,8 +135,8 @@ def run(call: Call) -> int:
             call.output.json_line(facts(answer))
         else:
             _print_page(call.output, answer)
-        for doubt in answer.warnings:
-            call.output.warn(doubt)
+        for warning in answer.warnings:
+            call.output.warn(warning)
     if any(isinstance(answer, str) for answer in answers):
         return WRONG
     adds_up = all(isinstance(answer, str) or answer.adds_up for answer in answers)

@@ -28,16 +28,15 @@ from recorder.gaps.sql.gaps import (
 from recorder.log.rules.coverage import Cause, Totals, share_text, timeline, totals
 from recorder.queries.account_status import read_account_status, warnings
 
-#: What no recorder of this protocol can know, however well it is connected; docs/gaps.md reports
-#: more.
+#: What no recorder of this protocol can know, however well it is connected; see docs/gaps.md.
 UNKNOWABLE = (
-    "two fills (NEW_ACCOUNT_TRADE) without an id can't be reported from one that was sent twice",
-    "a ledger record (NEW_ACCOUNT_HISTORY_RECORD) without an id can't be reported from one that was"
+    "two fills (NEW_ACCOUNT_TRADE) without an id look the same as one that was sent twice",
+    "two ledger records (NEW_ACCOUNT_HISTORY_RECORD) without an id look the same as one that was"
     " sent twice",
     "frames have no numbers: one that the exchange never sent leaves no trace",
     "frames of types that no table knows are in the log alone",
 )
-#: Rows of the table unless --limit reports otherwise; a program gets all.
+#: Rows of the table unless --limit sets another number; a program gets all.
 TABLE_ROWS = 1_000
 
 CAUSES = (
@@ -114,8 +113,8 @@ def run(call: Call) -> int:
             call.output.json_line(facts(answer))
         else:
             _print_page(call.output, answer)
-        for doubt in answer.warnings if answer else ():
-            call.output.warn(doubt)
+        for warning in answer.warnings if answer else ():
+            call.output.warn(warning)
     return OK if all(answer is not None for _, answer in answers) else WRONG
 
 
@@ -177,7 +176,7 @@ def _clock_warnings(known: Known, now: datetime) -> list[str]:
         return []
     return [
         f"this machine's clock is before the last frame ({short_time(known.last_frame_at)} UTC):"
-        " how long nothing was received since can't be reported"
+        " how long nothing has been received since then is not known"
     ]
 
 
@@ -231,15 +230,11 @@ def _unhealed_line(answer: Answer) -> str:
 
 
 def _recorder_line(answer: Answer) -> str:
-    received_facts = answer.known.last_frame_at
+    last_frame_at = answer.known.last_frame_at
     running = "running" if answer.is_running else "not running"
-    if received_facts is None:
-        return f"{running}; the exchange was never received"
-    if received_facts > answer.until_at:
-        return f"{running}; last received {short_time(received_facts)} UTC, behind the period"
-    then = (
-        "not observed since, until it is received again"
-        if answer.is_running
-        else "not observed since"
-    )
-    return f"{running}; last received {short_time(received_facts)} UTC, {then}"
+    if last_frame_at is None:
+        return f"{running}; nothing was ever received from the exchange"
+    if last_frame_at > answer.until_at:
+        return f"{running}; last received {short_time(last_frame_at)} UTC, after the period"
+    then = "not observed since, until the next frame" if answer.is_running else "not observed since"
+    return f"{running}; last received {short_time(last_frame_at)} UTC, {then}"

@@ -24,7 +24,7 @@ from recorder.queries.as_of_rows import Rows, foreign_among
 
 #: Ended orders that are shown beside the live ones.
 RECENT = 20
-#: Rows of one table unless --limit reports otherwise; a program gets all.
+#: Rows of one table unless --limit sets another number; a program gets all.
 TABLE_ROWS = 1_000
 #: Rows fetched at a time.
 PAGE_ROWS = 500
@@ -127,7 +127,7 @@ def _marked(connection: Connection, account: str, rows: Rows) -> Rows:
 
 
 def _print(call: Call, connection: Connection, account: str) -> bool:
-    """Print the rows of one account and what is doubtful about them; return whether any stand."""
+    """Print the rows of one account and its warnings; return whether there are any rows."""
     output, asked = call.output, call.arguments
     question = _question(call, account)
     limit = asked.limit or (None if output.as_json else TABLE_ROWS)
@@ -137,10 +137,10 @@ def _print(call: Call, connection: Connection, account: str) -> bool:
     output.rows(question.columns, rows, empty=question.empty)
     if rows.count == limit and asked.limit is None:
         output.remark(f"{limit:,} rows shown at the most; --limit N shows more, --json all")
-    for doubt in warnings(
+    for warning in warnings(
         read_account_status(connection, account), call.now(), question.projection
     ):
-        output.warn(doubt)
+        output.warn(warning)
     return rows.count > 0
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from argparse import ArgumentParser
 from collections.abc import Mapping
-from datetime import datetime
+from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Connection, Select, select
+from sqlalchemy import Connection, Select, Table, select
 
 from recorder.cli.call import Call
 from recorder.cli.events import EXCERPT
@@ -43,7 +43,7 @@ MEANINGS = {
     Status.ACKNOWLEDGED: "the exchange has it; whether it took effect is not known yet",
     Status.ACCEPTED: "it took effect",
     Status.REJECTED: "the exchange refused it",
-    Status.IN_DOUBT: "it may have taken effect: only evidence can report; it is never sent again",
+    Status.IN_DOUBT: "it may have taken effect: only evidence can decide; it is never sent again",
     Status.NOT_PLACED: "repeated look-ups found nothing of it; a late frame would overturn that",
     Status.EXPIRED: "it was never sent: its time was over",
     Status.WITHDRAWN: "it was never sent: it was withdrawn",
@@ -176,42 +176,28 @@ def _requeue(database: Database, call: Call) -> int:
     return OK
 
 
+_OF_EVENT = ("account", "position", "origin", "type", "payload")
 _NAMED = ("client_msg_id", "customer_order_id", "order_id", "modify_request_id")
 
 
 def history_of(connection: Connection, row: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return transitions, look-ups and the events it points at, in the order of their times."""
-    items = [{"kind": "transition", "at": it["changed_at"], **it} for it in _steps(connection, row)]
-    # What brought a change about comes before it, also within the same microsecond.
-    return sorted(_events(connection, row) + _lookups(connection, row) + items, key=_time)
+    changes = [
+        {"kind": "transition", "at": each["changed_at"], **each}
+        for each in _steps(connection, outbox_transitions, row)
+    ]
+    lookups = [
+        {"kind": "lookup", "at": each["looked_at"], **each}
+        for each in _steps(connection, outbox_lookups, row)
+    ]
+    # What caused a change comes before it, also within the same microsecond.
+    return sorted(_events(connection, row) + lookups + changes, key=itemgetter("at"))
 
 
-def _time(item: Mapping[str, Any]) -> datetime:
-    at: datetime = item["at"]
-    return at
-
-
-def _steps(connection: Connection, row: Mapping[str, Any]) -> list[dict[str, Any]]:
-    steps = (
-        select(outbox_transitions)
-        .where(
-            outbox_transitions.c.account == row["account"],
-            outbox_transitions.c.outbox_id == row["outbox_id"],
-        )
-        .order_by(outbox_transitions.c.seq)
-    )
+def _steps(connection: Connection, table: Table, row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    mine = (table.c.account == row["account"], table.c.outbox_id == row["outbox_id"])
+    steps = select(table).where(*mine).order_by(table.c.seq)
     return [dict(step) for step in connection.execute(steps).mappings()]
-
-
-def _lookups(connection: Connection, row: Mapping[str, Any]) -> list[dict[str, Any]]:
-    table = outbox_lookups.c
-    lookups = (
-        select(outbox_lookups)
-        .where(table.account == row["account"], table.outbox_id == row["outbox_id"])
-        .order_by(table.seq)
-    )
-    found = connection.execute(lookups).mappings()
-    return [{"kind": "lookup", "at": one["looked_at"], **one} for one in found]
 
 
 def _events(connection: Connection, row: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -224,11 +210,7 @@ def _events(connection: Connection, row: Mapping[str, Any]) -> list[dict[str, An
                 {
                     "kind": "event",
                     "at": event.received_at,
-                    "account": event.account,
-                    "position": position,
-                    "origin": event.origin,
-                    "type": event.type,
-                    "payload": event.payload,
+                    **{name: getattr(event, name) for name in _OF_EVENT},
                 }
             )
     return found

@@ -144,8 +144,8 @@ def _print_page(output: Output, status: AccountStatus, now: datetime, database: 
     output.line(f"switch      {_switch_line(status)}")
     output.line(f"gaps        {_gap_line(status)}")
     output.line(f"reconciled  {_reconciled_line(status)}")
-    for doubt in _warnings(status, now):
-        output.line(f"beware      {doubt}")
+    for warning in _warnings(status, now):
+        output.line(f"beware      {warning}")
     if status.checkpoints:
         output.line("")
     output.rows(
@@ -182,8 +182,8 @@ def _connection_line(status: AccountStatus, now: datetime) -> str:
         state += f" ({plain(connection['close_reason'])})" if connection["close_reason"] else ""
     when = f" since {short_time(since)} UTC" if since else ""
     age_s = status.frame_age_s(now)
-    received_facts = f"; last frame {ago(age_s)} ago" if age_s is not None else ""
-    return f"{state}{when}{received_facts}"
+    last_frame = f"; last frame {ago(age_s)} ago" if age_s is not None else ""
+    return f"{state}{when}{last_frame}"
 
 
 def _head_line(status: AccountStatus, now: datetime) -> str:

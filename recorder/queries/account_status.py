@@ -1,10 +1,10 @@
-"""How an account stands, and what may honestly be reported about it now.
+"""Reads the state of an account, and lists what may be wrong with the tables now.
 
-Rows outlive the process that wrote them: a connection that stands as open is open only while a
-living recorder holds the lease. So nothing here reads as "connected" by itself; `warnings` lists
+Rows outlive the process that wrote them: a connection that a row calls open is open only while a
+running recorder holds the lease. So nothing here reads as "connected" by itself; `warnings` lists
 everything that keeps a table from being the present state.
 
-Each look is a few look-ups by key, however long the log is.
+Each read is a few look-ups by key, however long the log is.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ TAIL_EVENTS = 64
 LAG_EVENTS = 1_000
 #: A table that is behind moves at least so often, in seconds: what doesn't has stopped.
 STOPPED_AFTER_S = 60
-#: This far behind, a table is another's past, however fast it moves.
+#: This far behind, a table is out of date, however fast it moves.
 FAR_BEHIND_EVENTS = 10_000
 #: Statuses that a small partial index counts; the final ones are history and may be millions.
 PENDING = ("queued", "sending", "sent", "acknowledged", "in_doubt")
@@ -92,7 +92,7 @@ class AccountStatus:
 
 
 def read_account_status(connection: Connection, account: str) -> AccountStatus:
-    """Return how the account stands, in one snapshot."""
+    """Return the status of the account, in one snapshot."""
     tail = _tail(connection, account)
     lease = current(connection, account)
     open_gaps = _rows(connection, select(gaps).where(gaps.c.account == account, _is_open(gaps.c)))
@@ -162,7 +162,7 @@ def warnings(
     name = plain(status.account)
     if status.lease is None:
         others = ", ".join(f"'{plain(other)}'" for other in status.others)
-        instead = f", or report --account with one that it knows: {others}" if others else ""
+        instead = f", or set --account to one that it knows: {others}" if others else ""
         return (
             f"no recorder ever ran for account '{name}' on this database:"
             f" start one with `recorder run`{instead}",
@@ -199,8 +199,8 @@ def _validity(status: AccountStatus, now: datetime) -> list[str]:
 def _silence(status: AccountStatus, now: datetime) -> list[str]:
     age_s = status.frame_age_s(now)
     if age_s is None or age_s > SILENT_AFTER_S:
-        received_facts = "lately" if age_s is None else f"for {ago(age_s)}"
-        return [f"nothing was received from the exchange {received_facts}"]
+        since = "lately" if age_s is None else f"for {ago(age_s)}"
+        return [f"nothing was received from the exchange {since}"]
     return []
 
 

@@ -298,26 +298,10 @@ def _lines(
         )
         if currency is not None:
             wanted = wanted.where(m.currency == currency)
-        for (
-            name,
-            kind,
-            amount,
-            count,
-            backfilled,
-            without_amount,
-            later,
-            assumed,
-        ) in connection.execute(wanted):
-            line = Line(
-                kind,
-                amount or Decimal(0),
-                count,
-                backfilled,
-                without_amount,
-                later,
-                assumed or Decimal(0),
-            )
-            found.setdefault(name, []).append(line)
+        for name, kind, *sums in connection.execute(wanted):
+            # The sum of no amount is null.
+            values: list[Any] = [Decimal(0) if each is None else each for each in sums]
+            found.setdefault(name, []).append(Line(kind, *values))
     return found
 
 
