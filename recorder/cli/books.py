@@ -270,9 +270,11 @@ def _observation(
 def _print_page(output: Output, answer: Answer) -> None:
     period = answer.period
     output.line(f"account     {plain(answer.account)}")
-    output.line(f"period      behind {_end(period.begin)}, up to {_end(period.end)}")
-    output.line(f"as of       position {period.as_of:,}, up to which all is folded")
-    output.line(f"seen        {_seen(answer.observation)}")
+    output.line(f"period      after {_end(period.begin)}, up to {_end(period.end)}")
+    output.line(
+        f"as of       position {period.as_of:,}: balances and ledger are folded up to there"
+    )
+    output.line(f"observed    {_seen(answer.observation)}")
     if answer.unread:
         failed = count_of(answer.unread, "event", "events")
         output.line(f"unread      {failed} could not be folded (fold_failures): not in these books")
@@ -369,7 +371,7 @@ def _verdict(answer: Answer) -> str:
     unobserved = answer.observation.unobserved_s
     if answer.adds_up:
         unseen = (
-            f"; of what cancelled out in {unobserved:f} s not observed nothing is known"
+            f"; changes that cancelled out in the {unobserved:f} s not observed are not known"
             if unobserved
             else ""
         )

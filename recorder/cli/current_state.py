@@ -86,15 +86,15 @@ class _Past:
     def warning(self) -> str | None:
         """What a gap makes of the answer."""
         if self.reading == TRUE and self.point.position == 0:
-            return "that moment lies before the log's first event: what isn't listed isn't known"
+            return "that time is before the log's first event: what isn't listed isn't known"
         if self.point.observed == UNOBSERVED:
-            return "that moment lies in a gap: these are the last known values, the true may differ"
+            return "that time lies in a gap: these are the last known values; the true may differ"
         if self.point.observed == HEALED and self.reading == KNOWN:
-            return "that moment lies in a gap that was healed since: this is what was known then"
+            return "that time lies in a gap that was healed since: this is what was known then"
         if self.point.observed == HEALED:
             return (
-                "that moment lies in a gap: back-fill has the movements since, not the values at"
-                " each moment; these are the last that were reported before"
+                "that time lies in a gap: back-fill has the movements since, not the values at"
+                " each moment; these are the last values reported before"
             )
         return None
 

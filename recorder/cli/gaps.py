@@ -56,8 +56,8 @@ GAPS = (
     Column("causes", "all causes", spare=True),
     Column("evidence", spare=True),
     Column("verdict", spare=True),
-    Column("last_position_before", "behind", right=True, spare=True),
-    Column("first_position_after", "before", right=True, spare=True),
+    Column("last_position_before", "position before", right=True, spare=True),
+    Column("first_position_after", "position after", right=True, spare=True),
 )
 
 
@@ -226,7 +226,7 @@ def _print_page(output: Output, answer: Answer) -> None:
 def _unhealed_line(answer: Answer) -> str:
     if not answer.unhealed:
         return "none"
-    return f"{answer.unhealed:,}: what happened in them is in no table until they are"
+    return f"{answer.unhealed:,}: what happened in them is missing from the tables"
 
 
 def _recorder_line(answer: Answer) -> str:

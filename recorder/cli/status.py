@@ -145,7 +145,7 @@ def _print_page(output: Output, status: AccountStatus, now: datetime, database: 
     output.line(f"gaps        {_gap_line(status)}")
     output.line(f"reconciled  {_reconciled_line(status)}")
     for warning in _warnings(status, now):
-        output.line(f"beware      {warning}")
+        output.line(f"warning     {warning}")
     if status.checkpoints:
         output.line("")
     output.rows(

@@ -241,7 +241,7 @@ def test_a_table_that_stands_still_under_a_running_recorder_is_a_doubt(
     (doubt,) = reported["warnings"]
     assert doubt.startswith(f"the table 'trades' stands still at position {len(written)} for 5 min")
     assert not reported["live"]
-    assert f"beware      {doubt[:40]}" in ask(database_url, "status", "--table").out
+    assert f"warning     {doubt[:40]}" in ask(database_url, "status", "--table").out
 
 
 def test_a_table_that_is_far_behind_is_a_doubt_even_while_it_moves(database: Database) -> None:
