@@ -110,7 +110,7 @@ CHANGES: list[tuple[str, dict[str, Any]]] = [
     ("BTC: 1 movement without an amount", {"currencies": [explained(without_amount=1)]}),
     ("BTC: 7 of the change is explained by no", {"currencies": [explained("10")]}),
     ("an end of the period isn't known", {"currencies": [explained(None)]}),
-    ("on their way", {"currencies": [evolve(explained("10"), in_flight=True)]}),
+    ("were in flight", {"currencies": [evolve(explained("10"), in_flight=True)]}),
     ("1 order has fills that", {"unmatched": ["order-1"]}),
     ("Nothing in the period was compared", {"comparisons": []}),
     ("Nothing in the period was compared", {"comparisons": [{"state": "running"}]}),
