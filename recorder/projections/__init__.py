@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from recorder.projections.rules.backfills import Backfills
+from recorder.projections.rules.backfills import BACKFILLS
 from recorder.projections.rules.balances import Balances
-from recorder.projections.rules.connections import Connections
+from recorder.projections.rules.connections import CONNECTIONS
 from recorder.projections.rules.fold import Projection
 from recorder.projections.rules.futures import Futures
 from recorder.projections.rules.ledger import Ledger
 from recorder.projections.rules.open_orders import OpenOrders
 from recorder.projections.rules.orders import Orders
-from recorder.projections.rules.reconciliations import Reconciliations
+from recorder.projections.rules.reconciliations import RECONCILIATIONS
 from recorder.projections.rules.trades import Trades
 from recorder.projections.rules.transfers import Transfers
 
@@ -21,10 +21,10 @@ PROJECTIONS: tuple[Projection, ...] = (
     Trades(),
     Ledger(),
     Transfers(),
-    Connections(),
-    Backfills(),
+    CONNECTIONS,
+    BACKFILLS,
     Futures(),
-    Reconciliations(),
+    RECONCILIATIONS,
 )
 
 

@@ -25,7 +25,7 @@ from recorder.gaps.sql.gaps import (
 from recorder.lease.sql import take
 from recorder.log.rules.coverage import Kind, Stretch, timeline, totals
 from recorder.log.rules.event import Draft, Note, noted
-from recorder.projections.rules.connections import Connections
+from recorder.projections.rules.connections import CONNECTIONS
 from recorder.projections.sql.rebuild import check
 from recorder.projections.sql.tables import Memory, project
 from recorder.timestamps import from_us
@@ -80,7 +80,7 @@ def history_of(rng: random.Random, length: int) -> Iterator[Draft]:
 def fold(database: Database, account: str, up_to: int, limit: int) -> int:
     """Fold a batch as the daemon does; return the checkpoint."""
     options: dict[str, Any] = {"up_to": up_to, "limit": limit, "now": datetime.now(UTC)}
-    done = in_unit(database.projector, project, Connections(), Memory(), account, **options)
+    done = in_unit(database.projector, project, CONNECTIONS, Memory(), account, **options)
     return done.position
 
 
@@ -115,7 +115,7 @@ def test_gaps_are_the_same_however_the_log_is_cut_and_when_they_are_made_again(
     cut, whole = (in_unit(database.reader, rows, account) for account in ACCOUNTS)
     assert cut == whole != []
     for account in ACCOUNTS:
-        assert check(database, account, Connections(), lambda position: None).differences == []
+        assert check(database, account, CONNECTIONS, lambda position: None).differences == []
 
 
 def seen(database: Database, account: str) -> list[Stretch]:

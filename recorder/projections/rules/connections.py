@@ -1,87 +1,41 @@
 """The connections there were; with them the gaps between, whose rules are in `gaps`.
 
 Both follow from our own notes alone (and from frames of which nothing can be read). A connection
-that is still open when a recorder starts was left by one that died: its end is unknown, and it
-stands as ``lost``.
+that is still open when a recorder starts was left by one that died: its end is unknown, and its
+state is ``lost``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-from recorder.exchange.fields import FieldError, Fields
-from recorder.exchange.messages import Message
-from recorder.log.rules.event import Event, Note, Origin
-from recorder.projections.rules.fold import Change, Key, Put, Row, Rows, Table, Unfoldable
-from recorder.projections.rules.gaps import (
-    GAP_NOTES,
-    GAPS,
-    UNREADABLE,
-    fold_gaps,
-    gap_keys,
-    unreadable,
-)
-from recorder.projections.rules.reading import NoteMessage, is_received, time_of, unfoldable
+from recorder.exchange.fields import Fields
+from recorder.log.rules.event import Event, Note
+from recorder.projections.rules.fold import Change, Row, Rows, Table, Unfoldable
+from recorder.projections.rules.gaps import GAP_NOTES, GAPS, UNREADABLE, unreadable
+from recorder.projections.rules.note_fold import FoldNote, NoteFold, put, whole
 
-CONNECTIONS = Table("connections", ("connection_id",), resident="is_open")
-
-_NOTES = (
-    Note.RECORDER_STARTED,
-    Note.CONNECTION_OPENED,
-    Note.CONNECTION_AUTHENTICATED,
-    Note.CONNECTION_CLOSED,
-    Note.CONNECTION_REFUSED,
-)
+CONNECTIONS_TABLE = Table("connections", ("connection_id",), resident="is_open")
 
 
-class Connections:
-    """The fold of the notes on starting, stopping, connecting, and on what was missed."""
-
-    name = "connections"
-    version = 2
-    types = frozenset({*_NOTES, *GAP_NOTES, UNREADABLE})
-    tables = (CONNECTIONS, GAPS)
-
-    def keys(self, message: Message) -> Iterable[tuple[str, Key]]:
-        """Open rows are resident; others change only where a note names them."""
-        return gap_keys(message) if isinstance(message, NoteMessage) else ()
-
-    def fold(self, rows: Rows, event: Event, message: Message) -> Sequence[Change]:
-        """Return what a note changes. A frame that bears a note's type is none."""
-        if event.type == UNREADABLE:
-            return unreadable(event) if is_received(event) else ()
-        if event.origin != Origin.NOTED:
-            return ()
-        if not isinstance(message, NoteMessage):
-            raise unfoldable(message)
-        try:
-            return [
-                *_fold_connection(rows, event, message.facts),
-                *fold_gaps(rows, event, message.facts),
-            ]
-        except FieldError as error:
-            raise Unfoldable(str(error)) from error
+def _recorder_started(rows: Rows, event: Event, _: Fields) -> Sequence[Change]:
+    left = [row for row in rows.all("connections").values() if row["is_open"]]
+    lost = {"state": "lost", "is_open": False}
+    return [put(CONNECTIONS_TABLE, {**row, **lost}, event) for row in left]
 
 
-def _fold_connection(rows: Rows, event: Event, facts: Fields) -> Sequence[Change]:
-    match event.type:
-        case Note.RECORDER_STARTED:
-            left = [row for row in rows.all("connections").values() if row["is_open"]]
-            return [_put({**row, "state": "lost", "is_open": False}, event) for row in left]
-        case Note.CONNECTION_OPENED:
-            return [_put(_blank(event) | {"opened_at": event.received_at}, event)]
-        case Note.CONNECTION_AUTHENTICATED:
-            reported = {"state": "authenticated", "authenticated_at": event.received_at}
-            return [_put({**_account_status(rows, event), **reported}, event)]
-        case Note.CONNECTION_CLOSED | Note.CONNECTION_REFUSED:
-            return _ended(rows, event, facts)
-        case _:
-            return ()
+def _opened(_: Rows, event: Event, __: Fields) -> Sequence[Change]:
+    row = {**_new_row(event), "opened_at": event.received_at}
+    return [put(CONNECTIONS_TABLE, row, event)]
+
+
+def _authenticated(rows: Rows, event: Event, _: Fields) -> Sequence[Change]:
+    reported = {"state": "authenticated", "authenticated_at": event.received_at}
+    return [put(CONNECTIONS_TABLE, {**_row(rows, event), **reported}, event)]
 
 
 def _ended(rows: Rows, event: Event, facts: Fields) -> Sequence[Change]:
-    reported: dict[str, Any] = {
+    reported = {
         "state": "refused" if event.type == Note.CONNECTION_REFUSED else "closed",
         "is_open": False,
         "closed_at": event.received_at,
@@ -89,35 +43,46 @@ def _ended(rows: Rows, event: Event, facts: Fields) -> Sequence[Change]:
         "close_reason": facts.text("reason"),
         "closed_by": facts.text("by"),
         "frame_count": facts.whole("frames"),
-        "last_frame_at": time_of(facts, "last_frame_at"),
+        "last_frame_at": facts.time("last_frame_at"),
     }
-    return [_put({**_account_status(rows, event), **reported}, event)]
+    return [put(CONNECTIONS_TABLE, {**_row(rows, event), **reported}, event)]
 
 
-def _account_status(rows: Rows, event: Event) -> Row:
+def _row(rows: Rows, event: Event) -> Row:
     """Return the connection's row; a refused upgrade has none yet."""
-    return rows.get("connections", (event.connection_id,)) or _blank(event)
+    return rows.get("connections", (event.connection_id,)) or _new_row(event)
 
 
-def _blank(event: Event) -> dict[str, Any]:
+def _new_row(event: Event) -> Row:
     if event.connection_id is None:
         raise Unfoldable("the note names no connection")
     return {
         "connection_id": event.connection_id,
-        "opened_at": None,
-        "authenticated_at": None,
-        "closed_at": None,
-        "close_code": None,
-        "close_reason": None,
-        "closed_by": None,
-        "last_frame_at": None,
-        "frame_count": None,
         "state": "opened",
         "is_open": True,
         "first_position": event.position,
     }
 
 
-def _put(row: Row, event: Event) -> Put:
-    reported = {**row, "last_position": event.position}
-    return Put("connections", (row["connection_id"],), reported)
+_NOTES: Mapping[str, FoldNote] = {
+    Note.RECORDER_STARTED: _recorder_started,
+    Note.CONNECTION_OPENED: _opened,
+    Note.CONNECTION_AUTHENTICATED: _authenticated,
+    Note.CONNECTION_CLOSED: _ended,
+    Note.CONNECTION_REFUSED: _ended,
+}
+
+
+def _fold_note(rows: Rows, event: Event, facts: Fields) -> Sequence[Change]:
+    folds = (_NOTES.get(event.type), GAP_NOTES.get(event.type))
+    return [change for fold in folds if fold for change in fold(rows, event, facts)]
+
+
+CONNECTIONS = NoteFold(
+    name="connections",
+    version=2,
+    tables=(CONNECTIONS_TABLE, GAPS),
+    notes=dict.fromkeys([*_NOTES, *GAP_NOTES], _fold_note),
+    row_keys=((GAPS.name, whole("gap_id")), (GAPS.name, whole("position"))),
+    frames={UNREADABLE: unreadable},
+)

@@ -7,7 +7,6 @@ a fact of ours.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 
 from attrs import frozen
 
@@ -61,14 +60,6 @@ def is_fetched(event: Event) -> bool:
 def unfoldable(message: Message) -> Unfoldable:
     """Return the error for a message that a fold should have been able to read."""
     return Unfoldable(message.reason if isinstance(message, Unrecognised) else "unexpected message")
-
-
-def time_of(facts: Fields, name: str) -> datetime | None:
-    """Return a time among a note's facts, or None where it is absent. Raises Unfoldable."""
-    try:
-        return facts.time(name)
-    except FieldError as error:
-        raise Unfoldable(str(error)) from error
 
 
 def _read_note(event: Event) -> Message:
