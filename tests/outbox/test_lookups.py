@@ -39,12 +39,11 @@ from recorder.outbox.rules.lookups import (
     PROOF,
     Finding,
     Found,
-    Wanted,
-    all_answered,
+    OrderQuery,
+    combined,
+    order_queries,
     read_open,
-    read_present,
     read_states,
-    wanted,
 )
 from recorder.outbox.rules.states import Fact, Status
 
@@ -78,8 +77,8 @@ def modify(**more: object) -> Row:
     return Row("MODIFY_ORDER", json.dumps({"pair": "BTCZAR", **asked, **more}))
 
 
-def want(row: Row) -> Wanted:
-    (only,) = wanted(row, SENT_AT)
+def query(row: Row) -> OrderQuery:
+    (only,) = order_queries(row, SENT_AT)
     return only
 
 
@@ -119,14 +118,14 @@ SILENT: Sequence[Outcome] = [
 
 
 def test_an_order_is_looked_up_by_valrs_id_where_that_is_known() -> None:
-    asked = want(evolve(place(), order_id="o-7"))
+    asked = query(evolve(place(), order_id="o-7"))
     assert (asked.name.by, asked.name.text, asked.is_certain) == ("orderid", "o-7", True)
 
 
 def test_an_order_is_looked_up_by_its_name_and_ours_are_certain() -> None:
-    asked = want(place())
+    asked = query(place())
     assert (asked.name.by, asked.name.text, asked.is_certain) == ("customerorderid", NAME, True)
-    theirs = want(place(customerOrderId="mine"))
+    theirs = query(place(customerOrderId="mine"))
     assert (theirs.name.text, theirs.is_certain) == ("mine", False)
 
 
@@ -134,7 +133,7 @@ def test_an_order_is_looked_up_by_its_name_and_ours_are_certain() -> None:
 def test_an_id_that_no_question_can_hold_is_passed_by(order_id: str) -> None:
     row = evolve(place(), order_id=order_id)
     if order_id:
-        assert want(row).name.text == NAME
+        assert query(row).name.text == NAME
 
 
 def test_a_batch_is_judged_by_all_its_orders_and_first_by_those_that_it_places() -> None:
@@ -144,14 +143,14 @@ def test_a_batch_is_judged_by_all_its_orders_and_first_by_those_that_it_places()
         {"type": "PLACE_LIMIT", "data": {**TERMS, "customerOrderId": "mine"}},
     ]
     row = Row("PLACE_BATCH_ORDERS", json.dumps({"requests": legs}), order_id="o-3")
-    assert [each.name.text for each in wanted(row, SENT_AT)] == [f"{NAME}01", "mine", "o-9"]
+    assert [each.name.text for each in order_queries(row, SENT_AT)] == [f"{NAME}01", "mine", "o-9"]
     only = Row("PLACE_BATCH_ORDERS", json.dumps({"requests": legs[:1]}))
-    assert [each.name.text for each in wanted(only, SENT_AT)] == ["o-9"]
+    assert [each.name.text for each in order_queries(only, SENT_AT)] == ["o-9"]
 
 
 def test_a_payload_that_can_not_be_read_any_more_has_nothing_to_ask_for() -> None:
-    assert wanted(Row("PLACE_LIMIT_ORDER", "{}"), SENT_AT) == ()
-    assert all_answered((), ()).finding is Finding.NO_ANSWER
+    assert order_queries(Row("PLACE_LIMIT_ORDER", "{}"), SENT_AT) == ()
+    assert combined((), ()).finding is Finding.NO_ANSWER
 
 
 # What answers prove
@@ -173,7 +172,7 @@ def test_a_payload_that_can_not_be_read_any_more_has_nothing_to_ask_for() -> Non
 def test_an_order_that_is_found_proves_what_became_of_its_placing(
     status: str | None, finding: Finding
 ) -> None:
-    found = read_states(want(place()), orders(order(status, failed_reason="no money")))
+    found = read_states(query(place()), orders(order(status, failed_reason="no money")))
     assert found.finding is finding
     if finding is Finding.REFUSED:
         assert (found.reason, found.order_id) == ("no money", "o-1")
@@ -184,16 +183,16 @@ def test_an_order_that_is_found_proves_what_became_of_its_placing(
 @pytest.mark.parametrize("outcome", SILENT, ids=lambda each: type(each).__name__)
 @pytest.mark.parametrize("row", [place(), cancel(), modify()], ids=lambda each: each.command)
 def test_what_is_no_answer_proves_nothing(row: Row, outcome: Outcome) -> None:
-    found = read_states(want(row), outcome)
+    found = read_states(query(row), outcome)
     assert found.finding is Finding.NO_ANSWER
     assert found.answer
     absent = Found(Finding.ABSENT, "none")
-    assert read_open(want(row), absent, outcome).finding is Finding.NO_ANSWER
+    assert read_open(query(row), absent, outcome).finding is Finding.NO_ANSWER
 
 
 def test_only_the_path_that_knows_every_state_can_say_that_there_is_no_order() -> None:
-    assert read_states(want(place()), NOWHERE).finding is Finding.ABSENT
-    assert read_states(want(place()), NoSuchOrder(False, text="")).finding is Finding.UNCLEAR
+    assert read_states(query(place()), NOWHERE).finding is Finding.ABSENT
+    assert read_states(query(place()), NoSuchOrder(False, text="")).finding is Finding.UNCLEAR
 
 
 @pytest.mark.parametrize(
@@ -208,7 +207,7 @@ def test_only_the_path_that_knows_every_state_can_say_that_there_is_no_order() -
     ids=str,
 )
 def test_another_order_of_a_callers_name_is_unclear_and_no_absence(other: dict[str, Any]) -> None:
-    asked = want(place(customerOrderId="mine"))
+    asked = query(place(customerOrderId="mine"))
     mine = order(customer_order_id="mine", **other)
     assert read_states(asked, orders(mine)).finding is Finding.UNCLEAR
     listed = read_open(asked, Found(Finding.ABSENT, "none"), orders(mine))
@@ -216,7 +215,7 @@ def test_another_order_of_a_callers_name_is_unclear_and_no_absence(other: dict[s
 
 
 def test_of_two_orders_of_a_callers_name_the_one_that_fits_is_taken() -> None:
-    asked = want(place(customerOrderId="mine"))
+    asked = query(place(customerOrderId="mine"))
     old = order(order_id="o-0", customer_order_id="mine", created_at=BEFORE)
     new = order("Failed", customer_order_id="mine")
     assert read_states(asked, orders(new, old)).finding is Finding.REFUSED
@@ -226,17 +225,17 @@ def test_of_two_orders_of_a_callers_name_the_one_that_fits_is_taken() -> None:
 
 def test_our_own_name_is_proof_whatever_became_of_the_quantity() -> None:
     changed = order("Order Modified", original_quantity=Decimal(7), created_at=BEFORE)
-    assert read_states(want(place()), orders(changed)).finding is Finding.EFFECT
+    assert read_states(query(place()), orders(changed)).finding is Finding.EFFECT
 
 
 def test_an_order_in_the_open_list_was_placed() -> None:
-    found = read_open(want(place()), Found(Finding.ABSENT, "none"), orders(order(None)))
+    found = read_open(query(place()), Found(Finding.ABSENT, "none"), orders(order(None)))
     assert (found.finding, found.order_id) == (Finding.EFFECT, "o-1")
 
 
 def test_an_order_in_neither_is_absent() -> None:
     other = order(order_id="o-5", customer_order_id="x")
-    found = read_open(want(place()), Found(Finding.ABSENT, "none"), orders(other))
+    found = read_open(query(place()), Found(Finding.ABSENT, "none"), orders(other))
     assert found.finding is Finding.ABSENT
     assert "open orders" in found.answer
 
@@ -259,7 +258,7 @@ def test_an_order_in_neither_is_absent() -> None:
 def test_a_cancel_is_judged_by_the_state_of_its_order(
     status: str | None, listed: bool, finding: Finding
 ) -> None:
-    asked = want(cancel())
+    asked = query(cancel())
     first = read_states(asked, orders(order(status)))
     listed_orders = orders(order()) if listed else orders()
     assert read_open(asked, first, listed_orders).finding is finding
@@ -267,18 +266,18 @@ def test_a_cancel_is_judged_by_the_state_of_its_order(
 
 def test_the_newest_state_counts_whatever_the_order_of_the_list() -> None:
     ended = order("Cancelled", updated_at=LATER + timedelta(seconds=1))
-    assert read_states(want(cancel()), orders(order(), ended)).finding is Finding.EFFECT
+    assert read_states(query(cancel()), orders(order(), ended)).finding is Finding.EFFECT
 
 
 def test_an_order_that_bore_a_name_before_the_cancel_went_out_may_be_another() -> None:
-    asked = want(cancel(customerOrderId="mine"))
+    asked = query(cancel(customerOrderId="mine"))
     old = order("Filled", customer_order_id="mine", updated_at=BEFORE)
     assert read_states(asked, orders(old)).finding is Finding.UNCLEAR
     assert read_states(asked, orders(evolve(old, updated_at=LATER))).finding is Finding.REFUSED
 
 
 def test_an_end_from_before_the_cancel_settles_it_where_the_order_is_surely_the_one_meant() -> None:
-    asked = evolve(want(cancel(customerOrderId="mine")), is_certain=True)
+    asked = evolve(query(cancel(customerOrderId="mine")), is_certain=True)
     old = order("Filled", customer_order_id="mine", updated_at=BEFORE)
     assert read_states(asked, orders(old)).finding is Finding.REFUSED
 
@@ -305,7 +304,7 @@ CHANGED = {"price": Decimal(2)}
 def test_a_change_is_judged_by_what_the_order_shows(
     states: list[RestOrder], listed: bool, finding: Finding | None
 ) -> None:
-    asked = want(modify())
+    asked = query(modify())
     first = read_states(asked, orders(*states))
     found = read_open(asked, first, orders(order(None)) if listed else orders())
     assert found.finding is (finding or Finding.UNCHANGED)
@@ -328,7 +327,7 @@ def test_a_clock_that_was_wrong_takes_no_old_change_for_the_commands_nor_its_own
 ) -> None:
     change = order("Order Modified", updated_at=when, **CHANGED)
     reported = [(BEFORE, "Placed")] + [(when, "Order Modified")] * is_reported
-    asked = evolve(want(modify()), reported_before=frozenset(reported))
+    asked = evolve(query(modify()), reported_before=frozenset(reported))
     since = order("Partially Filled", price=Decimal(3), updated_at=LATER + timedelta(seconds=9))
     assert read_states(asked, orders(since, change, order())).finding is finding
 
@@ -349,10 +348,10 @@ def test_a_clock_that_was_wrong_takes_no_old_change_for_the_commands_nor_its_own
 def test_the_present_state_alone_hides_a_change_that_another_state_followed(
     state: RestOrder, finding: Finding
 ) -> None:
-    found = read_present(want(modify()), orders(state))
+    found = read_states(query(modify()), orders(state), is_whole=False)
     assert found.finding is finding
     listed = orders() if state.status in ("Filled", "Cancelled") else orders(state)
-    assert read_open(want(modify()), found, listed).finding is finding
+    assert read_open(query(modify()), found, listed).finding is finding
 
 
 @pytest.mark.parametrize(
@@ -374,7 +373,7 @@ def test_the_present_state_alone_hides_a_change_that_another_state_followed(
 def test_an_order_that_ended_untouched_can_not_be_changed_any_more(
     row: Row, states: list[RestOrder], is_too_late: bool
 ) -> None:
-    asked = want(row)
+    asked = query(row)
     found = read_open(asked, read_states(asked, orders(*states)), orders())
     assert found.is_too_late is is_too_late
     if is_too_late:
@@ -385,18 +384,18 @@ def test_an_order_that_ended_untouched_can_not_be_changed_any_more(
 
 
 def test_a_change_that_the_open_order_shows_was_made() -> None:
-    asked = want(modify(newTotalQuantity="0.005"))
+    asked = query(modify(newTotalQuantity="0.005"))
     shown = order(None, original_quantity=Decimal("0.005"), **CHANGED)
     assert read_open(asked, Found(Finding.UNCHANGED, ""), orders(shown)).finding is Finding.EFFECT
 
 
 def test_an_end_says_nothing_of_a_change_that_may_end_the_order() -> None:
-    asked = want(modify(modifyMatchStrategy="CANCEL_ORIGINAL"))
+    asked = query(modify(modifyMatchStrategy="CANCEL_ORIGINAL"))
     assert read_states(asked, orders(order("Cancelled"))).finding is Finding.UNCLEAR
 
 
 def test_a_remaining_quantity_that_a_fill_may_have_left_proves_no_change() -> None:
-    asked = want(modify(newPrice=None, newRemainingQuantity="0.0005"))
+    asked = query(modify(newPrice=None, newRemainingQuantity="0.0005"))
     half = {"remaining_quantity": Decimal("0.0005")}
     filled = order("Partially Filled", **half)
     found = read_states(asked, orders(filled, order()))
@@ -408,18 +407,18 @@ def test_a_remaining_quantity_that_a_fill_may_have_left_proves_no_change() -> No
     assert read_states(asked, orders(later, changed, order())).finding is Finding.EFFECT
 
 
-def batch(*kinds: str) -> tuple[Wanted, ...]:
+def batch(*kinds: str) -> tuple[OrderQuery, ...]:
     data = {"PLACE_LIMIT": TERMS, "CANCEL_ORDER": {"pair": "BTCZAR", "orderId": "o-9"}}
     legs = [{"type": kind, "data": data[kind]} for kind in kinds]
-    return wanted(Row("PLACE_BATCH_ORDERS", json.dumps({"requests": legs})), SENT_AT)
+    return order_queries(Row("PLACE_BATCH_ORDERS", json.dumps({"requests": legs})), SENT_AT)
 
 
 def told_of(
     own: Sequence[Finding], others: Sequence[Finding] = (), *, has_arrived: bool = False
 ) -> Finding:
-    wants = batch(*["PLACE_LIMIT"] * len(own), *["CANCEL_ORDER"] * len(others))
+    queries = batch(*["PLACE_LIMIT"] * len(own), *["CANCEL_ORDER"] * len(others))
     found = [Found(kind, "answer", reason="why") for kind in (*own, *others)]
-    return all_answered(wants, found, has_arrived=has_arrived).finding
+    return combined(queries, found, has_arrived=has_arrived).finding
 
 
 _findings = st.lists(st.sampled_from(Finding), min_size=1, max_size=6)

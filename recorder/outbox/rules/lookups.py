@@ -1,21 +1,21 @@
-"""What to ask about a command whose outcome is open, and what the answers prove.
+"""What to request about a command whose outcome is open, and what the answers prove.
 
-A *look-up* of a command asks for every state of its order (``history/detail``) and, where that
-settles nothing, for all open orders (and for the order's present state, where its states can't be
-reported). What it finds is one of `Finding`:
+A *look-up* of a command requests every state of its order (``history/detail``). Where that settles
+nothing, it requests all open orders; where the states can't be reported, the present state. The
+result is one `Finding`:
 
 - ``effect`` and ``refused`` are proof, whenever they are found.
-- ``absent`` (no such order in any state, nor in the list) and ``unchanged`` (the order that was to
-  be cancelled or modified stands as before) are what a look-up sees also when the command is only
-  slow. When they count, `outbox.policy` reports.
+- ``absent`` (no such order in any state, nor in the list) and ``unchanged`` (the order to be
+  cancelled or modified is as before) are also found when the command is only slow: see
+  `lookup_schedule` for when they count.
 - ``unclear`` (an order of that name that may be another) and ``no_answer`` prove nothing.
 
-*Placing*: an order found by the name that the recorder made, or by VALR's id, is the command's. One
-found by a caller's name must also have the pair, side and quantity, and not be older than the
-command, for callers use names again. *Cancelling and modifying* are judged by the order's own
-state; a remaining quantity is proof only in a state that a change made, for fills bring it about
-as well. That there was no change is seen from all states of the order alone, or from one that
-none can have gone before. *A batch* by each of its orders (`all_answered`).
+*Placing*: an order with the name that the recorder made, or with VALR's id, is the command's. One
+with a caller's name must also have the pair, side and quantity, and not be older than the command,
+for callers use names again. *Cancelling and modifying*: the order's own state decides. A remaining
+quantity is proof only in a state that a change made, because fills bring it about too. That there
+was no change is proved by all states of the order alone, or by one that none can precede.
+*A batch*: each of its orders decides (`combined`).
 """
 
 from __future__ import annotations
@@ -55,24 +55,16 @@ from recorder.exchange.rest import (
 from recorder.exchange.rest_requests import NAME_CHARS_MAX, OrderName
 from recorder.outbox.rules.evidence import CANCELLED, ENDED, status_word
 
-#: How far our clock and the exchange's may be different; a request signed further off is refused.
+#: Our clock and the exchange's differ by less; a request signed further off is refused.
 CLOCK_JUMPED = timedelta(seconds=5)
 #: Characters of an answer that are kept with the row.
 ANSWER_CHARS_MAX = 500
 
-#: An order that was changed or filled in part is none of these any more.
+#: The statuses of an order that was neither changed nor filled in part.
 _UNTOUCHED = frozenset({"placed", "active"})
-#: Whatever else is no end that we know either, but no proof that the order stands.
-_STATUS = frozenset(
-    {
-        "placed",
-        "active",
-        "partiallyfilled",
-        "ordermodified",
-        "orderpricehasbeenmodifiedduetoslippagelimits",
-    }
-)
 _MODIFIED = frozenset({"ordermodified", "orderpricehasbeenmodifiedduetoslippagelimits"})
+#: The statuses of an open order. One that is unknown proves neither that it is open nor its end.
+_OPEN = _UNTOUCHED | _MODIFIED | {"partiallyfilled"}
 
 
 class Finding(StrEnum):
@@ -99,8 +91,8 @@ class Found:
     """A finding and, in a few words, what the answer reported.
 
     ``order_id`` is that of the order that was placed, ``reason`` the exchange's for a refusal.
-    ``is_over``: the order has ended, so that it need not be among the open ones. ``is_too_late``:
-    it ended, and nothing had ever changed it, so that a change that has arrived has failed.
+    ``is_over``: the order has ended, so it need not be among the open ones. ``is_too_late``: it
+    ended and was never changed, so a change that has arrived has failed.
     """
 
     finding: Finding
@@ -129,8 +121,8 @@ class Row(Protocol):
 
 
 @frozen
-class Wanted:
-    """One order to look for. ``is_certain``: whatever bears this name is the order meant."""
+class OrderQuery:
+    """One order to look for. ``is_certain``: an order of this name is the one that is meant."""
 
     command: str
     pair: str
@@ -140,8 +132,8 @@ class Wanted:
     since: datetime
     #: The members of the request.
     terms: Mapping[str, Any] = field(factory=dict)
-    #: When and how the order stood, in the exchange's words, that the log had been reported before
-    #: the command went out; None where it knew no such order.
+    #: (time, status) of each state that the exchange reported before the command went out; None
+    #: where it had reported no such order.
     reported_before: frozenset[tuple[datetime | None, str | None]] | None = None
 
     def amount(self, name: str) -> Decimal | None:
@@ -150,7 +142,7 @@ class Wanted:
         return Decimal(text) if isinstance(text, str) else None
 
 
-def wanted(row: Row, since: datetime) -> tuple[Wanted, ...]:
+def order_queries(row: Row, since: datetime) -> tuple[OrderQuery, ...]:
     """Return the orders that show what became of a command; none if its payload can't be read.
 
     For a batch, those that it places before those that it changes.
@@ -166,39 +158,31 @@ def wanted(row: Row, since: datetime) -> tuple[Wanted, ...]:
     terms = [one["data"] for one in payload["requests"]] if is_batch else [payload]
     known = None if is_batch else row.order_id
     found = tuple(
-        _wanted(leg, name, known, since, reported)
+        _query(leg, name, known, since, reported)
         for leg, name, reported in zip(legs, names.customer_order_ids, terms, strict=True)
     )
     return tuple(sorted(found, key=lambda each: each.command not in PLACING))
 
 
-def _wanted(
+def _query(
     leg: Leg, name: str | None, known: str | None, since: datetime, terms: Mapping[str, Any]
-) -> Wanted:
-    # What VALR names an order is VALR's; a name that can't be asked for is passed by.
+) -> OrderQuery:
+    # An id of VALR that can't stand in a path is not used.
     is_usable = known is not None and len(known) <= NAME_CHARS_MAX and known not in (".", "..")
     order_id = known if is_usable else leg.order_id
     if order_id is not None:
-        return Wanted(leg.command, leg.pair, OrderName.order_id(order_id), True, since, terms)
+        return OrderQuery(leg.command, leg.pair, OrderName.order_id(order_id), True, since, terms)
     assert name is not None, "an order without VALR's id has a name"
     made_by_us = leg.command in PLACING and leg.customer_order_id is None
     by_name = OrderName.customer_order_id(name)
-    return Wanted(leg.command, leg.pair, by_name, made_by_us, since, terms)
+    return OrderQuery(leg.command, leg.pair, by_name, made_by_us, since, terms)
 
 
 # What an answer proves
 
 
-def read_present(want: Wanted, outcome: Outcome) -> Found:
-    """Return what the answer to the question for the order's present state alone proves."""
-    return read_states(want, outcome, is_whole=False)
-
-
-def read_states(want: Wanted, outcome: Outcome, *, is_whole: bool = True) -> Found:
-    """Return what the answer to the question for the order's states proves.
-
-    ``is_whole``: these are all states that it ever had.
-    """
+def read_states(query: OrderQuery, outcome: Outcome, *, is_whole: bool = True) -> Found:
+    """Return what the states of an order prove; ``is_whole``: these are all that it ever had."""
     if isinstance(outcome, NoSuchOrder):
         if outcome.in_any_state:
             return Found(Finding.ABSENT, "no such order in any state")
@@ -209,52 +193,52 @@ def read_states(want: Wanted, outcome: Outcome, *, is_whole: bool = True) -> Fou
     for state in outcome.orders:
         by_order.setdefault(state.order_id, []).append(state)
     orders = list(by_order.values())
-    if want.command in PLACING:
-        meant = [states for states in orders if _can_be(want, states)]
+    if query.command in PLACING:
+        meant = [states for states in orders if _can_be(query, states)]
         if len(meant) != 1:
             return Found(Finding.UNCLEAR, f"{len(orders)} of that name, {len(meant)} may be this")
         return _placed(meant[0])
     if len(orders) != 1:
         return Found(Finding.UNCLEAR, f"{len(orders)} orders of that name")
-    if want.command == CANCEL_ORDER:
-        return _cancelled(want, orders[0])
-    return _modified(want, orders[0], is_whole)
+    if query.command == CANCEL_ORDER:
+        return _cancelled(query, orders[0])
+    return _modified(query, orders[0], is_whole)
 
 
-def read_open(want: Wanted, before: Found, outcome: Outcome) -> Found:
-    """Return what the list of open orders makes of what the order's states reported ``before``."""
+def read_open(query: OrderQuery, before: Found, outcome: Outcome) -> Found:
+    """Return what the list of open orders proves, after what the order's states had proved."""
     if before.finding in PROOF or before.finding is Finding.NO_ANSWER:
         return before
     if not isinstance(outcome, OrdersFound):
         return no_answer(outcome)
-    listed = [order for order in outcome.orders if order.is_named(want.name)]
+    listed = [order for order in outcome.orders if order.is_named(query.name)]
     if len(listed) > 1:
         return Found(Finding.UNCLEAR, f"{len(listed)} open orders of that name")
-    if want.command in PLACING:
-        return _open_placed(want, before, listed)
+    if query.command in PLACING:
+        return _open_placed(query, before, listed)
     if not listed:
         return _not_open(before)
-    if want.command != CANCEL_ORDER and _shows(want, listed[0]):
-        return _looks_changed(want, listed[0], "the open order shows the change")
+    if query.command != CANCEL_ORDER and _shows(query, listed[0]):
+        return _looks_changed(query, listed[0], "the open order shows the change")
     if before.finding is Finding.UNCLEAR:
         return before
     return Found(Finding.UNCHANGED, f"{before.answer}; it is among the open orders")
 
 
-def all_answered(
-    wants: Sequence[Wanted], found: Sequence[Found], *, has_arrived: bool = False
+def combined(
+    queries: Sequence[OrderQuery], found: Sequence[Found], *, has_arrived: bool = False
 ) -> Found:
     """Return what the findings on each of a command's orders prove of the command.
 
-    ``found`` are those on the first of ``wants``. An order that a batch places is the batch's own:
-    one that was taken is its effect, and none of them failed unless the batch had arrived. What a
-    batch cancels or changes, another may have cancelled or changed as well. So that is the batch's
-    effect where it is known to have arrived, or where nothing reports the contrary; and how such an
-    order ended before is no word on whether it arrived.
+    ``found`` are those on the first of ``queries``. An order that a batch places is its own: one
+    that was taken is the batch's effect, and one that failed proves that the batch had arrived. An
+    order that it cancels or changes may have been changed by another command. So that is the
+    batch's effect only if the batch is known to have arrived, or nothing proves the contrary; and
+    an earlier end of such an order doesn't prove that the batch arrived.
     """
-    if len(found) == 1 == len(wants):
+    if len(found) == 1 == len(queries):
         return found[0]
-    of_own = [each for want, each in zip(wants, found, strict=False) if want.command in PLACING]
+    of_own = [each for query, each in zip(queries, found, strict=False) if query.command in PLACING]
     of_others = found[len(of_own) :]
     for each in of_own:
         if each.finding is Finding.EFFECT:
@@ -263,7 +247,7 @@ def all_answered(
     kinds = own | others
     answer = ", ".join(f"{kind.value}: {_many(found, kind)}" for kind in sorted(kinds))
     if Finding.NO_ANSWER in kinds or not kinds:
-        return Found(Finding.NO_ANSWER, answer or "nothing can be asked about it")
+        return Found(Finding.NO_ANSWER, answer or "nothing can be requested about it")
     if Finding.EFFECT in others:
         nothing_against = not own and not others & NOTHING_SEEN
         is_its = has_arrived or Finding.REFUSED in own or nothing_against
@@ -284,11 +268,11 @@ def no_answer(outcome: Outcome) -> Found:
         case ExchangeUnavailable(status=status):
             answer = f"the exchange can't answer now ({status})"
         case Declined(status=status, code=code, message=message):
-            answer = f"the question was declined ({status}, code {code}): {message}"
+            answer = f"the request was declined ({status}, code {code}): {message}"
         case Unreadable(status=status, reason=reason):
             answer = f"the answer can't be read ({status}): {reason}"
         case _:
-            answer = "the answer is none to this question"
+            answer = "the answer is to another request"
     return Found(Finding.NO_ANSWER, answer)
 
 
@@ -296,18 +280,18 @@ def _many(found: Iterable[Found], kind: Finding) -> int:
     return sum(each.finding is kind for each in found)
 
 
-def _can_be(want: Wanted, states: Sequence[RestOrder]) -> bool:
+def _can_be(query: OrderQuery, states: Sequence[RestOrder]) -> bool:
     """Return whether this can be the order that the command placed."""
     latest = _latest(states)
-    if (latest.pair or want.pair).upper() != want.pair.upper():
+    if (latest.pair or query.pair).upper() != query.pair.upper():
         return False
-    if (latest.side or want.terms["side"]).lower() != want.terms["side"].lower():
+    if (latest.side or query.terms["side"]).lower() != query.terms["side"].lower():
         return False
-    if want.is_certain:
+    if query.is_certain:
         return True
-    quantity = want.amount("quantity") or want.amount("baseAmount")
+    quantity = query.amount("quantity") or query.amount("baseAmount")
     quantities = {state.original_quantity for state in states}
-    is_of_then = latest.created_at is not None and latest.created_at >= want.since - CLOCK_JUMPED
+    is_of_then = latest.created_at is not None and latest.created_at >= query.since - CLOCK_JUMPED
     return is_of_then and (quantity is None or quantity in quantities)
 
 
@@ -323,10 +307,10 @@ def _placed(states: Sequence[RestOrder]) -> Found:
     return Found(Finding.EFFECT, answer, latest.order_id)
 
 
-def _open_placed(want: Wanted, before: Found, listed: Sequence[RestOrder]) -> Found:
+def _open_placed(query: OrderQuery, before: Found, listed: Sequence[RestOrder]) -> Found:
     if not listed:
         return _not_open(before)
-    if not _can_be(want, listed):
+    if not _can_be(query, listed):
         return Found(Finding.UNCLEAR, "an open order of that name may be another")
     order_id = listed[0].order_id
     return Found(Finding.EFFECT, f"the order {order_id} is among the open orders", order_id)
@@ -339,15 +323,15 @@ def _not_open(before: Found) -> Found:
     return evolve(before, answer=f"{before.answer}; not among the open orders")
 
 
-def _cancelled(want: Wanted, states: Sequence[RestOrder]) -> Found:
+def _cancelled(query: OrderQuery, states: Sequence[RestOrder]) -> Found:
     latest = _latest(states)
     word = status_word(latest.status or "")
     answer = f"the order is {latest.status}"
-    if word in _STATUS:
+    if word in _OPEN:
         return Found(Finding.UNCHANGED, answer)
     if not _is_over(word):
         return Found(Finding.UNCLEAR, answer)
-    if not want.is_certain and not _is_since(want, latest):
+    if not query.is_certain and not _is_since(query, latest):
         return Found(Finding.UNCLEAR, f"{answer}, but since before the cancel; it may be another")
     if word in CANCELLED:
         return Found(Finding.EFFECT, answer)
@@ -355,40 +339,42 @@ def _cancelled(want: Wanted, states: Sequence[RestOrder]) -> Found:
     return Found(Finding.REFUSED, answer, reason=how)
 
 
-def _modified(want: Wanted, states: Sequence[RestOrder], is_whole: bool) -> Found:
+def _modified(query: OrderQuery, states: Sequence[RestOrder], is_whole: bool) -> Found:
     latest = _latest(states)
     ever = [state for state in states if status_word(state.status or "") in _MODIFIED]
-    # By our clock, and by what the log was reported, for that clock may have been wrong.
-    reported = want.reported_before or frozenset()
+    # By our clock, and by what was reported before, for that clock may have been wrong.
+    reported = query.reported_before or frozenset()
     later = [state for state in ever if (state.updated_at, state.status) not in reported]
-    changes = [state for state in later if _is_since(want, state)]
-    if any(_shows(want, state) for state in changes):
+    changes = [state for state in later if _is_since(query, state)]
+    if any(_shows(query, state) for state in changes):
         return Found(Finding.EFFECT, "a state of the order shows the change")
-    if _shows(want, latest):
-        return _looks_changed(want, latest, "a state of the order shows the change")
+    if _shows(query, latest):
+        return _looks_changed(query, latest, "a state of the order shows the change")
     if changes:
         return Found(Finding.UNCLEAR, "the order was changed since, to something else")
-    if want.reported_before is not None and any(_shows(want, state) for state in later):
+    if query.reported_before is not None and any(_shows(query, state) for state in later):
         answer = "a state of the order shows the change, but one from before by our clock"
         return Found(Finding.UNCLEAR, answer)
-    # A name may have been another order's, a change is from before the command by our clock alone,
-    # and one state may be all that is reported.
-    is_untouched = want.is_certain and not ever and len(states) > 1
-    return _not_modified(want, latest, is_whole, is_untouched)
+    # A name may be another order's, only our clock dates a change before the command, and there may
+    # be more states than the one reported.
+    is_untouched = query.is_certain and not ever and len(states) > 1
+    return _not_modified(query, latest, is_whole, is_untouched)
 
 
-def _not_modified(want: Wanted, latest: RestOrder, is_whole: bool, is_untouched: bool) -> Found:
-    """Return what an order proves of which no state shows a change since the command.
+def _not_modified(
+    query: OrderQuery, latest: RestOrder, is_whole: bool, is_untouched: bool
+) -> Found:
+    """Return what an order proves that has no state with a change since the command.
 
-    ``is_untouched``: none shows one from before, either.
+    ``is_untouched``: it has none with an earlier change either.
     """
     word, answer = status_word(latest.status or ""), f"the order is {latest.status}"
     if not is_whole and word not in _UNTOUCHED:
         return Found(Finding.UNCLEAR, f"{answer}; what it was in between isn't reported")
-    if word in _STATUS:
+    if word in _OPEN:
         return Found(Finding.UNCHANGED, f"{answer}, as it was")
     # Where a change matches, this strategy ends the order.
-    if not _is_over(word) or want.terms["modifyMatchStrategy"] == "CANCEL_ORIGINAL":
+    if not _is_over(word) or query.terms["modifyMatchStrategy"] == "CANCEL_ORIGINAL":
         return Found(Finding.UNCLEAR, answer)
     reason = f"the order ended first: {latest.status}"
     answer = f"{answer}, and no state of it shows a change"
@@ -399,26 +385,28 @@ def _is_over(word: str) -> bool:
     return word in CANCELLED or word in ENDED or word == "failed"
 
 
-def _is_since(want: Wanted, state: RestOrder) -> bool:
-    return state.updated_at is not None and state.updated_at >= want.since - CLOCK_JUMPED
+def _is_since(query: OrderQuery, state: RestOrder) -> bool:
+    return state.updated_at is not None and state.updated_at >= query.since - CLOCK_JUMPED
 
 
-def _shows(want: Wanted, state: RestOrder) -> bool:
+def _shows(query: OrderQuery, state: RestOrder) -> bool:
     """Return whether an order's state shows all that a modification asked for."""
-    asked = (
-        (want.amount("newPrice"), state.price),
-        (want.amount("newTotalQuantity"), state.original_quantity),
-        (want.amount("newRemainingQuantity"), state.remaining_quantity),
+    requested = (
+        (query.amount("newPrice"), state.price),
+        (query.amount("newTotalQuantity"), state.original_quantity),
+        (query.amount("newRemainingQuantity"), state.remaining_quantity),
     )
-    return all(wish is None or wish == shown for wish, shown in asked)
+    return all(value is None or value == shown for value, shown in requested)
 
 
-def _looks_changed(want: Wanted, state: RestOrder, answer: str) -> Found:
-    """Return what a state proves that shows what was asked for, whatever brought it about."""
+def _looks_changed(query: OrderQuery, state: RestOrder, answer: str) -> Found:
+    """Return what a state proves that is as requested, though a fill may have made it so."""
     is_changed = status_word(state.status or "") in _MODIFIED
-    if want.amount("newRemainingQuantity") is None or is_changed:
+    if query.amount("newRemainingQuantity") is None or is_changed:
         return Found(Finding.EFFECT, answer)
-    return Found(Finding.UNCLEAR, "so much remains as was asked for, but a fill may have done that")
+    return Found(
+        Finding.UNCLEAR, "the remaining quantity is as requested, but a fill may have done that"
+    )
 
 
 def _latest(states: Sequence[RestOrder]) -> RestOrder:

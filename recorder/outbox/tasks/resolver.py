@@ -43,12 +43,11 @@ from recorder.outbox.rules.lookups import (
     PROOF,
     Finding,
     Found,
-    Wanted,
-    all_answered,
+    OrderQuery,
+    combined,
+    order_queries,
     read_open,
-    read_present,
     read_states,
-    wanted,
 )
 from recorder.outbox.rules.states import Fact, Status
 from recorder.outbox.sql.lookups import (
@@ -79,14 +78,14 @@ class _Pending:
     """A look-up under way, and what was found so far on each of the command's orders."""
 
     command: InDoubtCommand
-    wants: Sequence[Wanted]
+    queries: Sequence[OrderQuery]
     began_s: float
     found: list[Found] = field(factory=list)
 
     def reported(self, found: Sequence[Found]) -> Found:
         """Return what these findings on its orders, in their order, prove of the command."""
         has_arrived = self.command.row.status == Status.ACKNOWLEDGED
-        return all_answered(self.wants, found, has_arrived=has_arrived)
+        return combined(self.queries, found, has_arrived=has_arrived)
 
 
 #: These are about an order that the command placed.
@@ -139,74 +138,78 @@ class Resolver:
         pending: list[_Pending] = []
         for command in due:
             look = _Pending(
-                command, wanted(command.row, command.sent_at), began_s=self.rest.now_s()
+                command, order_queries(command.row, command.sent_at), began_s=self.rest.now_s()
             )
-            result = await self._ask_states(client, look)
+            result = await self._request_states(client, look)
             if result is not None and _ends_round(result):
                 break
             if look.reported(look.found).finding not in (*PROOF, Finding.NO_ANSWER):
                 pending.append(look)
         if pending:
-            await self._ask_open(client, pending)
+            await self._request_open(client, pending)
 
-    async def _ask_states(self, client: Asks, look: _Pending) -> FetchResult[Outcome] | None:
-        """Ask for the states of each of the command's orders, until something is settled.
+    async def _request_states(self, client: Asks, look: _Pending) -> FetchResult[Outcome] | None:
+        """Request the states of each of the command's orders, until something is settled.
 
-        Returns the last answer; None where there is nothing to ask for.
+        Returns the last result; None where there is nothing to request.
         """
         result = None
-        for want in look.wants:
-            result, found = await self._ask_order(client, look, want)
+        for query in look.queries:
+            result, found = await self._request_order(client, look, query)
             look.found.append(found)
             reported = look.reported(look.found)
-            # Of several orders one that was taken is enough; what else is seen needs all of them.
-            is_whole = len(look.found) == len(look.wants)
-            is_taken = found.finding is Finding.EFFECT and want.command in PLACING
+            # One order that was taken is enough; any other proof needs all of them.
+            is_whole = len(look.found) == len(look.queries)
+            is_taken = found.finding is Finding.EFFECT and query.command in PLACING
             is_proved = is_taken or (is_whole and reported.finding in PROOF)
             is_over = is_proved or found.finding is Finding.NO_ANSWER
-            fact = self._conclude(look, reported if is_proved else found) if is_over else None
-            await self._keep(result, [self._line(look, result, found, reported, fact)])
+            fact = self._prove(look, reported if is_proved else found) if is_over else None
+            await self._keep(result, [self._lookup(look, result, found, reported, fact)])
             if is_over:
                 break
         if result is None:
             log.warning(
-                "%s: outbox %d: nothing to ask for", self.account, look.command.row.outbox_id
+                "%s: outbox %d: nothing can be requested about it",
+                self.account,
+                look.command.row.outbox_id,
             )
-            self._conclude(look, look.reported(()))
+            self._prove(look, look.reported(()))
         return result
 
-    async def _ask_order(
-        self, client: Asks, look: _Pending, want: Wanted
+    async def _request_order(
+        self, client: Asks, look: _Pending, query: OrderQuery
     ) -> tuple[FetchResult[Outcome], Found]:
-        """Ask for an order's states; where that can't be reported, for its present one alone."""
-        result = await self._request(client, order_detail_request(want.name))
-        found = await self._found(look.command, want, result, read_states)
+        """Request an order's states; where they can't be reported, its present one alone."""
+        result = await self._request(client, order_detail_request(query.name))
+        found = await self._found(look.command, query, result, read_states)
         if not _is_reported_elsewhere(result):
             return result, found
-        await self._keep(result, [self._line(look, result, found, found, None)])
-        result = await self._request(client, order_status_request(want.pair, want.name))
-        return result, await self._found(look.command, want, result, read_present)
+        await self._keep(result, [self._lookup(look, result, found, found, None)])
+        result = await self._request(client, order_status_request(query.pair, query.name))
+        return result, await self._found(
+            look.command, query, result, partial(read_states, is_whole=False)
+        )
 
-    async def _ask_open(self, client: Asks, pending: Sequence[_Pending]) -> None:
-        """Ask for all open orders, once for all commands that are not settled otherwise."""
+    async def _request_open(self, client: Asks, pending: Sequence[_Pending]) -> None:
+        """Request all open orders, once for all commands that are not settled otherwise."""
         result = await self._request(client, list_request(Kind.OPEN_ORDERS))
         lines = []
         for look in pending:
             found = [
-                await self._own(look.command, want, _read(read_open, result, want, before))
-                for want, before in zip(look.wants, look.found, strict=True)
+                await self._own(look.command, query, _read(read_open, result, query, before))
+                for query, before in zip(look.queries, look.found, strict=True)
             ]
             reported = look.reported(found)
             lines.append(
-                self._line(look, result, reported, reported, self._conclude(look, reported))
+                self._lookup(look, result, reported, reported, self._prove(look, reported))
             )
         await self._keep(result, lines)
 
-    def _conclude(self, look: _Pending, reported: Found) -> Fact | None:
+    def _prove(self, look: _Pending, reported: Found) -> Fact | None:
         schedule = self._schedules[look.command.row.outbox_id]
         return schedule.add(reported, look.began_s, self.rest.now_s(), look.command.has_snapshot)
 
-    def _line(
+    def _lookup(
         self,
         look: _Pending,
         result: FetchResult[Outcome],
@@ -214,7 +217,7 @@ class Resolver:
         reported: Found,
         fact: Fact | None,
     ) -> Lookup:
-        """Return the line to keep: what was found, and what is proved by all that was."""
+        """Return what to keep of a look-up: what was found, and what all findings prove."""
         row = look.command.row
         columns: dict[str, Any] = {}
         if fact is Fact.NOT_FOUND:
@@ -237,22 +240,22 @@ class Resolver:
     async def _found(
         self,
         command: InDoubtCommand,
-        want: Wanted,
+        query: OrderQuery,
         result: FetchResult[Outcome],
         read: Callable[..., Found],
     ) -> Found:
-        """Return what an answer on an order's states reports, beside what the log knows of it."""
-        if want.command not in PLACING and isinstance(result.content, OrdersFound):
+        """Return what an order's states prove, with what the log knows of the order."""
+        if query.command not in PLACING and isinstance(result.content, OrdersFound):
             ids = {order.order_id for order in result.content.orders}
             try:
-                want = await self.rest.reader.run(_as_known, command.row, want, ids)
+                query = await self.rest.reader.run(_as_known, command.row, query, ids)
             except StorageUnavailable as error:
                 return Found(Finding.NO_ANSWER, f"the order's past can't be read: {error}")
-        return await self._own(command, want, _read(read, result, want))
+        return await self._own(command, query, _read(read, result, query))
 
-    async def _own(self, command: InDoubtCommand, want: Wanted, found: Found) -> Found:
-        """Return the finding, if it isn't on an order that the log knows to be another's."""
-        if found.order_id is None or want.command not in PLACING:
+    async def _own(self, command: InDoubtCommand, query: OrderQuery, found: Found) -> Found:
+        """Return the finding, unless the log knows the order to be another command's."""
+        if found.order_id is None or query.command not in PLACING:
             return found
         meant = Evidence(Fact.EFFECT_SEEN, PLACING_COMMANDS, order_id=found.order_id)
         try:
@@ -299,27 +302,29 @@ def _read(read: Callable[..., Found], result: FetchResult[Outcome], *about: Any)
     return read(*about, result.content)
 
 
-def _as_known(connection: Connection, row: OutboxRow, want: Wanted, ids: set[str]) -> Wanted:
-    """Return what is looked for, with what the log knows of the order that was found: its past.
+def _as_known(
+    connection: Connection, row: OutboxRow, query: OrderQuery, ids: set[str]
+) -> OrderQuery:
+    """Return the query with what the log knows of the order that was found.
 
-    An order that is cancelled or changed by its name is surely the one meant if it is the only one
-    that the log knows by that name.
+    An order that is cancelled or changed by its name is certain if it is the only one of that name
+    in the log.
     """
-    if not want.is_certain and ids == {only_order_named(connection, row, want.name.text)}:
-        want = evolve(want, is_certain=True)
-    if len(ids) != 1 or want.command == CANCEL_ORDER:
-        return want
-    return evolve(want, reported_before=states_before(connection, row, *ids))
+    if not query.is_certain and ids == {only_order_named(connection, row, query.name.text)}:
+        query = evolve(query, is_certain=True)
+    if len(ids) != 1 or query.command == CANCEL_ORDER:
+        return query
+    return evolve(query, reported_before=states_before(connection, row, *ids))
 
 
 def _ends_round(result: FetchResult[Outcome]) -> bool:
-    """Return whether the next question would end like this one, whatever it is about."""
+    """Return whether the next request would end like this one, whatever it is about."""
     problem = RateLimited | CredentialsRefused | ExchangeUnavailable
     return result.content is None or isinstance(result.content, problem)
 
 
 def _is_reported_elsewhere(result: FetchResult[Outcome]) -> bool:
-    """Return whether another path may know what this one doesn't."""
+    """Return whether another path may have what this one doesn't."""
     if isinstance(result.content, NoSuchOrder):
         return not result.content.in_any_state
     return isinstance(result.content, Declined | Unreadable)
@@ -331,5 +336,5 @@ def _behind(
     connection: Connection,
     _: Sequence[int],
 ) -> None:
-    """Keep the content of an event that stands at ``positions`` already."""
+    """Keep what an event reported that already has its position."""
     keep(connection, positions)

@@ -1,12 +1,12 @@
-"""Holds the fills that the ledger knows against those that `trades` knows, order by order.
+"""Compares the fills that the ledger knows with those that `trades` knows, order by order.
 
-The ledger is what movements are taken from, so that no fill counts twice. Trades report the same
-fills in another frame: where the two differ, one of the frames was missed.
+Movements are taken from the ledger, so that no fill counts twice. Trades report the same fills in
+another frame: where the two differ, one of the frames was missed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
@@ -32,7 +32,7 @@ from recorder.queries.books import Period, exact_sum, up_to
 CHECKED = ("LIMIT_BUY", "LIMIT_SELL", "MARKET_BUY", "MARKET_SELL")
 #: Fills of futures move no balance; what they bring is booked as profit, loss and fee.
 FUTURES = "%PERP"
-#: So many are asked for in one statement: as parameters, which databases limit.
+#: Orders in one statement: they are parameters, which databases limit.
 ORDERS_AT_ONCE = 500
 
 Conditions = tuple[ColumnElement[bool], ...]
@@ -74,32 +74,30 @@ class _Order:
 
 def unmatched_fills(connection: Connection, account: str, period: Period) -> list[Unmatched]:
     """Return the orders with a fill in the period that differ, all their fills counted."""
-    traded, booked = _traded_in(account, period), _booked_in(account, period)
-    inside = _read(connection, traded, booked)
+    inside = _read(connection, _traded_in(account, period), _booked_in(account, period))
     # A period may end between the two frames of a fill: of these orders everything is read.
     doubtful = sorted(order_id for order_id, each in inside.items() if not each.matches())
     found: list[Unmatched] = []
     for first in range(0, len(doubtful), ORDERS_AT_ONCE):
         names = doubtful[first : first + ORDERS_AT_ONCE]
-        orders = _read(
-            connection,
-            _of_orders(trades.c, account, period, names),
-            _booked_of(account, period, names),
+        traded, booked = (
+            (*_of_account(c, account, period), c.order_id.in_(names))
+            for c in (trades.c, movements.c)
         )
-        found += _unmatched(orders)
+        found += _unmatched(_read(connection, traded, (*booked, movements.c.type.in_(CHECKED))))
     return found
 
 
 def unchecked_fills(connection: Connection, account: str, period: Period) -> int:
     """Return how many fills of the period name no order, so that nothing is compared."""
     credited = movements.c.leg == "credit"
-    asked = (
+    counted = (
         (trades, _traded_in(account, period, named=False)),
         (movements, (*_booked_in(account, period, named=False), credited)),
     )
     return sum(
         connection.execute(select(func.count()).select_from(source).where(*inside)).scalar_one()
-        for source, inside in asked
+        for source, inside in counted
     )
 
 
@@ -160,29 +158,19 @@ def _traded_in(account: str, period: Period, *, named: bool = True) -> Condition
     t = trades.c
     at = t.position if period.is_by_position else t.traded_at
     is_spot = or_(t.pair.is_(None), not_(t.pair.like(FUTURES)))
-    return (*_of_account(t, account, period), *_inside(t, at, period, named=named), is_spot)
+    return (*_inside(t, at, account, period, named=named), is_spot)
 
 
 def _booked_in(account: str, period: Period, *, named: bool = True) -> Conditions:
     m = movements.c
     at = m.position if period.is_by_position else m.at
-    is_checked = m.type.in_(CHECKED)
-    return (*_of_account(m, account, period), *_inside(m, at, period, named=named), is_checked)
+    return (*_inside(m, at, account, period, named=named), m.type.in_(CHECKED))
 
 
-def _of_orders(c: Any, account: str, period: Period, order_ids: Sequence[str]) -> Conditions:
-    return (*_of_account(c, account, period), c.order_id.in_(order_ids))
-
-
-def _booked_of(account: str, period: Period, order_ids: Sequence[str]) -> Conditions:
-    m = movements.c
-    return (*_of_orders(m, account, period, order_ids), m.type.in_(CHECKED))
+def _inside(c: Any, at: Any, account: str, period: Period, *, named: bool) -> Conditions:
+    is_named = c.order_id.is_not(None) if named else c.order_id.is_(None)
+    return (*_of_account(c, account, period), at > period.begin, at <= period.end, is_named)
 
 
 def _of_account(c: Any, account: str, period: Period) -> Conditions:
     return c.account == account, up_to(c.position, period.as_of)
-
-
-def _inside(c: Any, at: Any, period: Period, *, named: bool) -> Conditions:
-    is_named = c.order_id.is_not(None) if named else c.order_id.is_(None)
-    return at > period.begin, at <= period.end, is_named
