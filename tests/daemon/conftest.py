@@ -1,4 +1,4 @@
-"""What a daemon does at leisure, it does soon here: nobody else needs the machine meanwhile."""
+"""What a daemon does at leisure, it does soon here: no other process needs the machine."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ PAIR, PRICE = "BTCZAR", Decimal(1_000_000)
 
 
 def live(simulator: Simulator, times: int) -> None:
-    """Let the account see life; whoever is connected is reported of it."""
+    """Let things happen on the account; each connection receives them."""
     for _ in range(times):
         simulator.send(simulator.exchange.tick())
         simulator.send(act_at_random(simulator.exchange))
@@ -54,8 +54,8 @@ def rest(simulator: Simulator, quantity: str = "0.004") -> str:
     return order.order_id
 
 
-def fill_unheard(simulator: Simulator, order_id: str, quantity: str = "0.001") -> None:
-    """Fill a part of an order in a moment in which nobody is reported of it."""
+def fill_unobserved(simulator: Simulator, order_id: str, quantity: str = "0.001") -> None:
+    """Fill a part of an order while no connection is there to receive it."""
     simulator.exchange.fill(order_id, Decimal(quantity))
 
 
@@ -83,14 +83,14 @@ async def until_healed(scene: Scene) -> None:
 
 
 async def cut(scene: Scene, how: Any = "cut") -> None:
-    """End the line, and go on once the exchange has nobody to report anything."""
+    """End the connection, and go on once the exchange has no receiver."""
     scene.simulator.faults.change({"refuse_upgrade": 503})
     for _ in range(CUTS_MAX):
         await scene.simulator.drop(how)
         with trio.move_on_after(AGAIN_S):
             return await until(lambda: not scene.simulator.peers)
         # What was let in just before the drop was not among the dropped.
-    raise AssertionError("somebody is still connected")
+    raise AssertionError("a client is still connected")
 
 
 async def until_back(scene: Scene) -> None:
@@ -101,15 +101,15 @@ async def until_back(scene: Scene) -> None:
     await scene.until_live()
 
 
-async def test_what_was_traded_while_nobody_listened_is_fetched(database_url: str) -> None:
+async def test_what_was_traded_while_no_connection_was_open_is_fetched(database_url: str) -> None:
     async with exchange() as simulator, daemon(database_url, simulator, **SOON) as scene:
         await scene.until_connected(1)
         await scene.until_live()
         order_id = rest(simulator)
         await cut(scene)
         live(simulator, 40)
-        fill_unheard(simulator, order_id)
-        fill_unheard(simulator, order_id)
+        fill_unobserved(simulator, order_id)
+        fill_unobserved(simulator, order_id)
         await until_back(scene)
         live(simulator, 10)
         await until_healed(scene)
@@ -125,7 +125,7 @@ async def test_what_was_traded_while_nobody_listened_is_fetched(database_url: st
         assert scene.books.count("events", "type = 'REST_OPEN_ORDERS'") == 2
 
 
-async def test_two_fills_of_one_moment_stand_once_each_where_only_one_was_told(
+async def test_two_fills_of_one_time_count_once_each_where_only_one_was_reported(
     database_url: str,
 ) -> None:
     async with exchange() as simulator, daemon(database_url, simulator, **SOON) as scene:
@@ -152,7 +152,7 @@ async def test_two_fills_of_one_moment_stand_once_each_where_only_one_was_told(
         assert notes(scene, "GAP_UNVERIFIABLE") == []
 
 
-TROUBLE = ["error", "shuffled", "html", "cut_json", "cut", "limited"]
+PROBLEMS = ["error", "shuffled", "html", "cut_json", "cut", "limited"]
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -173,7 +173,7 @@ async def test_whatever_rest_does_meanwhile_it_ends_with_the_books(
             await cut(scene, how)
             live(simulator, rng.randint(10, 20))
             # A right answer now and then, or the waits in between grow to minutes.
-            problem = [each for what in rng.sample(TROUBLE, 3) for each in (what, "none")]
+            problem = [each for what in rng.sample(PROBLEMS, 3) for each in (what, "none")]
             simulator.faults.change({"next_rest": problem})
             # It breaks once more in the middle of the snapshot.
             simulator.faults.change({"refuse_upgrade": 0, "delay_s": 0.05})
@@ -235,7 +235,7 @@ async def run_until(url: str, simulator: Simulator, books: Books, end: str) -> N
         stop.set()
 
 
-async def test_what_can_not_be_fetched_is_said_to_be_unverifiable(database_url: str) -> None:
+async def test_what_can_not_be_fetched_is_reported_as_unverifiable(database_url: str) -> None:
     async with exchange() as simulator, daemon(database_url, simulator, **SOON) as scene:
         await scene.until_connected(1)
         await scene.until_live()
@@ -282,7 +282,7 @@ async def test_a_period_that_a_person_asks_for_changes_nothing_that_is_known(
             seen.append([scene.books.ask(f"SELECT * FROM {name} ORDER BY 1, 2") for name in TABLES])
         assert differences(simulator, scene.books) == {}
         assert seen[0] == seen[1]
-        # Nobody fetches by itself what the gaps hid: who asks for all of it heals them, once.
+        # Nothing is fetched by itself: a request for the whole period heals the gaps, once.
         healed = [each["gap_id"] for each in notes(scene, "GAP_HEALED")]
         assert healed == [row[0] for row in scene.books.ask("SELECT gap_id FROM gaps ORDER BY 1")]
 
@@ -295,7 +295,7 @@ def ask_for_today(url: str) -> Answer:
     return ask(url, "backfill", "--from", since.isoformat(), "--wait")
 
 
-async def test_nobody_fetches_where_no_recorder_runs(database_url: str) -> None:
+async def test_nothing_is_fetched_where_no_recorder_runs(database_url: str) -> None:
     answer = ask(database_url, "backfill", "--from", "2026-01-01T00:00:00Z")
     assert answer.code == 2
     assert "no recorder is running" in answer.err

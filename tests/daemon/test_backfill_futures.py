@@ -52,7 +52,7 @@ def true_positions(simulator: Simulator) -> dict[str, Decimal]:
     return {each.position_id: each.quantity for each in simulator.exchange.futures.held.values()}
 
 
-async def test_what_became_of_positions_and_conditionals_unheard_is_fetched(
+async def test_what_became_of_positions_and_conditionals_unobserved_is_fetched(
     database_url: str,
 ) -> None:
     async with (
@@ -66,7 +66,7 @@ async def test_what_became_of_positions_and_conditionals_unheard_is_fetched(
         stays, ends = wait_for(simulator), wait_for(simulator)
         await scene.until_recorded()
         await cut(scene)
-        # One position is closed, one changed, one order removed, one added, all unheard.
+        # One position is closed, one changed, one order removed, one added, all unobserved.
         trade(simulator, BTC, "sell", "0.005")
         trade(simulator, USDT, "buy", "2.5")
         simulator.exchange.futures.remove_conditional(ends)

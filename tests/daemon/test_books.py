@@ -13,7 +13,7 @@ from tests.daemon.scene import daemon, exchange, until
 from tests.daemon.test_backfill import (
     SOON,
     cut,
-    fill_unheard,
+    fill_unobserved,
     judged,
     live,
     rest,
@@ -41,7 +41,7 @@ async def test_books_by_time_add_up_after_a_gap_and_by_position_say_what_was_kno
         await until(lambda: len(judged(scene)) == 1)
         await cut(scene)
         live(simulator, 30)
-        fill_unheard(simulator, order_id)
+        fill_unobserved(simulator, order_id)
         await until_back(scene)
         live(simulator, 10)
         await until_healed(scene)

@@ -141,7 +141,7 @@ async def test_a_stop_and_a_kill_are_gaps_from_the_last_frame_on(database_url: s
             await scene.simulator.reward("USDC", Decimal("0.5"))
             await scene.until_recorded()
             # Long enough that we report PING ourselves: our own words show nothing of the exchange.
-            await until(lambda: is_said_last(scene.books))
+            await until(lambda: is_reported_last(scene.books))
         async with daemon(database_url, simulator, **NO_BACKFILL) as scene:
             await until_closed(scene.books, "first_start", "stopped", "killed")
 
@@ -152,7 +152,7 @@ async def test_a_stop_and_a_kill_are_gaps_from_the_last_frame_on(database_url: s
             assert_sane(scene.books)
 
 
-def is_said_last(books: Books) -> bool:
+def is_reported_last(books: Books) -> bool:
     """Return whether the last event is a PING of ours; its answer is a millisecond away."""
     query = "SELECT origin FROM events ORDER BY position DESC LIMIT 1"
     return bool(books.one(query) == "sent") or books.count("events", "type = 'PONG'") >= 4
@@ -168,12 +168,12 @@ async def killed(url: str, simulator: Any) -> AsyncIterator[Scene]:
             await nursery.start(partial(run_daemon, settings, runtime(), stop=scene.stop))
             yield scene
             nursery.cancel_scope.cancel()
-        # This process lives on, so the next one can't see that the owner is gone.
+        # This process goes on, so the next one can't see that the owner is gone.
         books.do("UPDATE leases SET expires_at = renewed_at")
 
 
 @pytest.mark.parametrize(("ahead_s", "cause"), [(HOUR_S, "asleep"), (-HOUR_S, "clock_set_back")])
-async def test_a_machine_that_slept_or_whose_clock_was_set_connects_anew(
+async def test_a_machine_that_slept_or_whose_clock_was_set_reconnects(
     database_url: str, ahead_s: float, cause: str
 ) -> None:
     clock = SetClock()
@@ -309,7 +309,7 @@ async def test_however_short_the_waits_for_the_log_were_their_sum_is_kept(
         assert 0.3 < ending["not_read_s"] < 1.8
 
 
-async def test_the_time_of_a_standstill_in_which_the_line_was_lost_is_blind(
+async def test_the_time_of_a_standstill_in_which_the_connection_was_lost_is_not_observed(
     sqlite_url: str,
 ) -> None:
     async with recording(sqlite_url, **NO_BACKFILL) as scene:
@@ -349,7 +349,7 @@ def stand_still() -> None:
 
 
 async def lock_for(scene: Scene, seconds: float) -> None:
-    """Let nobody else write into the log while the exchange talks."""
+    """Keep others from writing into the log while the exchange sends."""
     with locked(scene.settings.database_url):
         ends_at = trio.current_time() + seconds
         while trio.current_time() < ends_at:
@@ -421,7 +421,7 @@ async def talk(scene: Scene) -> None:
         await trio.sleep(1)
 
 
-async def test_what_the_command_says_adds_up_while_it_runs_and_after(
+async def test_what_the_command_reports_adds_up_while_it_runs_and_after(
     database_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async with recording(database_url, **NO_BACKFILL) as scene:

@@ -67,7 +67,7 @@ async def trade_on(scene: Scene) -> None:
         await trio.sleep(0.05)
 
 
-def rest_unheard(scene: Scene) -> str:
+def rest_unobserved(scene: Scene) -> str:
     """Place an order of which no frame reports; return its id."""
     placing = Placing(PAIR, "buy", Decimal("0.004"), PRICE, post_only=True, time_in_force="GTC")
     order = scene.simulator.exchange.trading.place(placing)
@@ -98,7 +98,7 @@ async def test_nothing_differs_while_trading_goes_on(database_url: str) -> None:
     assert_rebuilt_alike(database_url)
 
 
-async def test_a_balance_whose_frame_was_swallowed_is_found_and_its_end_is_told(
+async def test_a_balance_whose_frame_was_swallowed_is_found_and_its_end_is_reported(
     database_url: str,
 ) -> None:
     async with connected(database_url, **REQUESTED) as scene:
@@ -134,7 +134,7 @@ async def test_a_balance_whose_frame_was_swallowed_is_found_and_its_end_is_told(
 async def test_an_order_and_a_fill_of_which_no_frame_came_are_found(database_url: str) -> None:
     async with connected(database_url, **REQUESTED) as scene:
         await ready(scene)
-        order_id = rest_unheard(scene)
+        order_id = rest_unobserved(scene)
         made = await compare(scene)
         assert ("open_orders", order_id, "row", None) in [row[:4] for row in found(scene, made)]
         trades = len(scene.simulator.exchange.trading.trades)
@@ -180,7 +180,7 @@ async def test_a_fill_that_the_history_does_not_list_or_lists_otherwise_is_found
     assert_rebuilt_alike(database_url)
 
 
-async def test_an_order_that_ended_unheard_is_found(database_url: str) -> None:
+async def test_an_order_that_ended_unobserved_is_found(database_url: str) -> None:
     async with connected(database_url, **REQUESTED) as scene:
         await ready(scene)
         order_id = rest(scene.simulator)
@@ -237,7 +237,7 @@ async def test_a_limit_is_waited_out(sqlite_url: str, monkeypatch: pytest.Monkey
         assert (await compare(scene))["state"] == "clean"
 
 
-async def test_without_a_connection_it_is_incomplete_and_says_so(sqlite_url: str) -> None:
+async def test_without_a_connection_it_is_incomplete_and_reports_why(sqlite_url: str) -> None:
     async with connected(sqlite_url, **REQUESTED) as scene:
         await ready(scene)
         scene.simulator.faults.refuse_upgrade = 503
@@ -307,7 +307,7 @@ async def test_orders_of_others_are_foreign_and_ours_are_not(database_url: str) 
         assert scene.books.ask("SELECT order_id FROM foreign_orders") == [(foreign,)]
 
 
-async def test_the_command_asks_waits_and_tells(
+async def test_the_command_requests_waits_and_reports(
     sqlite_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def call(*flags: str) -> tuple[int, str]:

@@ -145,7 +145,7 @@ async def test_a_cancel_in_doubt_is_resolved_by_its_order(database_url: str, end
     async with looking(database_url) as scene:
         _, order_id = await placed(scene)
         fault = "accept_then_cut" if end == "accepted" else "lose_command"
-        # Nobody is let in again until the order's outcome is what it is to be.
+        # No connection is accepted until the order's outcome is what it is to be.
         scene.simulator.faults.change({"next_commands": [fault], "refuse_upgrade": 503})
         cancel = scene.books.queue("CANCEL_ORDER", cancel_of(order_id))
         if end != "accepted":

@@ -33,7 +33,7 @@ SINCE = datetime(2026, 3, 1, 10, 0, tzinfo=UTC)
 UNTIL = SINCE + timedelta(hours=1)
 
 
-def test_a_closed_gap_that_nobody_fetched_is_next(database: Database) -> None:
+def test_a_closed_gap_that_was_not_fetched_is_next(database: Database) -> None:
     complete = {"complete": True, "balances": True, "open_orders": True}
     write(
         database,
@@ -53,7 +53,7 @@ def test_a_closed_gap_that_nobody_fetched_is_next(database: Database) -> None:
     assert in_unit(database.reader, next_gap, "main") is None
 
 
-def test_a_run_is_gone_on_with_where_its_last_page_says(database: Database) -> None:
+def test_a_run_is_gone_on_with_where_its_last_page_ended(database: Database) -> None:
     facts = {"gap_id": None, "from": SINCE.isoformat(), "until": UNTIL.isoformat()}
     reported = {"run": 1, "list": "trades", "request": "/v1", "status": 200}
     write(
@@ -149,7 +149,7 @@ GONE_OF_FUTURES = [
 
 
 @pytest.mark.parametrize("is_reported", [False, True])
-def test_what_is_gone_of_futures_is_a_doubt_until_a_list_tells_of_its_end(
+def test_what_is_gone_of_futures_is_a_warning_until_a_list_reports_its_end(
     database: Database, *, is_reported: bool
 ) -> None:
     ends = (
@@ -186,7 +186,7 @@ def test_a_conditional_order_that_no_list_decides_on_is_a_doubt(database: Databa
     assert warnings == ["1 conditional orders may be gone, and no list reports that they aren't"]
 
 
-def test_a_run_over_a_gap_that_nobody_fetched_heals_it_once_the_lists_know_of_it(
+def test_a_run_over_a_gap_that_was_not_fetched_heals_it_once_the_lists_know_of_it(
     database: Database,
 ) -> None:
     complete = {"complete": True, "balances": True, "open_orders": True}

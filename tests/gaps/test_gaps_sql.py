@@ -144,7 +144,9 @@ def seen(database: Database, account: str) -> list[Stretch]:
 
 @pytest.mark.parametrize("is_running", [False, True])
 @pytest.mark.parametrize("seed", range(100, 106))
-def test_the_view_says_what_the_code_says(database: Database, seed: int, is_running: bool) -> None:
+def test_the_view_reports_what_the_code_reports(
+    database: Database, seed: int, is_running: bool
+) -> None:
     report(database, seed)
     if is_running:
         ttl, now = timedelta(hours=1), datetime.now(UTC)
@@ -215,7 +217,7 @@ def stored(database: Database, moment: datetime) -> object:
     return moment
 
 
-def test_only_a_frame_shows_that_the_exchange_was_heard(database: Database) -> None:
+def test_only_a_frame_shows_that_the_exchange_sent_something(database: Database) -> None:
     def received_facts(account: str) -> datetime | None:
         return in_unit(database.reader, last_frame_time, account)
 

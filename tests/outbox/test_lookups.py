@@ -190,7 +190,7 @@ def test_what_is_no_answer_proves_nothing(row: Row, outcome: Outcome) -> None:
     assert read_open(query(row), absent, outcome).finding is Finding.NO_ANSWER
 
 
-def test_only_the_path_that_knows_every_state_can_say_that_there_is_no_order() -> None:
+def test_only_the_path_that_knows_every_state_can_report_that_there_is_no_order() -> None:
     assert read_states(query(place()), NOWHERE).finding is Finding.ABSENT
     assert read_states(query(place()), NoSuchOrder(False, text="")).finding is Finding.UNCLEAR
 
@@ -318,7 +318,7 @@ def test_a_change_is_judged_by_what_the_order_shows(
         (LATER, True, Finding.UNCHANGED),
         (BEFORE, True, Finding.UNCHANGED),
         (LATER, False, Finding.EFFECT),
-        # By our clock, which was ahead or wasn't, it came before; nobody had reported.
+        # By our clock, which was ahead or wasn't, it came before; no frame had reported it.
         (BEFORE, False, Finding.UNCLEAR),
     ],
 )
@@ -389,7 +389,7 @@ def test_a_change_that_the_open_order_shows_was_made() -> None:
     assert read_open(asked, Found(Finding.UNCHANGED, ""), orders(shown)).finding is Finding.EFFECT
 
 
-def test_an_end_says_nothing_of_a_change_that_may_end_the_order() -> None:
+def test_an_end_proves_nothing_of_a_change_that_may_end_the_order() -> None:
     asked = query(modify(modifyMatchStrategy="CANCEL_ORIGINAL"))
     assert read_states(asked, orders(order("Cancelled"))).finding is Finding.UNCLEAR
 
@@ -413,7 +413,7 @@ def batch(*kinds: str) -> tuple[OrderQuery, ...]:
     return order_queries(Row("PLACE_BATCH_ORDERS", json.dumps({"requests": legs})), SENT_AT)
 
 
-def told_of(
+def finding_of(
     own: Sequence[Finding], others: Sequence[Finding] = (), *, has_arrived: bool = False
 ) -> Finding:
     queries = batch(*["PLACE_LIMIT"] * len(own), *["CANCEL_ORDER"] * len(others))
@@ -428,7 +428,7 @@ _findings = st.lists(st.sampled_from(Finding), min_size=1, max_size=6)
 def test_a_batch_of_orders_is_done_by_one_effect_and_undone_by_all_of_a_kind(
     kinds: list[Finding],
 ) -> None:
-    reported = told_of(kinds)
+    reported = finding_of(kinds)
     assert (reported is Finding.EFFECT) == (Finding.EFFECT in kinds)
     assert (reported is Finding.REFUSED) == (set(kinds) == {Finding.REFUSED})
     if reported in NOTHING_SEEN:
@@ -439,7 +439,7 @@ def test_a_batch_of_orders_is_done_by_one_effect_and_undone_by_all_of_a_kind(
 def test_a_batch_is_not_absent_while_something_that_it_may_have_done_is_done(
     own: list[Finding], others: list[Finding], has_arrived: bool
 ) -> None:
-    reported = told_of(own, others, has_arrived=has_arrived)
+    reported = finding_of(own, others, has_arrived=has_arrived)
     if Finding.EFFECT in (*own, *others):
         assert reported not in (*NOTHING_SEEN, Finding.REFUSED)
     if Finding.EFFECT in own:
@@ -473,10 +473,10 @@ EFFECT, REFUSED, ABSENT_, UNCHANGED = (
         ([], [REFUSED, REFUSED], False, REFUSED),
     ],
 )
-def test_what_another_may_have_done_proves_a_batch_only_if_nothing_says_the_contrary(
+def test_what_another_may_have_done_proves_a_batch_only_if_nothing_proves_the_contrary(
     own: list[Finding], others: list[Finding], has_arrived: bool, reported: Finding
 ) -> None:
-    assert told_of(own, others, has_arrived=has_arrived) is reported
+    assert finding_of(own, others, has_arrived=has_arrived) is reported
 
 
 @given(st.text(), st.text())
@@ -504,7 +504,7 @@ def run(
     return [looked.add(ABSENT, at, at, has_snapshot) for at in times]
 
 
-def test_absence_counts_after_the_settling_time_three_times_an_interval_apart() -> None:
+def test_absence_counts_after_the_settling_time_three_times_with_an_interval_between() -> None:
     facts = run(search(), [1001, 1030, 1059, 1060, 1090, 1119, 1120])
     assert facts == [None] * 6 + [Fact.NOT_FOUND]
 
@@ -580,7 +580,7 @@ def test_proof_counts_at_once(status: Status, finding: Finding, fact: Fact) -> N
     assert search(status).add(Found(finding, "seen"), 1000, 1000, False) is fact
 
 
-def test_trouble_doubles_the_wait_up_to_five_minutes_and_an_answer_ends_that() -> None:
+def test_a_problem_doubles_the_wait_up_to_five_minutes_and_an_answer_ends_that() -> None:
     looked, waits, at = search(), [], 1000.0
     for _ in range(6):
         looked.add(Found(Finding.NO_ANSWER, "?"), at, at, True)

@@ -24,17 +24,17 @@ from recorder.outbox.sql.lookups import (
 from recorder.projections import PROJECTIONS
 from recorder.projections.sql.tables import Memory, project
 from tests.log.drafts import run_sql
-from tests.outbox.test_settle import LIMIT, NOW, Story
+from tests.outbox.test_settle import LIMIT, NOW, CommandHistory
 
 AFTER = NOW + timedelta(minutes=1)
 
 
 @pytest.fixture
-def history_of(database: Database) -> Story:
-    return Story(database).start()
+def history_of(database: Database) -> CommandHistory:
+    return CommandHistory(database).start()
 
 
-def in_doubt(history_of: Story) -> int:
+def in_doubt(history_of: CommandHistory) -> int:
     """Send a command over a connection that ends before an answer; return its id."""
     history_of.note(Note.CONNECTION_OPENED, "c1", url="wss://x")
     number = history_of.send("PLACE_LIMIT_ORDER", LIMIT, "m1")
@@ -44,7 +44,7 @@ def in_doubt(history_of: Story) -> int:
     return number
 
 
-def fold(history_of: Story) -> None:
+def fold(history_of: CommandHistory) -> None:
     up_to = history_of.heads["main"].position
     for projection in PROJECTIONS:
         in_unit(
@@ -59,7 +59,7 @@ def fold(history_of: Story) -> None:
         )
 
 
-def keep(history_of: Story, *looks: Lookup, answered: bool = True) -> int | None:
+def keep(history_of: CommandHistory, *looks: Lookup, answered: bool = True) -> int | None:
     """Record looks with the answer that they are about; return its position."""
 
     def unit(connection: Connection) -> int | None:
@@ -75,7 +75,7 @@ def keep(history_of: Story, *looks: Lookup, answered: bool = True) -> int | None
     return in_unit(history_of.database.writer, unit)
 
 
-def kept(history_of: Story) -> list[tuple[Any, ...]]:
+def kept(history_of: CommandHistory) -> list[tuple[Any, ...]]:
     query = (
         "SELECT outbox_id, seq, request, position, finding, answer FROM outbox_lookups ORDER BY seq"
     )
@@ -86,21 +86,21 @@ def absent(number: int, fact: Fact | None = None, **columns: str) -> Lookup:
     return Lookup(number, "/v1/orders/open", Finding.ABSENT, "none", fact, dict(columns))
 
 
-def test_what_went_out_and_is_open_is_to_be_looked_up(history_of: Story) -> None:
+def test_what_went_out_and_is_open_is_to_be_looked_up(history_of: CommandHistory) -> None:
     number = in_doubt(history_of)
     (doubt,) = in_unit(history_of.database.reader, in_doubt_commands, "main")
     assert (doubt.row.outbox_id, doubt.row.status) == (number, "in_doubt")
     assert doubt.sent_at.timestamp() == pytest.approx(1e-6)
 
 
-def test_what_is_queued_or_settled_is_not_looked_up(history_of: Story) -> None:
+def test_what_is_queued_or_settled_is_not_looked_up(history_of: CommandHistory) -> None:
     assert in_unit(history_of.database.reader, in_doubt_commands, "main") == []
     number = in_doubt(history_of)
     keep(history_of, absent(number, Fact.EFFECT_SEEN))
     assert in_unit(history_of.database.reader, in_doubt_commands, "main") == []
 
 
-def test_only_the_snapshot_of_a_later_connection_is_fresh(history_of: Story) -> None:
+def test_only_the_snapshot_of_a_later_connection_is_fresh(history_of: CommandHistory) -> None:
     def has_snapshot() -> bool:
         fold(history_of)
         (doubt,) = in_unit(history_of.database.reader, in_doubt_commands, "main")
@@ -124,7 +124,9 @@ def test_only_the_snapshot_of_a_later_connection_is_fresh(history_of: Story) -> 
     assert has_snapshot()
 
 
-def test_a_name_means_an_order_that_is_the_only_one_the_log_knows_by_it(history_of: Story) -> None:
+def test_a_name_means_an_order_that_is_the_only_one_the_log_knows_by_it(
+    history_of: CommandHistory,
+) -> None:
     def meant() -> str | None:
         return in_unit(history_of.database.reader, only_order_named, history_of.row(9), "mine")
 
@@ -145,7 +147,9 @@ def test_a_name_means_an_order_that_is_the_only_one_the_log_knows_by_it(history_
     assert meant() is None, "there are two"
 
 
-def test_an_orders_past_is_what_was_told_of_it_before_the_command(history_of: Story) -> None:
+def test_an_orders_past_is_what_was_reported_of_it_before_the_command(
+    history_of: CommandHistory,
+) -> None:
     def report(status: str, second: int) -> None:
         moment = f"2026-01-01T00:00:{second:02d}.500Z"
         reported = {"orderId": "o-1", "orderStatusType": status, "orderUpdatedAt": moment}
@@ -166,7 +170,7 @@ def test_an_orders_past_is_what_was_told_of_it_before_the_command(history_of: St
     assert past("o-2") is None
 
 
-def test_a_look_up_is_kept_with_its_answers_position(history_of: Story) -> None:
+def test_a_look_up_is_kept_with_its_answers_position(history_of: CommandHistory) -> None:
     number = in_doubt(history_of)
     position = keep(history_of, absent(number))
     assert keep(history_of, absent(number), answered=False) is None
@@ -178,7 +182,7 @@ def test_a_look_up_is_kept_with_its_answers_position(history_of: Story) -> None:
     assert history_of.row(1).status == "in_doubt"
 
 
-def test_what_a_look_up_proves_is_written_with_it(history_of: Story) -> None:
+def test_what_a_look_up_proves_is_written_with_it(history_of: CommandHistory) -> None:
     number = in_doubt(history_of)
     position = keep(history_of, absent(number, Fact.EFFECT_SEEN, order_id="o-1"))
     row = history_of.row(1)
@@ -186,7 +190,7 @@ def test_what_a_look_up_proves_is_written_with_it(history_of: Story) -> None:
     assert (row.reason, row.updated_at) == (None, AFTER)
 
 
-def test_a_command_that_has_moved_on_keeps_its_status(history_of: Story) -> None:
+def test_a_command_that_has_moved_on_keeps_its_status(history_of: CommandHistory) -> None:
     number = in_doubt(history_of)
     keep(history_of, absent(number, Fact.EFFECT_SEEN))
     keep(history_of, absent(number, Fact.NOT_FOUND, reason="late"))
@@ -194,7 +198,7 @@ def test_a_command_that_has_moved_on_keeps_its_status(history_of: Story) -> None
     assert len(kept(history_of)) == 2
 
 
-def test_a_late_frame_overturns_not_placed(history_of: Story) -> None:
+def test_a_late_frame_overturns_not_placed(history_of: CommandHistory) -> None:
     number = in_doubt(history_of)
     keep(history_of, absent(number, Fact.NOT_FOUND, reason="3 look-ups found none"))
     assert (history_of.row(1).status, history_of.row(1).reason) == (
@@ -209,7 +213,7 @@ def test_a_late_frame_overturns_not_placed(history_of: Story) -> None:
 
 
 def test_a_cancel_that_counts_as_not_placed_is_not_overturned_by_the_next_one(
-    history_of: Story,
+    history_of: CommandHistory,
 ) -> None:
     history_of.note(Note.CONNECTION_OPENED, "c1", url="wss://x")
     lost = history_of.send("CANCEL_ORDER", '{"pair":"BTCZAR","orderId":"o-1"}', "m1")
@@ -235,7 +239,7 @@ def test_a_cancel_that_counts_as_not_placed_is_not_overturned_by_the_next_one(
         " 'maybe', reported FROM outbox_lookups",
     ],
 )
-def test_what_was_looked_up_can_not_be_changed(history_of: Story, statement: str) -> None:
+def test_what_was_looked_up_can_not_be_changed(history_of: CommandHistory, statement: str) -> None:
     number = in_doubt(history_of)
     keep(history_of, absent(number))
     before = kept(history_of)

@@ -13,20 +13,20 @@ from recorder.outbox.sql import queue as outbox
 from recorder.outbox.sql import sending
 from recorder.outbox.sql.queue import OutboxRow
 from tests.log.drafts import run_sql
-from tests.outbox.test_settle import LIMIT, NOW, Story
+from tests.outbox.test_settle import LIMIT, NOW, CommandHistory
 
 
 @pytest.fixture
-def history_of(database: Database) -> Story:
-    return Story(database).start()
+def history_of(database: Database) -> CommandHistory:
+    return CommandHistory(database).start()
 
 
-def limited(history_of: Story, name: str = "m1") -> None:
+def limited(history_of: CommandHistory, name: str = "m1") -> None:
     history_of.frame("RATE_LIMIT_EXCEEDED", {"requestType": "PLACE_LIMIT_ORDER"}, clientMsgId=name)
     history_of.settle()
 
 
-def send_again(history_of: Story) -> None:
+def send_again(history_of: CommandHistory) -> None:
     """Claim the only row as its next sending and write it."""
     heads = history_of.heads["main"].position
     run_sql(history_of.database, "UPDATE outbox SET not_before = NULL")
@@ -50,13 +50,13 @@ def send_again(history_of: Story) -> None:
     in_unit(history_of.database.writer, sending.mark_sent, "main", 1, position, NOW)
 
 
-def row(history_of: Story) -> OutboxRow:
+def row(history_of: CommandHistory) -> OutboxRow:
     return history_of.row(1)
 
 
 @pytest.mark.parametrize("written", [True, False])
 def test_a_rate_limit_puts_the_command_back_to_be_tried_later(
-    history_of: Story, written: bool
+    history_of: CommandHistory, written: bool
 ) -> None:
     history_of.send("PLACE_LIMIT_ORDER", LIMIT, "m1", written=written)
     limited(history_of)
@@ -68,7 +68,7 @@ def test_a_rate_limit_puts_the_command_back_to_be_tried_later(
     assert found.resolved_position is None
 
 
-def test_it_is_not_tried_for_ever(history_of: Story) -> None:
+def test_it_is_not_tried_for_ever(history_of: CommandHistory) -> None:
     history_of.send("PLACE_LIMIT_ORDER", LIMIT, "m1")
     for attempt in range(1, ATTEMPTS_MAX):
         limited(history_of, "m1" if attempt == 1 else f"m1-again{attempt - 1}")
@@ -79,7 +79,7 @@ def test_it_is_not_tried_for_ever(history_of: Story) -> None:
     assert row(history_of).attempts == ATTEMPTS_MAX - 1
 
 
-def test_the_same_answer_again_does_not_queue_the_next_sending(history_of: Story) -> None:
+def test_the_same_answer_again_does_not_queue_the_next_sending(history_of: CommandHistory) -> None:
     history_of.send("PLACE_LIMIT_ORDER", LIMIT, "m1")
     limited(history_of)
     limited(history_of)
@@ -92,7 +92,7 @@ def test_the_same_answer_again_does_not_queue_the_next_sending(history_of: Story
     assert (row(history_of).status, row(history_of).reason) == ("acknowledged", None)
 
 
-def test_what_is_in_doubt_is_rejected_and_never_queued(history_of: Story) -> None:
+def test_what_is_in_doubt_is_rejected_and_never_queued(history_of: CommandHistory) -> None:
     history_of.send("PLACE_LIMIT_ORDER", LIMIT, "m1")
     history_of.note(Note.CONNECTION_CLOSED, "c1", reason="x")
     history_of.settle()
@@ -101,7 +101,9 @@ def test_what_is_in_doubt_is_rejected_and_never_queued(history_of: Story) -> Non
     assert row(history_of).status == "rejected"
 
 
-def test_the_end_of_the_connection_does_not_touch_what_is_queued_again(history_of: Story) -> None:
+def test_the_end_of_the_connection_does_not_touch_what_is_queued_again(
+    history_of: CommandHistory,
+) -> None:
     history_of.send("PLACE_LIMIT_ORDER", LIMIT, "m1")
     limited(history_of)
     history_of.note(Note.CONNECTION_CLOSED, "c1", reason="x")
@@ -109,14 +111,14 @@ def test_the_end_of_the_connection_does_not_touch_what_is_queued_again(history_o
     assert row(history_of).status == "queued"
 
 
-def test_a_later_not_before_of_the_caller_stands(history_of: Story) -> None:
+def test_a_later_not_before_of_the_caller_stands(history_of: CommandHistory) -> None:
     history_of.send("PLACE_LIMIT_ORDER", LIMIT, "m1")
     run_sql(history_of.database, "UPDATE outbox SET not_before = '2030-01-01 00:00:00'")
     limited(history_of)
     assert str(row(history_of).not_before)[:4] == "2030"
 
 
-def test_each_step_is_written_down(history_of: Story) -> None:
+def test_each_step_is_written_down(history_of: CommandHistory) -> None:
     history_of.send("PLACE_LIMIT_ORDER", LIMIT, "m1")
     limited(history_of)
     asked = "SELECT to_status, reason FROM outbox_transitions ORDER BY seq"

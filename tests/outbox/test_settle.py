@@ -31,13 +31,13 @@ CANCEL = '{"pair":"BTCZAR","orderId":"o-1"}'
 
 
 @define
-class Story:
+class CommandHistory:
     """A log and an outbox, reported step by step."""
 
     database: Database
     heads: dict[str, Head] = field(factory=lambda: {"main": EMPTY_HEAD})
 
-    def start(self) -> Story:
+    def start(self) -> CommandHistory:
         in_unit(self.database.writer, take, "main", holder="x", now=NOW, ttl=timedelta(hours=1))
         in_unit(self.database.writer, outbox.ensure_control, "main", NOW)
         return self
@@ -109,11 +109,11 @@ class Story:
 
 
 @pytest.fixture
-def history_of(database: Database) -> Story:
-    return Story(database).start()
+def history_of(database: Database) -> CommandHistory:
+    return CommandHistory(database).start()
 
 
-def test_an_answer_acknowledges_and_the_engine_accepts(history_of: Story) -> None:
+def test_an_answer_acknowledges_and_the_engine_accepts(history_of: CommandHistory) -> None:
     history_of.send("PLACE_LIMIT_ORDER", LIMIT, "m1")
     answered = history_of.frame("PLACE_LIMIT_WS_RESPONSE", {"orderId": "o-1"}, clientMsgId="m1")
     history_of.settle()
@@ -130,7 +130,7 @@ def test_an_answer_acknowledges_and_the_engine_accepts(history_of: Story) -> Non
     )
 
 
-def test_a_refusal_by_the_engine_keeps_the_exchanges_reason(history_of: Story) -> None:
+def test_a_refusal_by_the_engine_keeps_the_exchanges_reason(history_of: CommandHistory) -> None:
     history_of.send("PLACE_LIMIT_ORDER", LIMIT, "m1")
     history_of.frame("PLACE_LIMIT_WS_RESPONSE", {"orderId": "o-1"}, clientMsgId="m1")
     failed = {"orderId": "o-1", "success": False, "failureReason": "Insufficient Balance"}
@@ -142,7 +142,9 @@ def test_a_refusal_by_the_engine_keeps_the_exchanges_reason(history_of: Story) -
     )
 
 
-def test_an_answer_that_is_in_the_log_before_the_row_says_sent_is_found(history_of: Story) -> None:
+def test_an_answer_that_is_in_the_log_before_the_row_says_sent_is_found(
+    history_of: CommandHistory,
+) -> None:
     history_of.send("PLACE_LIMIT_ORDER", LIMIT, "m1", written=False)
     history_of.frame("PLACE_LIMIT_WS_RESPONSE", {"orderId": "o-1"}, clientMsgId="m1")
     history_of.settle()
@@ -151,7 +153,7 @@ def test_an_answer_that_is_in_the_log_before_the_row_says_sent_is_found(history_
 
 @pytest.mark.parametrize("written", [True, False])
 def test_a_lost_connection_puts_what_it_left_unanswered_into_doubt(
-    history_of: Story, written: bool
+    history_of: CommandHistory, written: bool
 ) -> None:
     history_of.send("PLACE_LIMIT_ORDER", LIMIT, "m1", written=written)
     history_of.note(Note.CONNECTION_CLOSED, "c1", reason="cut")
@@ -159,7 +161,9 @@ def test_a_lost_connection_puts_what_it_left_unanswered_into_doubt(
     assert history_of.row(1).status == "in_doubt"
 
 
-def test_what_was_answered_before_the_connection_was_lost_is_not_doubted(history_of: Story) -> None:
+def test_what_was_answered_before_the_connection_was_lost_is_not_doubted(
+    history_of: CommandHistory,
+) -> None:
     history_of.send("PLACE_LIMIT_ORDER", LIMIT, "m1")
     history_of.frame("PLACE_LIMIT_WS_RESPONSE", {"orderId": "o-1"}, clientMsgId="m1")
     history_of.note(Note.CONNECTION_CLOSED, "c1", reason="cut")
@@ -167,7 +171,7 @@ def test_what_was_answered_before_the_connection_was_lost_is_not_doubted(history
     assert history_of.row(1).status == "acknowledged"
 
 
-def test_another_connections_end_doubts_nothing(history_of: Story) -> None:
+def test_another_connections_end_doubts_nothing(history_of: CommandHistory) -> None:
     history_of.send("PLACE_LIMIT_ORDER", LIMIT, "m1")
     history_of.note(Note.CONNECTION_CLOSED, "c0", reason="cut")
     history_of.settle()
@@ -175,7 +179,7 @@ def test_another_connections_end_doubts_nothing(history_of: Story) -> None:
 
 
 def test_what_was_claimed_and_then_not_sent_is_doubted_at_once_and_nothing_else(
-    history_of: Story,
+    history_of: CommandHistory,
 ) -> None:
     history_of.send("PLACE_LIMIT_ORDER", LIMIT, "m1", written=False)
     history_of.send("PLACE_LIMIT_ORDER", LIMIT, "m2", written=False)
@@ -186,14 +190,14 @@ def test_what_was_claimed_and_then_not_sent_is_doubted_at_once_and_nothing_else(
     assert history_of.row(2).status == "sending"
 
 
-def test_a_new_start_doubts_what_an_earlier_recorder_left(history_of: Story) -> None:
+def test_a_new_start_doubts_what_an_earlier_recorder_left(history_of: CommandHistory) -> None:
     history_of.send("PLACE_LIMIT_ORDER", LIMIT, "m1")
     history_of.note(Note.RECORDER_STARTED, None, epoch=2)
     history_of.settle()
     assert history_of.row(1).status == "in_doubt"
 
 
-def test_doubt_ends_with_evidence_and_its_reason_goes(history_of: Story) -> None:
+def test_doubt_ends_with_evidence_and_its_reason_goes(history_of: CommandHistory) -> None:
     history_of.send("PLACE_LIMIT_ORDER", LIMIT, "m1")
     history_of.note(Note.CONNECTION_CLOSED, "c1", reason="cut")
     order = {"orderId": "o-9", "customerOrderId": "cid-m1", "side": "buy", "quantity": "0.001"}
@@ -204,7 +208,7 @@ def test_doubt_ends_with_evidence_and_its_reason_goes(history_of: Story) -> None
     assert row.reason is None
 
 
-def test_a_cancel_takes_effect_when_its_order_is_cancelled(history_of: Story) -> None:
+def test_a_cancel_takes_effect_when_its_order_is_cancelled(history_of: CommandHistory) -> None:
     history_of.send("CANCEL_ORDER", CANCEL, "m1")
     requested = {"requested": True, "orderId": "o-1"}
     history_of.frame("CANCEL_ORDER_WS_RESPONSE", requested, clientMsgId="m1")
@@ -213,7 +217,7 @@ def test_a_cancel_takes_effect_when_its_order_is_cancelled(history_of: Story) ->
     assert history_of.row(1).status == "accepted"
 
 
-def test_a_cancel_that_came_too_late_is_rejected(history_of: Story) -> None:
+def test_a_cancel_that_came_too_late_is_rejected(history_of: CommandHistory) -> None:
     history_of.send("CANCEL_ORDER", CANCEL, "m1")
     history_of.frame("ORDER_STATUS_UPDATE", {"orderId": "o-1", "orderStatusType": "Filled"})
     history_of.settle()
@@ -221,14 +225,14 @@ def test_a_cancel_that_came_too_late_is_rejected(history_of: Story) -> None:
     assert row.status == "rejected" and "Filled" in (row.reason or "")
 
 
-def test_a_frame_from_before_the_question_proves_nothing(history_of: Story) -> None:
+def test_a_frame_from_before_the_question_proves_nothing(history_of: CommandHistory) -> None:
     history_of.frame("ORDER_STATUS_UPDATE", {"orderId": "o-1", "orderStatusType": "Cancelled"})
     history_of.send("CANCEL_ORDER", CANCEL, "m1")
     history_of.settle()
     assert history_of.row(1).status == "sent"
 
 
-def test_judging_in_pieces_is_judging_at_once(history_of: Story) -> None:
+def test_judging_in_pieces_is_judging_at_once(history_of: CommandHistory) -> None:
     history_of.send("PLACE_LIMIT_ORDER", LIMIT, "m1")
     history_of.frame("PLACE_LIMIT_WS_RESPONSE", {"orderId": "o-1"}, clientMsgId="m1")
     history_of.frame("ORDER_PROCESSED", {"orderId": "o-1", "success": True})
@@ -248,7 +252,7 @@ def listed(order_id: str, name: str) -> list[dict[str, str]]:
 
 
 def test_an_order_that_another_command_placed_proves_nothing_of_one_of_its_name(
-    history_of: Story,
+    history_of: CommandHistory,
 ) -> None:
     history_of.send("PLACE_LIMIT_ORDER", LIMIT, "m1", order_name="RETRY")
     history_of.note(Note.CONNECTION_CLOSED, "c1", reason="cut")
@@ -262,7 +266,7 @@ def test_an_order_that_another_command_placed_proves_nothing_of_one_of_its_name(
     assert history_of.row(2).status == "accepted"
 
 
-def test_an_order_from_before_the_command_proves_nothing_of_it(history_of: Story) -> None:
+def test_an_order_from_before_the_command_proves_nothing_of_it(history_of: CommandHistory) -> None:
     history_of.frame("OPEN_ORDERS_UPDATE", listed("o-1", "MINE"))
     history_of.send("PLACE_LIMIT_ORDER", LIMIT, "m1", order_name="MINE")
     history_of.frame("OPEN_ORDERS_UPDATE", listed("o-1", "MINE"))
@@ -279,7 +283,9 @@ def test_an_order_from_before_the_command_proves_nothing_of_it(history_of: Story
     )
 
 
-def test_a_new_order_of_the_commands_name_proves_that_it_was_placed(history_of: Story) -> None:
+def test_a_new_order_of_the_commands_name_proves_that_it_was_placed(
+    history_of: CommandHistory,
+) -> None:
     history_of.send("PLACE_LIMIT_ORDER", LIMIT, "m1", order_name="MINE")
     history_of.note(Note.CONNECTION_CLOSED, "c1", reason="cut")
     history_of.frame("OPEN_ORDERS_UPDATE", listed("o-1", "MINE"))
@@ -288,7 +294,7 @@ def test_a_new_order_of_the_commands_name_proves_that_it_was_placed(history_of: 
 
 
 def test_an_order_of_a_name_that_two_open_commands_bear_is_known_to_be_neithers(
-    history_of: Story,
+    history_of: CommandHistory,
 ) -> None:
     first = history_of.send("PLACE_LIMIT_ORDER", LIMIT, "m1", order_name="mine")
     history_of.note(Note.CONNECTION_CLOSED, "c1")
@@ -303,7 +309,9 @@ def test_an_order_of_a_name_that_two_open_commands_bear_is_known_to_be_neithers(
     assert not in_unit(history_of.database.reader, is_of_another, meant, history_of.row(first))
 
 
-def test_what_a_name_led_to_waits_until_orders_can_tell_who_was_first(history_of: Story) -> None:
+def test_what_a_name_led_to_waits_until_orders_can_tell_who_was_first(
+    history_of: CommandHistory,
+) -> None:
     history_of.send("PLACE_LIMIT_ORDER", LIMIT, "m1", order_name="MINE")
     history_of.frame("OPEN_ORDERS_UPDATE", listed("o-1", "MINE"))
     with pytest.raises(StorageUnavailable, match="orders is folded up to 0"):

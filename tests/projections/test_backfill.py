@@ -39,31 +39,31 @@ def trades(drafts: Sequence[Draft]) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (row["position"], row["item"]))
 
 
-def told_by(rows: Sequence[dict[str, Any]]) -> list[tuple[Any, ...]]:
+def reported_by(rows: Sequence[dict[str, Any]]) -> list[tuple[Any, ...]]:
     return [(row["trade_id"], row["source"], row["matched_by"]) for row in rows]
 
 
 # Fills
 
 
-def test_a_fill_that_both_tell_is_one_fill_whoever_tells_it_first() -> None:
+def test_a_fill_that_both_report_is_one_fill_in_either_order() -> None:
     fetched = page(Fetched.TRADES, [fill("t")])
-    assert told_by(trades([*streamed(fill("t")), fetched])) == [("t", "stream", "id")]
-    assert told_by(trades([fetched, *streamed(fill("t"))])) == [("t", "backfill", "id")]
+    assert reported_by(trades([*streamed(fill("t")), fetched])) == [("t", "stream", "id")]
+    assert reported_by(trades([fetched, *streamed(fill("t"))])) == [("t", "backfill", "id")]
 
 
 def test_what_the_stream_missed_is_added_and_marked() -> None:
     drafts = [*streamed(fill("t")), page(Fetched.TRADES, [fill("u"), fill("t")])]
-    assert told_by(trades(drafts)) == [("t", "stream", "id"), ("u", "backfill", "id")]
+    assert reported_by(trades(drafts)) == [("t", "stream", "id"), ("u", "backfill", "id")]
 
 
 def test_of_two_equal_fills_in_one_millisecond_the_history_adds_the_one_that_is_missing() -> None:
     both = page(Fetched.TRADES, [fill("t", fee="1"), fill("u", fee="1")])
     rows = trades([*streamed(fill(None)), both])
-    assert told_by(rows) == [("t", "stream", "counted"), ("u", "backfill", "id")]
+    assert reported_by(rows) == [("t", "stream", "counted"), ("u", "backfill", "id")]
     # What the frame didn't report, the history fills in.
     assert rows[0]["fee"] == 1
-    assert told_by(trades([*streamed(fill(None), fill(None)), both])) == [
+    assert reported_by(trades([*streamed(fill(None), fill(None)), both])) == [
         ("t", "stream", "counted"),
         ("u", "stream", "counted"),
     ]
@@ -72,25 +72,25 @@ def test_of_two_equal_fills_in_one_millisecond_the_history_adds_the_one_that_is_
 def test_a_frame_without_an_id_that_comes_late_is_the_fill_that_was_fetched() -> None:
     both = page(Fetched.TRADES, [fill("t"), fill("u")])
     rows = trades([both, *streamed(fill(None), fill(None)), both])
-    assert told_by(rows) == [("t", "backfill", "counted"), ("u", "backfill", "counted")]
+    assert reported_by(rows) == [("t", "backfill", "counted"), ("u", "backfill", "counted")]
     assert len(trades([both, *streamed(fill(None), fill(None), fill(None))])) == 3
 
 
-def test_equal_fills_of_two_orders_are_told_apart() -> None:
+def test_equal_fills_of_two_orders_are_distinguished() -> None:
     other = [fill("t", orderId="o-2"), fill("u", orderId="o-1")]
     rows = trades([*streamed(fill(None, orderId="o-1")), page(Fetched.TRADES, other)])
     assert {(row["trade_id"], row["order_id"]) for row in rows} == {("t", "o-2"), ("u", "o-1")}
 
 
-def test_a_fill_that_no_history_tells_stays_alone_and_says_so() -> None:
+def test_a_fill_that_no_history_reports_stays_alone_and_is_marked() -> None:
     rows = trades([*streamed(fill(None)), page(Fetched.TRADES, [fill("t", price="11")])])
-    assert told_by(rows) == [(None, "stream", "alone"), ("t", "backfill", "id")]
+    assert reported_by(rows) == [(None, "stream", "alone"), ("t", "backfill", "id")]
 
 
-def test_a_fill_without_id_and_time_can_not_be_counted_and_says_so() -> None:
+def test_a_fill_without_id_and_time_can_not_be_counted_and_is_marked() -> None:
     timeless = {"price": "10", "quantity": "1", "currencyPair": "BTCZAR", "side": "buy"}
     rows = trades([*streamed(timeless), page(Fetched.TRADES, [fill("t")])])
-    assert told_by(rows) == [(None, "stream", "undecided"), ("t", "backfill", "id")]
+    assert reported_by(rows) == [(None, "stream", "undecided"), ("t", "backfill", "id")]
 
 
 def test_a_row_that_can_not_be_read_takes_no_other_with_it() -> None:
@@ -111,7 +111,7 @@ TRUTH = st.lists(st.tuples(st.integers(1, 2), st.integers(1, 2)), max_size=8)
 
 
 @st.composite
-def stories(draw: st.DrawFn) -> tuple[list[Any], list[Draft], list[Draft]]:
+def histories(draw: st.DrawFn) -> tuple[list[Any], list[Draft], list[Draft]]:
     """Draw fills, the reports of them in the stream and in parts of the history, and the whole."""
     truth = [
         fill(f"t-{number}", price=str(price), at=f"2026-01-01T00:00:0{second}.000Z")
@@ -134,7 +134,7 @@ def content(rows: Sequence[dict[str, Any]]) -> Counter[tuple[Any, ...]]:
     return Counter((row["price"], row["quantity"], row["traded_at"]) for row in rows)
 
 
-@given(stories())
+@given(histories())
 def test_after_the_whole_history_there_are_the_fills_that_there_were(
     history_of: tuple[list[Any], list[Draft], list[Draft]],
 ) -> None:
@@ -144,7 +144,7 @@ def test_after_the_whole_history_there_are_the_fills_that_there_were(
     assert content(rows) == content(trades(streamed(*truth)))
 
 
-@given(stories())
+@given(histories())
 def test_telling_the_history_again_changes_nothing(
     history_of: tuple[list[Any], list[Draft], list[Draft]],
 ) -> None:
@@ -222,13 +222,13 @@ def orders_page(*rows: Any) -> Draft:
     return page(Fetched.ORDER_HISTORY, rows)
 
 
-def test_an_order_that_no_frame_told_of_is_added_and_marked() -> None:
+def test_an_order_that_no_frame_reported_is_added_and_marked() -> None:
     row = order([orders_page(summary("Cancelled", "3", "2026-01-01T00:00:02.000Z"))])
     assert (row["state"], row["live"], row["source"]) == ("cancelled", False, "backfill")
     assert (row["pair"], row["executed_quantity"]) == ("BTCZAR", Decimal(0))
 
 
-def test_an_older_answer_never_overwrites_what_the_stream_has_told() -> None:
+def test_an_older_answer_never_overwrites_what_the_stream_has_reported() -> None:
     reported = [
         status("Filled", "0", "2026-01-01T00:00:03.000Z"),
         orders_page(summary("Placed", "3", "2026-01-01T00:00:02.000Z")),
@@ -264,7 +264,7 @@ def test_fills_after_the_answer_are_counted_on() -> None:
     assert (row["average_price"], row["fee"]) == (Decimal(11), Decimal("0.3"))
 
 
-def test_how_an_order_ended_that_left_the_list_the_history_tells() -> None:
+def test_how_an_order_ended_that_left_the_list_the_history_reports() -> None:
     gone = [listed("o-1"), listed()]
     ended = orders_page(summary("Cancelled", "3", "2026-01-01T00:00:01.000Z"))
     assert order([*gone, ended])["state"] == "cancelled"
@@ -336,7 +336,7 @@ def transfers(drafts: Sequence[Draft]) -> list[dict[str, Any]]:
     return list(tables["transfers"].values())
 
 
-def test_a_deposit_of_the_history_is_the_one_that_the_stream_told() -> None:
+def test_a_deposit_of_the_history_is_the_one_that_the_stream_reported() -> None:
     fetched = page(Fetched.DEPOSITS, [deposit(3, confirmed=True)])
     (row,) = transfers([pending(1), fetched, fetched, pending(2)])
     assert (row["transfer_id"], row["confirmations"], row["confirmed"]) == ("deposit:h:0", 3, True)

@@ -1,6 +1,6 @@
 """Hundreds of cut lines, without a network: frames that arrived, and pages, fold into the books.
 
-The simulated exchange lives on between two frames, between two pages, and while nobody listens. Its
+The simulated exchange goes on between two frames, between two pages, and without a connection. Its
 frames are on their way for a while, and are lost where the line is cut. Whatever happens, the
 tables are the exchange's own books once every gap was read.
 """
@@ -42,7 +42,7 @@ ORDERS_MAX = (25, 100)
 
 
 @define(eq=False)
-class Story:
+class Activity:
     """An exchange, what is on its way to the recorder, and the recorder's log."""
 
     rng: random.Random
@@ -178,9 +178,9 @@ class Story:
         return json.dumps(json.loads(encode(rows)))
 
 
-def reported(seed: int) -> tuple[Story, dict[str, Any]]:
+def reported(seed: int) -> tuple[Activity, dict[str, Any]]:
     """Report a history to its end and fold its log."""
-    history_of = Story(random.Random(seed), seed % 3 > 0, ROWS_MAX[seed % len(ROWS_MAX)])
+    history_of = Activity(random.Random(seed), seed % 3 > 0, ROWS_MAX[seed % len(ROWS_MAX)])
     history_of.live(3)
     history_of.connect()
     for _ in range(6):
@@ -270,7 +270,7 @@ def test_after_every_gap_was_read_the_tables_are_the_exchanges_books(seed: int) 
     assert not named_rows - true_trades(simulator)
 
 
-def test_the_stories_are_about_something() -> None:
+def test_the_histories_are_about_something() -> None:
     """What a seed reports has gaps, and the pages report of things that no frame did."""
     fetched = 0
     for seed in range(10):

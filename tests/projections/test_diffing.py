@@ -63,7 +63,7 @@ def test_a_currency_that_one_side_leaves_out_is_zero_there() -> None:
     ]
 
 
-def test_what_a_side_does_not_tell_is_no_difference() -> None:
+def test_what_a_side_does_not_report_is_no_difference() -> None:
     answer = Held(Decimal(1), None, None)
     assert (
         differing_balances({"ZAR": answer}, {"ZAR": [Held(Decimal(1), Decimal(3), None, 2)]}) == []
@@ -75,19 +75,19 @@ def order(order_id: str, **reported: Any) -> RestOrder:
     return read_as(RestOrder, Fields({**named, "price": "10", **reported}))
 
 
-def standing(
+def state_at(
     position: int, state: str = "open", remaining: str = "2", price: str = "10"
 ) -> OpenState:
     is_live = state in ("open", "partially_filled")
     return OpenState(state, is_live, Decimal(price), Decimal(remaining), position)
 
 
-def test_orders_that_stand_as_told_or_did_meanwhile_are_equal() -> None:
+def test_orders_that_are_as_reported_or_were_meanwhile_are_equal() -> None:
     window = {
-        "same": [standing(1)],
-        "filled since": [standing(1), standing(12, "partially_filled", "1")],
-        "ended since": [standing(1), standing(13, "filled", "0")],
-        "new since": [standing(14)],
+        "same": [state_at(1)],
+        "filled since": [state_at(1), state_at(12, "partially_filled", "1")],
+        "ended since": [state_at(1), state_at(13, "filled", "0")],
+        "new since": [state_at(14)],
     }
     reported = [order("same"), order("filled since"), order("ended since")]
     assert differing_orders(reported, window, first=10) == []
@@ -96,24 +96,24 @@ def test_orders_that_stand_as_told_or_did_meanwhile_are_equal() -> None:
     assert differing_orders(reported, window, first=10) == []
 
 
-def test_each_way_in_which_open_orders_differ_is_told_apart() -> None:
+def test_each_way_in_which_open_orders_differ_is_distinguished() -> None:
     window = {
-        "gone": [standing(1)],
-        "ended": [standing(2, "cancelled")],
-        "less": [standing(3, remaining="2")],
-        "dearer": [standing(4)],
+        "gone": [state_at(1)],
+        "ended": [state_at(2, "cancelled")],
+        "less": [state_at(3, remaining="2")],
+        "dearer": [state_at(4)],
     }
     reported = [
         order("ended"),
         order("less", remainingQuantity="1.5"),
         order("dearer", price="11"),
-        order("unheard of"),
+        order("not known"),
     ]
     assert differing_orders(reported, window, first=10) == [
         Difference("open_orders", "dearer", "price", "10", "11", 4),
         Difference("open_orders", "ended", "state", "cancelled", "Placed", 2),
         Difference("open_orders", "less", "remaining_quantity", "2", "1.5", 3),
-        Difference("open_orders", "unheard of", "row", None, "Placed", None),
+        Difference("open_orders", "not known", "row", None, "Placed", None),
         Difference("open_orders", "gone", "row", "open", None, 1),
     ]
 
@@ -123,7 +123,7 @@ def test_an_order_that_is_live_all_the_time_and_not_listed_is_found(
     steps: list[tuple[int, bool]],
 ) -> None:
     steps = sorted(steps)
-    passed = [standing(at, "open" if live else "cancelled") for at, live in steps]
+    passed = [state_at(at, "open" if live else "cancelled") for at, live in steps]
     found = differing_orders([], {"x": passed}, first=10)
     is_missing = steps[0][0] <= 10 and all(live for _, live in steps)
     assert bool(found) == is_missing

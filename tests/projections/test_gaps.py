@@ -112,7 +112,7 @@ def test_a_stop_that_was_noted_is_no_kill_at_the_next_start() -> None:
     )
 
 
-def test_a_process_that_dies_while_a_gap_is_open_is_told_in_it() -> None:
+def test_a_process_that_dies_while_a_gap_is_open_is_noted_in_it() -> None:
     (row,) = live(lost(20, last=15), started(100, at(15)), started(200, at(15)))
     assert (row["cause"], row["causes"]) == ("connection_lost", "connection_lost,killed")
     assert (row["losses"], row["last_loss_position"]) == (3, 5)
@@ -132,7 +132,7 @@ def test_no_loss_is_forgotten_while_a_gap_is_open() -> None:
     assert (row["evidence"], row["from_at"]) == ("the connection was cut", at(15))
 
 
-def test_a_machine_that_slept_is_blind_from_the_last_frame_before() -> None:
+def test_a_machine_that_slept_observes_nothing_from_the_last_frame_before() -> None:
     slept = note(Note.CLOCK_JUMPED, 3_600, ahead_s=3_580.25, unobserved_s=3, last_frame_at=at(16))
     (row,) = live(slept, complete(3_605, 8))
     assert (row["cause"], row["unobserved_from"], row["unobserved_until"]) == (
@@ -157,13 +157,13 @@ def test_a_gap_of_which_the_clock_was_set_back_a_little_keeps_its_measured_lengt
     assert (row["unobserved_from"], row["unobserved_until"]) == (at(-45), at(75))
 
 
-def test_a_clock_set_back_while_nobody_ran_says_that_the_length_is_not_known() -> None:
+def test_a_clock_set_back_while_no_recorder_ran_leaves_the_length_unknown() -> None:
     (row,) = live(started(-3_600, last=at(15)), complete(-3_595, 5))
     assert "isn't known" in row["evidence"]
     assert (row["unobserved_from"], row["unobserved_until"]) == (at(-3_600), at(-3_595))
 
 
-def test_a_wrong_clock_at_boot_that_is_put_right_blinds_nothing_before_the_last_frame() -> None:
+def test_a_wrong_clock_at_boot_that_is_put_right_hides_nothing_before_the_last_frame() -> None:
     year_s = 365 * 86_400
     reported = [
         started(-year_s, last=at(15)),
@@ -174,7 +174,7 @@ def test_a_wrong_clock_at_boot_that_is_put_right_blinds_nothing_before_the_last_
     assert (row["unobserved_from"], row["unobserved_until"]) == (at(15), at(102))
 
 
-def test_a_pause_is_a_gap_only_where_it_was_noted_as_blind() -> None:
+def test_a_pause_is_a_gap_only_where_it_was_noted_as_unobserved() -> None:
     short = note(Note.READING_PAUSED, 20, seconds=2.5, unobserved=False, last_frame_at=at(17))
     earlier_version = note(Note.READING_PAUSED, 30, seconds=30)
     assert live(short, earlier_version) == []
@@ -190,7 +190,7 @@ def test_a_gap_behind_a_standstill_begins_at_the_last_frame_before_it() -> None:
     assert row["from_at"] == row["unobserved_from"] == at(12)
 
 
-def test_a_long_standstill_says_that_it_was_one() -> None:
+def test_a_long_standstill_is_reported_as_one() -> None:
     paused = note(
         Note.READING_PAUSED,
         60,
@@ -276,12 +276,12 @@ def test_a_frame_that_calls_itself_a_verdict_is_none() -> None:
 
 # Whatever comes
 
-MOMENTS = st.floats(-10_000, 10_000)
-STORIES = st.lists(
+SECONDS = st.floats(-10_000, 10_000)
+HISTORIES = st.lists(
     st.one_of(
-        st.builds(lambda s, t: started(s, at(t)), MOMENTS, MOMENTS),
-        st.builds(lambda s: note(Note.RECORDER_STOPPED, s), MOMENTS),
-        st.builds(lost, MOMENTS, MOMENTS),
+        st.builds(lambda s, t: started(s, at(t)), SECONDS, SECONDS),
+        st.builds(lambda s: note(Note.RECORDER_STOPPED, s), SECONDS),
+        st.builds(lost, SECONDS, SECONDS),
         st.builds(
             lambda s, ahead_s, unobserved_s, t: note(
                 Note.CLOCK_JUMPED,
@@ -290,21 +290,21 @@ STORIES = st.lists(
                 unobserved_s=unobserved_s,
                 last_frame_at=at(t),
             ),
-            MOMENTS,
+            SECONDS,
             st.integers(-9_999, 9_999),
             st.integers(0, 9_999),
-            MOMENTS,
+            SECONDS,
         ),
-        st.builds(complete, MOMENTS, st.none() | st.integers(0, 9_999)),
-        st.builds(lambda s: frame("{", s), MOMENTS),
-        st.builds(healed, MOMENTS, st.integers(1, 12)),
+        st.builds(complete, SECONDS, st.none() | st.integers(0, 9_999)),
+        st.builds(lambda s: frame("{", s), SECONDS),
+        st.builds(healed, SECONDS, st.integers(1, 12)),
     ),
     max_size=12,
 )
 
 
-@given(STORIES)
-def test_no_story_makes_a_gap_of_negative_length_or_two_that_are_open(
+@given(HISTORIES)
+def test_no_history_makes_a_gap_of_negative_length_or_two_that_are_open(
     history_of: list[Draft],
 ) -> None:
     rows, _ = gaps_of(started(), *history_of)

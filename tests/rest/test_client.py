@@ -117,7 +117,7 @@ async def test_an_order_is_found_by_either_name_in_whatever_state() -> None:
 async def test_an_order_that_never_came_is_none_in_any_state() -> None:
     async with exchange() as simulator, asking(simulator) as client:
         place(simulator, "other")
-        name = OrderName.customer_order_id("nobody")
+        name = OrderName.customer_order_id("unknown")
         detail = (await client.get(order_detail_request(name))).read()
         assert detail == NoSuchOrder(in_any_state=True, text="[]")
         status = (await client.get(order_status_request("BTCZAR", name))).read()
@@ -163,14 +163,14 @@ async def test_a_sub_account_s_header_is_signed() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"secret": "wrong"}, {"key": "wrong"}, {"sub_account_id": "9"}])
-async def test_wrong_credentials_are_told_as_such(wrong: dict[str, str]) -> None:
+async def test_wrong_credentials_are_reported_as_such(wrong: dict[str, str]) -> None:
     async with exchange() as simulator, asking(simulator, **wrong) as client:
         assert isinstance(
             (await client.get(list_request(Kind.OPEN_ORDERS))).read(), CredentialsRefused
         )
 
 
-async def test_an_exchange_in_trouble_is_told_as_such() -> None:
+async def test_an_exchange_with_problems_is_reported_as_such() -> None:
     async with exchange() as simulator, asking(simulator) as client:
         simulator.faults.change({"rest_status": 503})
         assert isinstance(
@@ -215,14 +215,14 @@ def whole(status: str, body: bytes, *headers: str) -> bytes:
     return "\r\n".join(head).encode() + b"\r\n\r\n" + body
 
 
-def says(wire: bytes) -> Serve:
+def sends(wire: bytes) -> Serve:
     async def act(stream: trio.SocketStream) -> None:
         await stream.send_all(wire)
 
     return act
 
 
-async def says_nothing(_: trio.SocketStream) -> None:
+async def sends_nothing(_: trio.SocketStream) -> None:
     await trio.sleep_forever()
 
 
@@ -278,8 +278,8 @@ async def ask(server: Wrong, *, timeout_s: float = WAIT_MAX_S) -> rest.RestAnswe
         (whole("403 Forbidden", b"<html>blocked</html>"), CredentialsRefused),
     ],
 )
-async def test_a_whole_answer_is_returned_whatever_it_says(wire: bytes, outcome: type) -> None:
-    async with wrong(says(wire)) as server:
+async def test_a_whole_answer_is_returned_whatever_it_reports(wire: bytes, outcome: type) -> None:
+    async with wrong(sends(wire)) as server:
         answer = await ask(server)
         assert isinstance(answer.read(), outcome)
         assert str(answer.status).encode() in wire[:20]
@@ -289,17 +289,17 @@ async def test_a_whole_answer_is_returned_whatever_it_says(wire: bytes, outcome:
 @pytest.mark.parametrize(
     "act",
     [
-        says(b""),
-        says(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n[]"),
-        says(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n[]\r\n"),
-        says(b"this is no HTTP\r\n\r\n"),
-        says(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 1_000_000 + b"\r\n\r\n[]"),
-        says(whole("200 OK", gzip.compress(b"[]"), "Content-Encoding: gzip")),
-        says(f"{KEY} {SECRET} is no HTTP\r\n\r\n".encode()),
+        sends(b""),
+        sends(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n[]"),
+        sends(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n[]\r\n"),
+        sends(b"this is no HTTP\r\n\r\n"),
+        sends(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 1_000_000 + b"\r\n\r\n[]"),
+        sends(whole("200 OK", gzip.compress(b"[]"), "Content-Encoding: gzip")),
+        sends(f"{KEY} {SECRET} is no HTTP\r\n\r\n".encode()),
         never_ends,
     ],
 )
-async def test_where_no_whole_answer_comes_it_says_so_and_holds_no_secret(act: Serve) -> None:
+async def test_where_no_whole_answer_comes_it_reports_so_and_holds_no_secret(act: Serve) -> None:
     async with wrong(act) as server:
         with pytest.raises(RestUnavailable) as caught:
             await ask(server)
@@ -317,15 +317,15 @@ async def test_an_answer_without_end_is_read_no_further_than_the_limit() -> None
             await ask(server)
 
 
-@pytest.mark.parametrize("act", [says_nothing, trickles])
+@pytest.mark.parametrize("act", [sends_nothing, trickles])
 async def test_the_time_is_boxed_however_slowly_an_answer_comes(act: Serve) -> None:
     async with wrong(act) as server:
         with pytest.raises(RestUnavailable, match=r"no whole answer within 0\.1 s"):
             await ask(server, timeout_s=0.1)
 
 
-async def test_nobody_there_is_unavailable() -> None:
-    async with wrong(says_nothing) as server:
+async def test_an_address_without_a_server_is_unavailable() -> None:
+    async with wrong(sends_nothing) as server:
         url = server.url
     async with open_rest(url, credentials, SystemClock(), bucket()) as client:
         with pytest.raises(RestUnavailable, match="ConnectError"):
@@ -344,7 +344,7 @@ async def test_credentials_that_no_header_can_hold_are_not_shown() -> None:
 
 
 async def test_what_would_be_sent_otherwise_than_signed_is_not_sent() -> None:
-    async with wrong(says(whole("200 OK", b"[]"))) as server:
+    async with wrong(sends(whole("200 OK", b"[]"))) as server:
         async with open_rest(server.url, credentials, SystemClock(), bucket()) as client:
             for path in ("/v1/a b", "/v1/é", '/v1/?a="', "/v1/a#b", "/v1/../a", "/v1/\r\nX: y"):
                 with pytest.raises(RestUnavailable):
@@ -356,7 +356,7 @@ async def test_the_path_goes_out_as_it_was_signed() -> None:
     name = OrderName.customer_order_id("a b/c:d,e%")
     now = datetime(2026, 1, 2, tzinfo=UTC)
     history = history_request(Kind.TRADES, start=now, end=now, before_id="X Y,:")
-    async with wrong(says(whole("200 OK", b"[]"))) as server:
+    async with wrong(sends(whole("200 OK", b"[]"))) as server:
         async with open_rest(server.url, credentials, SystemClock(), bucket()) as client:
             for request in (order_detail_request(name), history):
                 await client.get(request)
@@ -367,7 +367,7 @@ async def test_the_path_goes_out_as_it_was_signed() -> None:
 async def test_no_secret_is_logged_or_shown(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     limited = whole("429 Too Many Requests", b"", "Retry-After: 1")
-    for act in (says(whole("200 OK", b"[]")), says(limited), says(b"")):
+    for act in (sends(whole("200 OK", b"[]")), sends(limited), sends(b"")):
         async with wrong(act) as server:
             async with open_rest(server.url, credentials, SystemClock(), bucket()) as client:
                 try:
@@ -442,7 +442,7 @@ async def test_after_a_429_nothing_is_asked_until_it_is_over(
 
 
 @pytest.mark.parametrize(("headers", "wait_s"), [({"Retry-After": "7"}, 7), (AT, 120), ({}, 0)])
-async def test_an_exchange_that_is_away_is_asked_when_it_said(
+async def test_an_exchange_that_is_away_is_asked_when_it_allows(
     autojump_clock: object, headers: dict[str, str], wait_s: float
 ) -> None:
     transport, times = answering(httpx.Response(503, headers=headers))

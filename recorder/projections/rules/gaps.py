@@ -32,7 +32,7 @@ from recorder.log.rules.coverage import Cause
 from recorder.log.rules.event import Event, Note, Origin
 from recorder.projections.rules.fold import Change, Put, Row, Rows, Table, Unfoldable
 from recorder.projections.rules.note_fold import FoldNote, named_row, put
-from recorder.projections.rules.retired_names import CLOCKS_APART, UNOBSERVED, UNOBSERVED_S
+from recorder.projections.rules.retired_names import FORMER_CLOCK_JUMPED, UNOBSERVED, UNOBSERVED_S
 
 GAPS = Table("gaps", ("gap_id",), resident="is_open")
 
@@ -285,7 +285,7 @@ GAP_NOTES: Mapping[str, FoldNote] = {
     Note.CONNECTION_CLOSED: _connection_ended,
     Note.CONNECTION_REFUSED: _connection_ended,
     Note.CLOCK_JUMPED: _clock_jumped,
-    CLOCKS_APART: _clock_jumped,
+    FORMER_CLOCK_JUMPED: _clock_jumped,
     Note.READING_PAUSED: _paused,
     Note.FRAME_NOT_FOLDED: _not_folded,
     Note.SNAPSHOT_COMPLETE: _close,

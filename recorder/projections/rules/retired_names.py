@@ -7,4 +7,4 @@ UNOBSERVED = ("unobserved", "blind")
 UNOBSERVED_S = ("unobserved_s", "blind_s")
 REQUESTED_BY = ("requested_by", "asked_by")
 #: The former type of a CLOCK_JUMPED note.
-CLOCKS_APART = "CLOCKS_APART"
+FORMER_CLOCK_JUMPED = "CLOCKS_APART"
