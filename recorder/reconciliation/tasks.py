@@ -53,7 +53,6 @@ from recorder.reconciliation.sql.history_checks import (
 from recorder.reconciliation.sql.reconciliation import (
     FOLDS,
     balances_window,
-    head_position,
     history_request,
     history_since,
     mark_taken,
@@ -180,13 +179,10 @@ class Reconciler:
         await self._finish(run)
 
     async def _compare_all(self, client: Asks, run: _Run) -> None:
-        begun = await self.rest.read(head_position, self.account)
-        for name, request in (
-            (BALANCES, list_request(Kind.BALANCES)),
-            (OPEN_ORDERS, list_request(Kind.OPEN_ORDERS)),
-        ):
+        begun = await self.rest.head()
+        for name, kind in ((BALANCES, Kind.BALANCES), (OPEN_ORDERS, Kind.OPEN_ORDERS)):
             try:
-                found, count = await self._compare(client, run, name, request)
+                found, count = await self._compare(client, run, name, list_request(kind))
             except _NoAnswer as problem:
                 # Also where only a second answer failed: an earlier difference may be there still.
                 run.reasons.append(f"{name}: {problem}")
@@ -194,8 +190,7 @@ class Reconciler:
                 run.found += found
                 run.counts[name] = count
         await self._compare_histories(run)
-        last = await self.rest.read(head_position, self.account)
-        await self.rest.until_folded(last, FOLDS)
+        await self.rest.catch_up(FOLDS)
         if await self.rest.read(was_cut, self.account, begun):
             # Our state did not move meanwhile: a difference then proves nothing.
             run.reasons.append("the connection was lost meanwhile")
@@ -248,9 +243,7 @@ class Reconciler:
         first, outcome = result.content.first, result.content.outcome
         # Frames about the answer's time are folded before anything is compared.
         await trio.sleep(SETTLE_S)
-        last = await self.rest.read(head_position, self.account)
-        await self.rest.until_folded(last, FOLDS)
-        span = first, last
+        span = first, await self.rest.catch_up(FOLDS)
         if isinstance(outcome, OrdersFound):
             ids = [order.order_id for order in outcome.orders]
             held = await self.rest.read(orders_window, self.account, *span, ids)
@@ -268,8 +261,8 @@ class Reconciler:
         """Return an answer that is a list, and is recorded. Raises _NoAnswer."""
 
         async def ask() -> FetchResult[_Listed]:
-            first = await self.rest.read(head_position, self.account)
-            return await self.rest.ask(client, request, partial(_read_list, first))
+            read = partial(_read_list, await self.rest.head())
+            return await self.rest.ask(client, request, read)
 
         result = await self.rest.fetch(ask, partial(self._keep, run, name), _is_enough)
         if result.content is None:
@@ -281,8 +274,7 @@ class Reconciler:
             return 0
         facts = {"run": run.reconciliation_id, "list": name}
         event_type = FETCHED_AS[result.request.kind].value if result.content else ""
-        note = Note.RECONCILIATION_ANSWER
-        return await self.rest.record_answer(note, facts, result, event_type)
+        return await self.rest.record_answer(Note.RECONCILIATION_ANSWER, facts, result, event_type)
 
     # The past: the histories, through the back-fill
 
@@ -343,9 +335,8 @@ class Reconciler:
 
     async def _ended_before(self, run: _Run) -> list[Draft]:
         """Return the ends of earlier differences whose lists were compared now."""
-        again = {
-            (each.list, each.key, each.field) for each in (found.difference for found in run.found)
-        }
+        differences = [found.difference for found in run.found]
+        again = {(each.list, each.key, each.field) for each in differences}
         ends = []
         for difference_id, was in await self.rest.read(open_differences, self.account):
             if was.list not in run.counts and (was.list, was.key) not in run.listed:

@@ -1,15 +1,13 @@
-"""Asks the exchange over HTTP: one request, one answer, within a time, or `RestUnavailable`.
+"""Makes one request to the exchange over HTTP: one answer, within a time, or `RestUnavailable`.
 
-The client decides nothing. It keeps the rate, signs each request at the moment of sending (a
-signature made before a wait could be stale after it), and returns whatever came back, with both
-times around it; `recorder.exchange.rest` defines what it proves. A request is sent at most once:
-who wants to ask again, or goes on without, is the caller's to decide. After a 429 the whole account
-waits as long as Retry-After reports, or until VALR's minute is surely over; after a 503 as long as
-Retry-After reports, if there is one.
+The client keeps the rate. It signs each request when it is sent, for a signature made before a wait
+could be stale after it. A request is sent at most once; whether to repeat it is the caller's to
+decide. After a 429 the whole account waits as long as Retry-After demands, or else until VALR's
+minute is over; after a 503 as long as Retry-After demands, if there is one.
 
-What an exchange, or something that poses as one, can do to us is bounded: in time, in bytes, and to
-the host that was named, for no redirect and no proxy of the environment is followed. Headers, which
-hold key and signature, are in no exception, no log line and no repr.
+Time and bytes of an answer are bounded, and only the configured host is reached: no redirect and no
+proxy of the environment is followed. Headers, which hold key and signature, are in no exception, no
+log line and no repr.
 """
 
 from __future__ import annotations
@@ -54,20 +52,18 @@ Introduce = Callable[[int, str, str], Headers]
 
 
 class RestUnavailable(RecorderError):
-    """No whole answer came. Reaction: ask again later, or do without.
+    """No whole answer arrived. Reaction: repeat the request later, or do without.
 
-    Whether the exchange has seen the request isn't known. Nothing that is asked here changes
-    anything there.
+    Whether the exchange has received the request isn't known. No request here changes anything.
     """
 
 
 @frozen
 class RestAnswer:
-    """An answer as it came. Times are whole microseconds since 1970, by our clock.
+    """An answer as received. Times are whole microseconds since 1970, by our clock.
 
-    ``requested_us`` is before the first byte was sent, ``answered_us`` after the last was read:
-    what the answer reports was so at some moment between them. Names of ``headers`` are in lower
-    case.
+    ``requested_us`` is before the first byte was sent, ``answered_us`` after the last was read: the
+    answer was true at some time between them. Names of ``headers`` are in lower case.
     """
 
     request: RestRequest
@@ -79,7 +75,7 @@ class RestAnswer:
 
     @property
     def text(self) -> str:
-        """The body as text. What is no UTF-8 is replaced, and then found nowhere."""
+        """The body as text. Bytes that are no UTF-8 are replaced."""
         return self.body.decode("utf-8", "replace")
 
     def read(self) -> Outcome:
@@ -94,7 +90,7 @@ class RestAnswer:
 
 
 class Asks(Protocol):
-    """What is wanted of a `RestClient`."""
+    """The one thing that users of a `RestClient` need."""
 
     async def get(self, request: RestRequest) -> RestAnswer:
         """Send the request once and return its answer. Raises RestUnavailable."""
@@ -114,10 +110,7 @@ class _Result:
 
 @define(eq=False)
 class RestClient:
-    """One account's way to ask. Made by `open_rest`; any task may use it.
-
-    Who has to wait for the rate is served in the order of coming.
-    """
+    """One account's client, made by `open_rest`. Any task may use it; they wait in order."""
 
     _base_url: str
     _introduce: Introduce = field(repr=False)
@@ -130,8 +123,7 @@ class RestClient:
     async def get(self, request: RestRequest) -> RestAnswer:
         """Send the request once and return its answer, whatever its status.
 
-        Waits first until the rate allows it, for as long as that takes; then the answer has the
-        client's time. Cancelling at any moment leaves nothing behind. Raises RestUnavailable.
+        Waits first until the rate allows it; the time-out begins then. Raises RestUnavailable.
         """
         await self._wait_for_turn()
         url = _url(self._base_url, request.path_with_query)
@@ -143,7 +135,7 @@ class RestClient:
         answer = RestAnswer(
             request, result.status, result.body, result.headers, requested_us, self._clock.wall_us()
         )
-        self._mind_the_limit(answer)
+        self._keep_limit(answer)
         return answer
 
     async def _wait_for_turn(self) -> None:
@@ -164,14 +156,14 @@ class RestClient:
     async def _exchange(self, method: str, url: httpx.URL, headers: Headers) -> _Result | str:
         """Send, and read the answer to its end; or return why there is none.
 
-        Not raised here: httpx's errors hold the request with its headers, or quote what the other
-        side sent, which may be our key. Neither may hang on an error of ours as its context.
+        The reason is returned, not raised: httpx's errors hold the request's headers, or quote what
+        the other side sent, which may be our key. They must not become an error's context.
         """
         try:
             with trio.fail_after(self._timeout_s):
                 async with self._http.stream(method, url, headers=list(headers)) as answer:
-                    if _is_packed(answer):
-                        return "the answer is packed, although none such was asked for"
+                    if _is_compressed(answer):
+                        return "the answer is compressed, although that was not requested"
                     body = await _read_body(answer)
                     if body is None:
                         return f"the answer is longer than {ANSWER_BYTES_MAX} bytes"
@@ -182,7 +174,7 @@ class RestClient:
             why = excerpt(str(error), [value for _, value in headers])
             return f"{type(error).__name__}: {why}" if why else type(error).__name__
 
-    def _mind_the_limit(self, answer: RestAnswer) -> None:
+    def _keep_limit(self, answer: RestAnswer) -> None:
         wait_s = retry_after_s(answer.headers)
         if answer.status == 429 and wait_s is None:
             wait_s = TOO_MANY_WAIT_S
@@ -207,11 +199,10 @@ async def open_rest(
 ) -> AsyncIterator[RestClient]:
     """Open a client of one account; connections are made when they are needed, and kept.
 
-    ``introduce`` is called once per signed request. The bucket may be shared with other accounts,
-    as VALR also counts by address.
+    The bucket may be shared with other accounts, as VALR also counts by address.
     """
     http = httpx.AsyncClient(
-        # Our own clock is on the whole of it; httpx's would be on each part.
+        # Ours covers the whole exchange; httpx's would cover each part.
         timeout=None,
         follow_redirects=False,
         event_hooks={"response": [_forget_location]},
@@ -232,7 +223,7 @@ def _as_text(body: bytes) -> str | bytes:
 
 
 def _url(base_url: str, path_with_query: str) -> httpx.URL:
-    """Return the address. What is sent has to be what is signed, to the byte."""
+    """Return the address. What is sent must be what is signed, to the byte."""
     try:
         url = httpx.URL(base_url + path_with_query)
     except httpx.InvalidURL as error:
@@ -243,10 +234,10 @@ def _url(base_url: str, path_with_query: str) -> httpx.URL:
 
 
 async def _read_body(answer: httpx.Response) -> bytes | None:
-    """Read to the end; or until it is too much, and return None. Raises httpx.HTTPError."""
+    """Return the body, or None if it is too long. Raises httpx.HTTPError."""
     body, length = bytearray(), 0
-    # Left early, httpx's generators would be finished by the garbage collector, which trio doesn't
-    # have. So the line is closed under them, and they end by themselves.
+    # Generators of httpx that are left early fail under trio. So the response is closed, and they
+    # end by themselves.
     try:
         async for part in answer.aiter_bytes():
             length += len(part)
@@ -260,17 +251,14 @@ async def _read_body(answer: httpx.Response) -> bytes | None:
     return bytes(body) if length <= ANSWER_BYTES_MAX else None
 
 
-def _is_packed(answer: httpx.Response) -> bool:
-    """Return whether an answer has to be unpacked; a little of it could become more than any limit.
-
-    We ask for none that has. And httpx's generators don't survive one that is broken.
-    """
+def _is_compressed(answer: httpx.Response) -> bool:
+    """Return whether an answer is compressed: few bytes of it could exceed any limit."""
     reported: str = answer.headers.get("content-encoding", "identity")
     return reported.strip().lower() != "identity"
 
 
 async def _forget_location(answer: httpx.Response) -> None:
-    """Keep httpx from reading a redirect's target: it does, even if redirects are turned off."""
+    """Remove a redirect's target: httpx reads it even if redirects are off."""
     answer.headers.pop("location", None)
 
 

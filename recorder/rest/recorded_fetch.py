@@ -24,6 +24,7 @@ from recorder.errors import StorageUnavailable
 from recorder.exchange.rest import CredentialsRefused, Declined, Outcome, RateLimited
 from recorder.exchange.rest_requests import RestRequest
 from recorder.log.rules.event import Draft, Note, noted
+from recorder.log.sql.read import head as read_head
 from recorder.log.tasks.inbox import Inbox, Submission
 from recorder.projections.sql.rows import fold_position
 from recorder.rest.client import Asks, OpenClient, RestAnswer, RestUnavailable
@@ -147,6 +148,16 @@ class RecordedFetch:
         # The folds move in threads of their own, without a signal to this task.
         while await self.read(fold_position, self.account, folds) < position:  # noqa: ASYNC110
             await trio.sleep(FOLD_LOOK_S)
+
+    async def head(self) -> int:
+        """Return the last position of the log."""
+        return (await self.read(read_head, self.account)).position
+
+    async def catch_up(self, folds: Sequence[str]) -> int:
+        """Wait until these folds have reached the present head; return its position."""
+        position = await self.head()
+        await self.until_folded(position, folds)
+        return position
 
     def note(self, kind: Note, facts: Mapping[str, object]) -> Draft:
         """Return the draft of a note."""

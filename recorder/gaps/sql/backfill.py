@@ -43,13 +43,13 @@ from recorder.projections.rules.backfills import RUNNING
 from recorder.projections.rules.matching import ALONE, UNDECIDED
 from recorder.projections.rules.order_states import END_UNKNOWN
 from recorder.projections.rules.positions import UNCONFIRMED
-from recorder.projections.rules.transfers import COMPLETE as THROUGH
+from recorder.projections.rules.transfers import COMPLETE as TRANSFER_COMPLETE
 
 REQUESTED = "requested"
 #: The folds of fetched pages, and the fold of the notes about them.
 FOLDS = ("backfills", "ledger", "orders", "trades", "transfers")
-#: A transfer that was pending for so long is waited for no more: VALR's words for a failed one are
-#: not all known.
+#: A transfer that is pending for longer is not waited for: not all of VALR's words for a failed
+#: one are known.
 PENDING_LONGEST = timedelta(days=90)
 #: The fold of positions and conditional orders.
 FUTURES_FOLD = ("futures",)
@@ -117,11 +117,11 @@ def lists_of(connection: Connection, account: str, run_id: int) -> dict[str, Lis
 
 
 def next_gap(connection: Connection, account: str) -> Period | None:
-    """Return the newest gap that is closed and that no run was for: it matters most now."""
+    """Return the newest closed gap that no run was for: it matters most."""
     run = exists().where(
         backfill_runs.c.account == account, backfill_runs.c.gap_id == gaps.c.gap_id
     )
-    # The first gap has no beginning; what is known of the account begins with its first start.
+    # The first gap has no beginning; the account's record begins with its first start.
     noted = and_(events.c.account == gaps.c.account, events.c.position == gaps.c.gap_id)
     wanted = (
         select(gaps.c.gap_id, gaps.c.unobserved_from, events.c.received_at, gaps.c.unobserved_until)
@@ -142,9 +142,8 @@ def unhealed_within(
 ) -> list[int]:
     """Return the gaps of a period that a run over it heals, if it reads everything.
 
-    Those that could not be verified so far, and those without a run: their own run may
-    never come. Of these only what was closed ``after_s`` before this run began, because the lists
-    are a moment behind.
+    These are unverifiable gaps, and closed ones, which may have no run of their own. The latter
+    must have closed ``after_s`` before this run began, because the lists are a little behind.
     """
     of = gaps.c
     run = and_(backfill_runs.c.account == account, backfill_runs.c.run_id == run_id)
@@ -159,10 +158,10 @@ def unhealed_within(
 def pending_transfers_since(
     connection: Connection, account: str, before: datetime
 ) -> datetime | None:
-    """Return when the oldest transfer was made that isn't known to be through; None if all are."""
+    """Return when the oldest transfer was made that isn't known to be complete; None if all are."""
     of = transfers.c
     is_confirmed = and_(of.confirmed.is_not(None), of.confirmed)
-    is_pending = (not_(is_confirmed), func.coalesce(of.status, "") != THROUGH)
+    is_pending = (not_(is_confirmed), func.coalesce(of.status, "") != TRANSFER_COMPLETE)
     wanted = select(func.min(of.created_at)).where(
         of.account == account, of.created_at >= before - PENDING_LONGEST, *is_pending
     )
@@ -171,7 +170,7 @@ def pending_transfers_since(
 
 
 def last_answers(connection: Connection, account: str, run_id: int) -> list[int]:
-    """Return where the last answer of each list of a run stands: right behind the note about it."""
+    """Return the position of each list's last answer: the one after the note about it."""
     of = backfill_lists.c
     wanted = select(of.last_position).where(of.account == account, of.run_id == run_id)
     return sorted(int(each) + 1 for each in connection.execute(wanted).scalars())
@@ -275,7 +274,7 @@ def _uncounted(account: str, since: datetime) -> ColumnElement[bool]:
 
 
 def _unexplained(connection: Connection, account: str, since: datetime) -> int:
-    """Return of how many of them ``trades`` doesn't have every fill either.
+    """Return how many of them have fills that ``trades`` lacks too.
 
     A history may leave out orders that are still open; their fills have a history of their own.
     """
@@ -354,7 +353,7 @@ def _warnings_of_futures(
 def _unconfirmed(connection: Connection, account: str, at: Column[datetime], period: Period) -> int:
     """Count the rows of a period, by the exchange's time or where it gave none by ours.
 
-    They are two queries: as one, each row there ever was would be looked at.
+    Two queries, because one query would read every row of the account.
     """
     of = at.table.c
     marks = or_(of.matched_by == ALONE, of.matched_by == UNDECIDED)

@@ -1,4 +1,4 @@
-"""Reads what is known about gaps, and what the time behind the last frame is."""
+"""Reads the gaps of an account, and since when and until when it was observed."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from recorder.log.rules.event import Origin
 class Known:
     """What bounds an account's timeline.
 
-    ``since`` is when recording began; None where no recorder ever started. ``last_frame_at`` is the
-    last known good moment, ``is_open`` reports whether a gap is.
+    ``since`` is when recording began; None where no recorder ever started. ``last_frame_at`` is
+    the last known good time. ``is_open``: a gap is open.
     """
 
     since: datetime | None
@@ -28,7 +28,7 @@ class Known:
 
 
 def last_frame_time(connection: Connection, account: str) -> datetime | None:
-    """Return when the last frame came in; our own words show nothing of the exchange."""
+    """Return when the last frame was received; our own events prove nothing of the exchange."""
     last = (
         select(events.c.received_at)
         .where(events.c.account == account, events.c.origin == Origin.RECEIVED.value)
@@ -40,14 +40,14 @@ def last_frame_time(connection: Connection, account: str) -> datetime | None:
 
 
 def read_known(connection: Connection, account: str) -> Known:
-    """Return since when the account is recorded, and until when it was received."""
+    """Return since when the account is recorded, and when its last frame was received."""
     mine = gaps.c.account == account
     since = connection.execute(select(func.min(gaps.c.unobserved_from)).where(mine)).scalar_one()
     opened = select(gaps.c.gap_id).where(mine, gaps.c.is_open).limit(1)
     is_open = connection.execute(opened).first() is not None
     last_frame_at = last_frame_time(connection, account)
     if since is not None and last_frame_at is not None and not is_open:
-        # A clock that was set back made its own beginning; the time behind the frame counts too.
+        # After a clock was set back, the last frame may be earlier than the first start.
         since = min(since, last_frame_at)
     return Known(since, last_frame_at, is_open)
 
@@ -55,9 +55,9 @@ def read_known(connection: Connection, account: str) -> Known:
 def read_unobserved(
     connection: Connection, account: str, from_at: datetime, until_at: datetime
 ) -> list[Unobserved]:
-    """Return the stretches of a period in which something may have been missed.
+    """Return the intervals of a period in which something may have been missed.
 
-    A gap that is open reaches to the period's end.
+    An open gap reaches to the period's end.
     """
     columns = (gaps.c.unobserved_from, gaps.c.unobserved_until, gaps.c.cause, gaps.c.state)
     wanted = select(*columns).where(*_touching(account, from_at, until_at))
@@ -73,9 +73,9 @@ def read_unobserved(
 
 
 def tail(known: Known, until_at: datetime, *, is_running: bool) -> list[Unobserved]:
-    """Return the time behind the last frame, which no gap has claimed yet.
+    """Return the time after the last frame, which is in no gap yet.
 
-    While a recorder runs, the next PONG confirms it; while none does, it is not observed.
+    While a recorder runs, the next PONG confirms it; while none runs, it is not observed.
     """
     if known.last_frame_at is None or known.is_open or known.last_frame_at >= until_at:
         return []
@@ -114,5 +114,5 @@ def count_gaps(
 def _touching(
     account: str, from_at: datetime, until_at: datetime
 ) -> tuple[ColumnElement[bool], ...]:
-    ends_behind = or_(gaps.c.unobserved_until.is_(None), gaps.c.unobserved_until >= from_at)
-    return gaps.c.account == account, gaps.c.unobserved_from < until_at, ends_behind
+    ends_later = or_(gaps.c.unobserved_until.is_(None), gaps.c.unobserved_until >= from_at)
+    return gaps.c.account == account, gaps.c.unobserved_from < until_at, ends_later

@@ -193,17 +193,16 @@ class Resolver:
     async def _request_open(self, client: Asks, pending: Sequence[_Pending]) -> None:
         """Request all open orders, once for all commands that are not settled otherwise."""
         result = await self._request(client, list_request(Kind.OPEN_ORDERS))
-        lines = []
+        lookups = []
         for look in pending:
             found = [
                 await self._own(look.command, query, _read(read_open, result, query, before))
                 for query, before in zip(look.queries, look.found, strict=True)
             ]
             reported = look.reported(found)
-            lines.append(
-                self._lookup(look, result, reported, reported, self._prove(look, reported))
-            )
-        await self._keep(result, lines)
+            fact = self._prove(look, reported)
+            lookups.append(self._lookup(look, result, reported, reported, fact))
+        await self._keep(result, lookups)
 
     def _prove(self, look: _Pending, reported: Found) -> Fact | None:
         schedule = self._schedules[look.command.row.outbox_id]

@@ -1,8 +1,8 @@
-"""What we hold, compared with what the exchange answers, while frames keep arriving. Pure.
+"""Compares what we hold with what the exchange answers, while frames keep arriving. Pure.
 
-An answer was true at some time between its request and its arrival, and the frames about
-the same moment may come a little before or after. So it isn't compared with one state of ours but
-with all that we passed through meanwhile (a *window*): what equals any of them is explained.
+An answer was true at some time between its request and its arrival, and frames about the same time
+may be received a little before or after. So it isn't compared with one state of ours but with all
+that ours passed through meanwhile (a *window*): what equals any of them is explained.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from attrs import frozen
 from recorder.exchange.amounts import canonical_amount
 from recorder.exchange.lists import RestOrder
 
-#: What both sides have of a balance.
+#: The amounts of a balance that both sides report.
 AMOUNTS = ("available", "reserved", "total")
 BALANCES, OPEN_ORDERS = "balances", "open_orders"
 #: The field of a difference that is about a whole row.
@@ -24,9 +24,9 @@ WHOLE = "row"
 
 @frozen
 class Difference:
-    """One value that differs, as texts: canonical amounts, or words; None where there is none.
+    """One value that differs, as text; None where a side has none.
 
-    ``position`` is the event that our value is from.
+    ``position`` is that of the event that our value is from.
     """
 
     list: str
@@ -64,30 +64,30 @@ NOTHING = Held(Decimal(0), Decimal(0), Decimal(0))
 def differing_balances(
     theirs: Mapping[str, Held], window: Mapping[str, Sequence[Held]]
 ) -> list[Difference]:
-    """Return what differs of each currency. One that a side doesn't name is zero there.
+    """Return what differs of each currency. One that a side doesn't list is zero there.
 
     ``window`` has the values that each currency passed through, oldest first.
     """
     found: list[Difference] = []
     for currency in sorted(theirs.keys() | window.keys()):
-        theirs_ = theirs.get(currency, NOTHING)
+        their = theirs.get(currency, NOTHING)
         passed = window.get(currency) or (NOTHING,)
-        if not any(_is_same(theirs_, held) for held in passed):
-            found += _differing_amounts(currency, passed[-1], theirs_)
+        if not any(_is_same(their, held) for held in passed):
+            found += _differing_amounts(currency, passed[-1], their)
     return found
 
 
-def _is_same(theirs_: Held, held: Held) -> bool:
-    return all(_agree(getattr(theirs_, name), getattr(held, name)) for name in AMOUNTS)
+def _is_same(their: Held, held: Held) -> bool:
+    return all(_agree(getattr(their, name), getattr(held, name)) for name in AMOUNTS)
 
 
 def _agree(one: Decimal | None, other: Decimal | None) -> bool:
     return one is None or other is None or one == other
 
 
-def _differing_amounts(currency: str, held: Held, theirs_: Held) -> Iterable[Difference]:
+def _differing_amounts(currency: str, held: Held, their: Held) -> Iterable[Difference]:
     for name in AMOUNTS:
-        ours, theirs = getattr(held, name), getattr(theirs_, name)
+        ours, theirs = getattr(held, name), getattr(their, name)
         if not _agree(ours, theirs):
             yield Difference(BALANCES, currency, name, _text(ours), _text(theirs), held.position)
 
@@ -97,8 +97,8 @@ def differing_orders(
 ) -> list[Difference]:
     """Return what differs of the open orders.
 
-    ``window`` has what each order passed through, oldest first: how it stood at position
-    ``first``, when the request left, and everything since.
+    ``window`` has the states of each order, oldest first: the one at position ``first``, when the
+    request was sent, and every later one.
     """
     found: list[Difference] = []
     for order in sorted(theirs, key=lambda each: each.order_id):
@@ -106,7 +106,7 @@ def differing_orders(
     listed = {order.order_id for order in theirs}
     for order_id in sorted(window.keys() - listed):
         passed = window[order_id]
-        # What began or ended meanwhile need not be in the answer.
+        # An order that began or ended meanwhile need not be in the answer.
         if passed[0].position <= first and all(each.is_live for each in passed):
             last = passed[-1]
             found.append(Difference(OPEN_ORDERS, order_id, WHOLE, last.state, None, last.position))
@@ -125,12 +125,12 @@ def _differing_order(order: RestOrder, passed: Sequence[OpenState]) -> Iterable[
         reported = order.status or "open"
         yield Difference(OPEN_ORDERS, name, "state", last.state, reported, last.position)
         return
-    for what, ours, theirs_ in (
+    for what, ours, their in (
         ("remaining_quantity", last.remaining, order.remaining_quantity),
         ("price", last.price, order.price),
     ):
-        if not _agree(ours, theirs_):
-            yield Difference(OPEN_ORDERS, name, what, _text(ours), _text(theirs_), last.position)
+        if not _agree(ours, their):
+            yield Difference(OPEN_ORDERS, name, what, _text(ours), _text(their), last.position)
 
 
 def _is_as_reported(order: RestOrder, open_state: OpenState) -> bool:

@@ -36,12 +36,11 @@ from recorder.database.schema import (
     reconciliations,
 )
 from recorder.log.sql.read import event_at
-from recorder.log.sql.read import head as read_head
 from recorder.projections.rules.diffing import Difference, Held, OpenState
 from recorder.projections.rules.order_states import is_live
 from recorder.projections.rules.reconciliations import CLEAN, DIFFERING
 
-#: What has to be folded up to an answer before it is compared.
+#: The folds that must have reached an answer before it is compared.
 FOLDS = ("balances", "open_orders", "orders", "trades", "ledger", "transfers", "connections")
 #: Orders in one query.
 CHUNK = 500
@@ -63,11 +62,6 @@ class Reconciliation:
     open_orders: int | None
     history_rows: int | None
     differences: int
-
-
-def head_position(connection: Connection, account: str) -> int:
-    """Return the last position of the log."""
-    return read_head(connection, account).position
 
 
 def next_request(connection: Connection, account: str) -> str | None:
@@ -205,7 +199,7 @@ def orders_window(
 def history_since(
     connection: Connection, account: str, until: datetime, longest: timedelta
 ) -> datetime | None:
-    """Return from when on the histories are to be compared: behind what was compared before.
+    """Return from when on the histories are to be compared: after the last comparison.
 
     None where nothing was recorded yet.
     """
