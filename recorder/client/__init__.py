@@ -22,8 +22,13 @@ from recorder.client.commands import (
     Side,
     TimeInForce,
 )
-from recorder.client.queueing import enqueue, enqueue_async
-from recorder.client.steps import AlreadyQueued, OnRepeat, Queued
+from recorder.client.queueing import (
+    AlreadyQueued,
+    OnRepeat,
+    Queued,
+    enqueue,
+    enqueue_async,
+)
 from recorder.errors import Refused
 
 __all__ = [

@@ -1,21 +1,19 @@
-"""Runs a statement on whatever connection the caller has, and touches nothing else of it.
+"""Runs a statement on the connection that the caller has, and changes nothing else of it.
 
 A driver that isn't imported can't have made the connection: classes are looked up among the modules
 that are loaded already, so that no program loads a driver it does not use. Statements run on
-cursors of our own, in the caller's transaction: results that the caller has yet to fetch, and the
-shape of its rows, stay as they are.
+cursors of our own, in the caller's transaction. So results that the caller has yet to fetch, and
+the shape of its rows, stay as they are.
 """
 
 from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from attrs import frozen
-
-from recorder.client.steps import Rows
 
 if TYPE_CHECKING:
     import sqlite3
@@ -35,38 +33,32 @@ if TYPE_CHECKING:
     )
     AnyAsyncConnection: TypeAlias = psycopg.AsyncConnection[Any] | psycopg.AsyncCursor[Any]
 
+Rows: TypeAlias = Sequence[Sequence[object]]
+
 _PARAMETER = re.compile(r":([a-z_]+)")
 
 
 @frozen
 class Driver:
-    """How one connection runs statements, and which of its errors may be the schema's refusals."""
+    """How one connection runs statements. ``run`` of a synchronous one never waits."""
 
     #: "sqlite" or "postgresql".
     dialect: str
-    run: Callable[[str, Mapping[str, object]], Rows]
-    refuses_with: type[Exception]
-
-
-@frozen
-class AsyncDriver:
-    """The same for a connection whose answers are awaited."""
-
-    dialect: str
     run: Callable[[str, Mapping[str, object]], Awaitable[Rows]]
+    #: Its error that may be the schema's refusal.
     refuses_with: type[Exception]
 
 
 def driver_of(connection: object) -> Driver:
-    """Return what runs statements on the connection. Raises TypeError for what none knows."""
-    for module, names, opened in _SYNC:
+    """Return the driver of a synchronous connection. Raises TypeError for any other object."""
+    for module, names, make in _SYNC:
         if isinstance(connection, _loaded(module, names)):
-            return opened(connection)
+            return make(connection)
     raise TypeError(f"{_shown(connection)} is no connection for enqueue: {_hint(connection)}")
 
 
-def async_driver_of(connection: object) -> AsyncDriver:
-    """Return the same for a connection of psycopg's that is awaited."""
+def async_driver_of(connection: object) -> Driver:
+    """Return the driver of an asynchronous connection of psycopg. Raises TypeError."""
     if isinstance(connection, _loaded("psycopg", ("AsyncConnection", "AsyncCursor"))):
         return _async_psycopg(connection)
     raise TypeError(
@@ -85,8 +77,8 @@ def _sqlite(given: Any) -> Driver:
     sqlite3: Any = sys.modules["sqlite3"]
     connection = given.connection if isinstance(given, sqlite3.Cursor) else given
 
-    def run(sql: str, values: Mapping[str, object]) -> Rows:
-        # Connection.cursor() would hand on the caller's row_factory.
+    async def run(sql: str, values: Mapping[str, object]) -> Rows:
+        # Connection.cursor() would apply the caller's row_factory.
         cursor = sqlite3.Cursor(connection)
         try:
             rows: Rows = cursor.execute(sql, values).fetchall()
@@ -101,7 +93,7 @@ def _psycopg(given: Any) -> Driver:
     psycopg: Any = sys.modules["psycopg"]
     connection = given.connection if isinstance(given, psycopg.Cursor) else given
 
-    def run(sql: str, values: Mapping[str, object]) -> Rows:
+    async def run(sql: str, values: Mapping[str, object]) -> Rows:
         with psycopg.Cursor(connection, row_factory=psycopg.rows.tuple_row) as cursor:
             rows: Rows = cursor.execute(_in_percents(sql), values).fetchall()
         return rows
@@ -109,7 +101,7 @@ def _psycopg(given: Any) -> Driver:
     return Driver("postgresql", run, psycopg.IntegrityError)
 
 
-def _async_psycopg(given: Any) -> AsyncDriver:
+def _async_psycopg(given: Any) -> Driver:
     psycopg: Any = sys.modules["psycopg"]
     connection = given.connection if isinstance(given, psycopg.AsyncCursor) else given
 
@@ -119,7 +111,7 @@ def _async_psycopg(given: Any) -> AsyncDriver:
             rows: Rows = await cursor.fetchall()
         return rows
 
-    return AsyncDriver("postgresql", run, psycopg.IntegrityError)
+    return Driver("postgresql", run, psycopg.IntegrityError)
 
 
 def _sqlalchemy(given: Any) -> Driver:
@@ -129,7 +121,7 @@ def _sqlalchemy(given: Any) -> Driver:
     if dialect not in ("sqlite", "postgresql"):
         raise TypeError(f"the outbox is in SQLite or PostgreSQL, not in {dialect}")
 
-    def run(sql: str, values: Mapping[str, object]) -> Rows:
+    async def run(sql: str, values: Mapping[str, object]) -> Rows:
         rows: Rows = connection.execute(sqlalchemy.text(sql), values).all()
         return rows
 

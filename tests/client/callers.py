@@ -23,10 +23,10 @@ class Unruled(CancelOrder):
     """A command that goes around the rules, as one of a newer version might."""
 
     def payload_text(self) -> str:
-        return '{"pair":"BTCZAR","orderId":"o","customerOrderId":5}'
+        return '{"pair":"BTCZAR","orderId":"o","customerOrderId":"mine"}'
 
     def __attrs_post_init__(self) -> None:
-        """Ask nobody."""
+        """Check nothing."""
 
 
 UNRULED = Unruled(pair="BTCZAR", order_id="o")

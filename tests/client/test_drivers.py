@@ -1,4 +1,4 @@
-"""Each driver's connection is used and left as it was; nobody pays for the others."""
+"""Each driver's connection is used and left as it was; no program pays for the others."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def as_enqueuer(caller: Caller) -> None:
     caller.sql("SET ROLE recorder_enqueuer")
 
 
-def test_the_enqueuer_queues_and_is_told_of_a_repeat(postgres_url: str) -> None:
+def test_the_enqueuer_queues_and_a_repeat_is_reported(postgres_url: str) -> None:
     with by_psycopg(postgres_url) as caller:
         as_enqueuer(caller)
         first = caller.enqueue(client_msg_id="mine", priority=3)
@@ -123,7 +123,7 @@ def test_the_enqueuer_queues_and_is_told_of_a_repeat(postgres_url: str) -> None:
         assert caller.sql("SELECT client_msg_id FROM outbox WHERE outbox_id = 1") == [("mine",)]
 
 
-def test_the_enqueuer_can_not_compare_and_is_told_so(postgres_url: str) -> None:
+def test_the_enqueuer_can_not_compare_and_that_is_reported(postgres_url: str) -> None:
     with by_psycopg(postgres_url) as caller:
         as_enqueuer(caller)
         first = caller.enqueue(client_msg_id="mine")
@@ -147,7 +147,7 @@ def test_what_the_enqueuer_may_not_write_is_the_servers_own_error(postgres_url: 
             caller.enqueue(created_by="another")
 
 
-def test_of_two_callers_at_once_one_queues_and_one_is_told(postgres_url: str) -> None:
+def test_of_two_callers_at_once_one_queues_and_one_is_refused(postgres_url: str) -> None:
     with by_psycopg(postgres_url) as first, by_psycopg(postgres_url) as second:
         queued = first.enqueue(client_msg_id="mine")
         reported: list[AlreadyQueued] = []

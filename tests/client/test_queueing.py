@@ -137,15 +137,15 @@ def test_amounts_arrive_digit_by_digit(kind: str, request: pytest.FixtureRequest
         arrive()
 
 
-# A client_msg_id that stands already.
+# A client_msg_id that exists already.
 
 
-def test_a_repeated_id_is_told_with_the_row_that_stands(caller: Caller) -> None:
+def test_a_repeated_id_is_reported_with_the_existing_row(caller: Caller) -> None:
     first = caller.enqueue(client_msg_id="mine")
     reported = caller.repeats(client_msg_id="mine")
     assert (reported.outbox_id, reported.client_msg_id) == (first.outbox_id, "mine")
     assert str(reported) == (
-        f"a command with client_msg_id 'mine' stands already as outbox_id {first.outbox_id}"
+        f"a command with client_msg_id 'mine' exists already as outbox_id {first.outbox_id}"
     )
     assert not isinstance(reported, Refused)
 
@@ -280,7 +280,7 @@ def test_every_other_error_is_the_drivers_own(caller: Caller) -> None:
 
 
 @pytest.mark.parametrize("connection", [None, "sqlite:///recorder.db", object()])
-def test_what_is_no_connection_is_told_what_would_be(connection: Any) -> None:
+def test_the_error_for_what_is_no_connection_names_what_would_be(connection: Any) -> None:
     with pytest.raises(TypeError, match="is no connection for enqueue: give a Connection"):
         enqueue(connection, "main", ORDER)
 
