@@ -14,9 +14,9 @@ from statistics import median
 ROOT = Path(__file__).parents[2]
 MODULES = sorted((ROOT / "recorder").rglob("*.py"))
 
-LINES_MAX = 28_000
-MODULES_MAX = 190
-MODULE_LINES_MAX = 450
+LINES_MAX = 36_900
+MODULES_MAX = 231
+MODULE_LINES_MAX = 456
 FUNCTION_LINES_MAX = 60
 FUNCTION_MEDIAN_MAX = 8
 FUNCTION_P90_MAX = 22
