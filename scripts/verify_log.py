@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Proves a recorder's log without a line of the recorder's own code, for whoever warnings that.
+"""Proves a recorder's log without any of the recorder's code, for an auditor who trusts neither.
 
     verify_log.py recorder.db | postgresql://user@host/database | log-1.jsonl log-2.jsonl.gz …
       --checkpoints FILE   heads kept outside the database; again for several
@@ -23,8 +23,8 @@ from pathlib import Path
 COLUMNS = "account,position,received_at,connection_id,origin,type,encoding,payload,digest"
 DAMAGE, EPOCH = ("position", "finding", "what"), datetime(1970, 1, 1, tzinfo=UTC)
 UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError)
-SAID = r'\[".+", "recorder-checkpoint-1", [1-9]\d{0,18}, N{64}, ".+Z", (null, null|N{64}, N{128})\]'
-SAID = re.sub(r"N({\d+})", r'"[0-9a-f]\1"', SAID)
+LINE = r'\[".+", "recorder-checkpoint-1", [1-9]\d{0,18}, N{64}, ".+Z", (null, null|N{64}, N{128})\]'
+LINE = re.sub(r"N({\d+})", r'"[0-9a-f]\1"', LINE)
 
 
 def us_of(text):
@@ -129,12 +129,12 @@ def read_checkpoints(files, trusted, logs):
         if not bare.endswith(b"}"):
             continue  # empty, or torn by a crash
         try:
-            answer = json.loads(bare)
+            line = json.loads(bare)
             names = ("account", "format", "position", "digest", "at", "key", "signature")
-            account, kind, position, digest, at, key, signature = texts = [answer[n] for n in names]
+            account, kind, position, digest, at, key, signature = texts = [line[n] for n in names]
             checkpoint = (position, us_of(at[:-1].replace("T", " ")), bytes.fromhex(digest))
             signed = fields(kind, account, str(position), digest, at)
-            if not re.fullmatch(SAID, json.dumps(texts)):
+            if not re.fullmatch(LINE, json.dumps(texts)):
                 raise ValueError(texts)
             finding = trusted and distrust(key, bytes.fromhex(signature or ""), signed, trusted)
         except UNREADABLE:
@@ -162,12 +162,8 @@ def verify(asked):
         if not logs[account].wrong:
             logs[account].add(row)
     for account, log in sorted(logs.items()):
-        answer = {"account": account, "result": "sound", "position": log.position}
-        answer |= {
-            "digest": log.digest.hex(),
-            "checkpoints": log.agreeing,
-            "signatures": signatures,
-        }
+        row = {"account": account, "result": "sound", "position": log.position}
+        row |= {"digest": log.digest.hex(), "checkpoints": log.agreeing, "signatures": signatures}
         damage, beyond = log.wrong, [] if log.wrong else [then_us for _, then_us, _ in log]
         if log.differing or beyond:
             position, at_us = log.differing or (log.position + 1, log.at_us)
@@ -175,10 +171,10 @@ def verify(asked):
             kind = "restored" if at_us > max(log.newest_us, *beyond, 0) else kind
             damage = position, kind, "a checkpoint knows another event here"
         if damage:
-            answer |= {"result": "damaged"} | dict(zip(DAMAGE, damage, strict=True))
+            row |= {"result": "damaged"} | dict(zip(DAMAGE, damage, strict=True))
         elif not log.agreeing:
-            answer["not_compared"] = "no checkpoint to compare with"
-        found.append(answer)
+            row["not_compared"] = "no checkpoint to compare with"
+        found.append(row)
     return found
 
 
@@ -196,7 +192,7 @@ def main():
         return 2
     print(*map(json.dumps, found), sep="\n")
     is_lacking = not found or (asked.checkpoints and any("not_compared" in s for s in found))
-    return 1 if any(answer["result"] == "damaged" for answer in found) else 2 if is_lacking else 0
+    return 1 if any(row["result"] == "damaged" for row in found) else 2 if is_lacking else 0
 
 
 if __name__ == "__main__":

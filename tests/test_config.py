@@ -42,7 +42,7 @@ def test_everything_that_is_wrong_is_named_at_once() -> None:
         assert variable in str(raised.value)
 
 
-def test_a_key_nobody_knows_is_an_error(tmp_path: Path) -> None:
+def test_an_unknown_key_is_an_error(tmp_path: Path) -> None:
     file = tmp_path / "recorder.toml"
     file.write_text('databse_url = "sqlite:///x.db"\n')
     with pytest.raises(ConfigurationError, match="databse_url"):

@@ -41,7 +41,7 @@ def test_what_is_null_is_shown_neither_as_zero_nor_as_a_word() -> None:
     assert json_value(None) is None
 
 
-def test_times_are_told_in_utc_with_microseconds() -> None:
+def test_times_are_shown_in_utc_with_microseconds() -> None:
     moment = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
 
     assert iso_time(moment) == "2026-01-02T03:04:05.000006Z"
@@ -54,7 +54,7 @@ def test_values_inside_of_lists_and_objects_are_made_ready_for_json() -> None:
     assert json.dumps(json_value(value)) == '{"amounts": ["1.1", null], "digest": "01", "on": true}'
 
 
-def test_ages_are_told_in_their_largest_fitting_unit() -> None:
+def test_ages_are_shown_in_their_largest_fitting_unit() -> None:
     assert [ago(s) for s in (-1, 0.5, 119, 7_300, 800_000)] == [
         "0.0 s",
         "0.5 s",

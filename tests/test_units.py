@@ -59,7 +59,7 @@ async def test_where_nothing_was_made_nothing_is_run(
     assert noted(database) == []
 
 
-async def test_what_follows_runs_when_all_is_durable_and_is_told(
+async def test_what_follows_runs_when_all_is_durable_and_gets(
     runner: UnitRunner, database: Database
 ) -> None:
     reported: list[str] = []
@@ -137,7 +137,7 @@ def test_the_gate_opens_again_after_a_failure() -> None:
         pass
 
 
-async def test_a_hop_blocks_nobody_on_the_event_loop(database: Database) -> None:
+async def test_a_hop_does_not_block_the_event_loop(database: Database) -> None:
     runner, release = ThreadRunner(database.writer), threading.Event()
     ticks = 0
     async with trio.open_nursery() as nursery:

@@ -89,6 +89,6 @@ def _keygen(call: Call) -> int:
     call.output.fact(
         {"key_file": name, "public_file": str(public_file_of(file)), "public_key": public},
         f"{file} holds the key, for its owner alone; {public_file_of(file)} its public half:\n"
-        f"{public}\nKeep the public half where whoever owns this machine can't change it.",
+        f"{public}\nKeep the public half where the owner of this machine can't change it.",
     )
     return OK

@@ -47,7 +47,7 @@ def run(call: Call) -> int:
     if asked.to not in (None, EXPECTED) and not asked.yes:
         raise ConfigurationError(
             f"going back to {asked.to!r} drops tables and what they hold, the log among them:"
-            " stop the recorder, make a copy, and report --yes"
+            " stop the recorder, make a copy, then add --yes"
         )
     with open_database(call.settings().database_url, application="recorder-migrate") as database:
         before, after = _change(database, asked.to, call.now())

@@ -64,7 +64,7 @@ BEHIND_S = (0, 0.3, 0.7)
 
 COLUMNS = "outbox_id, client_msg_id, command, payload, status, customer_order_id, order_id"
 
-LOOKS_OF_DOUBTS = """
+LOOK_UPS = """
     SELECT outbox_id, (SELECT count(*) FROM outbox_lookups AS looks
         WHERE looks.outbox_id = outbox.outbox_id)
     FROM outbox WHERE status = 'in_doubt'
@@ -117,7 +117,7 @@ class Books:
 
     def looks(self) -> dict[int, int]:
         """Return how many lines about look-ups each command in doubt has."""
-        return dict(self.ask(LOOKS_OF_DOUBTS))
+        return dict(self.ask(LOOK_UPS))
 
     def history_of(self, outbox_id: int) -> list[tuple[Any, ...]]:
         """Return the steps of one row."""

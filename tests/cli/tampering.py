@@ -93,7 +93,7 @@ class PersistentConnection:
         answer = ask(self.url, "verify", "--json", *argv, environment=reported)
         return verdict(answer.code, answer.out, answer.err)
 
-    def verify_apart(self, *sources: str) -> Verdict:
+    def verify_independently(self, *sources: str) -> Verdict:
         """Ask the second verifier, of the database or of an export."""
         flags = ("--checkpoints", str(self.file), "--public-keys", str(self.public_file))
         return run_script(*(sources or (self.url,)), *flags)
@@ -115,7 +115,7 @@ def keep(database: Database, url: str, folder: Path) -> PersistentConnection:
 
 
 def run_script(*argv: str) -> Verdict:
-    """Run the second verifier as whoever warnings would: as a program of its own."""
+    """Run the second verifier as a doubting auditor would: as a program of its own."""
     done = subprocess.run(
         [sys.executable, str(SCRIPT), *argv], capture_output=True, text=True, timeout=60
     )
@@ -155,7 +155,7 @@ def tamper(database: Database, *statements: str) -> None:
     run_sql(database, *(s.replace(":", r"\:") for s in (*drops, *statements, *makes)))
 
 
-def chain_anew(kept: PersistentConnection, events: Sequence[Event]) -> None:
+def rechain(kept: PersistentConnection, events: Sequence[Event]) -> None:
     """Put these events in place of the log's, with digests that fit: every one from 1 on."""
     previous = Head(0, bytes(32))
     rows = []
@@ -166,7 +166,7 @@ def chain_anew(kept: PersistentConnection, events: Sequence[Event]) -> None:
         rows.append(_values(kept.database, event, previous))
     columns = "account, position, received_at, elapsed_ns, connection_id, origin, type, payload,"
     insert = f"INSERT INTO events ({columns} encoding, digest) VALUES "
-    # Row by row: whoever forges may as well use the triggers' own rules.
+    # Row by row: a forger may as well use the triggers' own rules.
     tamper(kept.database, "DELETE FROM events WHERE account = 'main'", *(insert + r for r in rows))
 
 

@@ -63,7 +63,7 @@ def test_books_that_add_up_are_exit_code_0(database_url: str, account: Account) 
         assert Decimal(each["closing"]["total"]) == held[each["currency"]].total
         assert (each["residual"], each["adds_up"], each["in_flight"]) == ("0", True, False)
         assert all(line.keys() == KEYS for line in each["lines"])
-    # Nobody has recorded since: that is reported, whatever adds up.
+    # No recorder has run since: that is reported, whatever adds up.
     assert Decimal(row["unobserved_s"]) > 0
     assert row["warnings"]
 
@@ -110,7 +110,7 @@ def _url(database: Database) -> str:
     return database.url.render_as_string(hide_password=False)
 
 
-def test_a_period_says_how_much_of_it_was_blind(database: Database) -> None:
+def test_a_period_reports_how_much_of_it_was_not_observed(database: Database) -> None:
     account = Account(random.Random(9))
     account.live(20)
     begin = account.clock()

@@ -81,7 +81,7 @@ def test_a_key_needs_a_place(sqlite_url: str) -> None:
     assert "--checkpoint-key-file" in answer.err
 
 
-def test_each_account_has_its_head_and_without_a_key_that_is_said(
+def test_each_account_has_its_head_and_a_missing_key_is_reported(
     database: Database, database_url: str
 ) -> None:
     write(database, frame(account="a"), frame(account="b"), frame(account="b"))

@@ -38,7 +38,9 @@ def test_the_screen_fits_and_shows_the_newest_events(
     assert lines[-1].rstrip() == "reported last"
 
 
-def test_a_table_that_is_longer_than_its_panel_says_how_much_longer(database: Database) -> None:
+def test_a_table_that_is_longer_than_its_panel_shows_how_many_rows_are_left(
+    database: Database,
+) -> None:
     own(database)
     write(database, *start_notes(), *(balance(f"COIN{number:02}", "1") for number in range(12)))
     fold(database)

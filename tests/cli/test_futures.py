@@ -66,7 +66,7 @@ def test_the_positions_that_are_held_are_shown_with_every_digit(
     assert "p-1" not in page
 
 
-def test_the_history_of_a_position_tells_what_each_close_brought(
+def test_the_history_of_a_position_shows_the_result_of_each_close(
     database: Database, database_url: str
 ) -> None:
     record_futures(database)
@@ -99,7 +99,7 @@ def test_conditional_orders_are_shown_and_what_ended_them(
     assert "TAKE_PROFIT" in ask(database_url, "conditionals", "--table").out
 
 
-def test_what_may_be_gone_is_said_aloud(database: Database, database_url: str) -> None:
+def test_what_may_be_gone_is_warned_of(database: Database, database_url: str) -> None:
     record_futures(database)
     facts = {"complete": False, "balances": False, "open_orders": False}
     given_up = noted("main", now_us(), Note.SNAPSHOT_COMPLETE, facts, connection_id="c-2")
@@ -111,7 +111,9 @@ def test_what_may_be_gone_is_said_aloud(database: Database, database_url: str) -
     )
 
 
-def test_an_account_without_futures_says_so(database: Database, database_url: str) -> None:
+def test_an_account_without_futures_is_reported_as_such(
+    database: Database, database_url: str
+) -> None:
     record_scene(database)
     for command, sentence in (
         ("positions", "no open position of account 'main' is known"),

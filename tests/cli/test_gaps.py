@@ -87,9 +87,7 @@ def test_a_period_adds_up_exactly_and_names_its_causes(database_url: str, start_
     assert reported["unknowable"] == list(UNKNOWABLE)
 
 
-def test_the_time_since_a_recorder_was_last_heard_is_blind(
-    database_url: str, start_us: int
-) -> None:
+def test_the_time_since_a_recorder_last_ran_is_unobserved(database_url: str, start_us: int) -> None:
     reported = one(database_url)
 
     assert reported["recorder"] == "not running"
@@ -101,7 +99,7 @@ def test_the_time_since_a_recorder_was_last_heard_is_blind(
     assert any("isn't running" in doubt for doubt in reported["warnings"])
 
 
-def test_what_was_healed_is_told_apart_and_nothing_less_is_complete(
+def test_healed_gaps_are_listed_separately_and_nothing_less_is_complete(
     database: Database, database_url: str, start_us: int
 ) -> None:
     def heal(gap_id: object) -> Draft:
@@ -195,7 +193,7 @@ def test_before_the_first_start_there_is_no_answer(database_url: str, start_us: 
     for period in (
         ("--to", iso(start_us)),
         ("--from", iso(now_us() + HOUR_US)),
-        ("--account", "nobody"),
+        ("--account", "unknown"),
     ):
         answer = ask(database_url, "gaps", *period)
         assert (answer.code, answer.rows) == (2, [])

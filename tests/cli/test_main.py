@@ -31,7 +31,7 @@ DOCS = Path(__file__).parents[2] / "docs" / "commands.md"
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_tells_its_arguments_and_the_exit_codes(command: str) -> None:
+def test_every_command_documents_its_arguments_and_exit_codes(command: str) -> None:
     answer = ask("sqlite:///x.db", command, "--help")
 
     assert answer.code == 0
@@ -105,7 +105,7 @@ def test_an_error_ends_with_the_code_of_its_reaction(error: RecorderError, code:
         ("status", "--json", "--table"),
     ],
 )
-def test_wrong_usage_is_code_2_and_says_what_was_wrong(argv: tuple[str, ...]) -> None:
+def test_wrong_usage_is_code_2_and_names_what_was_wrong(argv: tuple[str, ...]) -> None:
     answer = ask("sqlite:///x.db", *argv)
 
     assert answer.code == 2
@@ -132,7 +132,7 @@ def test_a_database_that_does_not_exist_is_not_made_by_asking(command: str, tmp_
 
 
 @pytest.mark.parametrize("command", ["status", "balances", "orders", "events", "outbox", "verify"])
-def test_a_database_without_the_schema_is_told_which_command_to_run(
+def test_a_database_without_the_schema_names_the_command_to_run(
     command: str, empty_database_url: str
 ) -> None:
     if empty_database_url.startswith("sqlite"):
@@ -155,7 +155,7 @@ def test_a_file_that_is_no_database_is_a_failure_of_the_database(tmp_path: Path)
     assert "Traceback" not in answer.err
 
 
-def test_whoever_stops_reading_ends_a_command_without_noise(sqlite_url: str) -> None:
+def test_a_reader_that_stops_reading_ends_a_command_without_noise(sqlite_url: str) -> None:
     command = [sys.executable, "-m", "recorder", "status", "--database-url", sqlite_url]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
         assert running.stdout is not None

@@ -94,7 +94,7 @@ def test_a_client_message_id_that_the_schema_refuses_is_named(database_url: str)
         assert "not queued: client_msg_id must be 1 to 100 characters" in answer.err
 
 
-def test_a_command_for_an_account_that_nobody_records_does_not_wait_unseen(
+def test_a_command_for_an_account_without_a_recorder_is_warned_of(
     database: Database, database_url: str
 ) -> None:
     own(database)
@@ -104,7 +104,7 @@ def test_a_command_for_an_account_that_nobody_records_does_not_wait_unseen(
     assert queued.code == 0
     assert "no recorder ever ran for account 'mian'" in queued.err
     assert "one that it knows: 'main'" in queued.err
-    # Nobody has set a switch for it, neither on nor off.
+    # Its trading switch was never set, neither on nor off.
     assert "switch" not in queued.err
     assert [row["account"] for row in ask(database_url, "outbox").rows] == ["mian"]
     reported = {row["account"]: row for row in ask(database_url, "status").rows}
@@ -112,7 +112,7 @@ def test_a_command_for_an_account_that_nobody_records_does_not_wait_unseen(
     assert not reported["mian"]["live"]
 
 
-def test_a_command_whose_time_is_over_is_said_to_go_nowhere(database_url: str) -> None:
+def test_a_command_whose_time_is_over_is_reported_as_not_to_be_sent(database_url: str) -> None:
     answer = ask(
         database_url,
         *("enqueue", "PLACE_LIMIT_ORDER", LIMIT_ORDER, "--expires-at", "2026-01-01T00:00:00Z"),
@@ -122,7 +122,9 @@ def test_a_command_whose_time_is_over_is_said_to_go_nowhere(database_url: str) -
     assert "its --expires-at is over" in answer.err
 
 
-def test_a_command_that_will_have_to_wait_says_why(database: Database, database_url: str) -> None:
+def test_a_command_that_will_have_to_wait_is_reported_with_the_reason(
+    database: Database, database_url: str
+) -> None:
     own(database)
     run_sql(database, "UPDATE controls SET trading = 'off'")
 
@@ -133,7 +135,7 @@ def test_a_command_that_will_have_to_wait_says_why(database: Database, database_
     assert "the switch of account 'main' is off" in answer.err
 
 
-def test_whoever_may_only_queue_needs_to_see_nothing_else(
+def test_a_caller_that_may_only_queue_needs_no_other_right(
     postgres: Database, postgres_url: str
 ) -> None:
     record_scene(postgres)
@@ -149,7 +151,7 @@ def test_whoever_may_only_queue_needs_to_see_nothing_else(
     assert "the switch of account 'main' is off" in waits.err
 
 
-def test_a_command_that_is_queued_is_never_told_as_a_failure(
+def test_a_command_that_is_queued_is_never_reported_as_a_failure(
     database: Database, database_url: str
 ) -> None:
     record_scene(database)
@@ -228,7 +230,7 @@ def sent_and_answered(database: Database, url: str) -> int:
     return outbox_id
 
 
-def test_the_story_of_a_command_tells_every_change_and_the_events_that_prove_it(
+def test_a_commands_history_lists_every_change_and_the_events_that_prove_it(
     database: Database, database_url: str
 ) -> None:
     outbox_id = sent_and_answered(database, database_url)
@@ -245,7 +247,7 @@ def test_the_story_of_a_command_tells_every_change_and_the_events_that_prove_it(
     assert [item["at"] for item in history_of] == sorted(item["at"] for item in history_of)
 
 
-def test_the_story_is_told_to_people_without_letting_the_exchange_write_it(
+def test_a_commands_history_shows_the_exchanges_texts_without_control_characters(
     database: Database, database_url: str
 ) -> None:
     outbox_id = sent_and_answered(database, database_url)

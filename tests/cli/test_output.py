@@ -35,7 +35,7 @@ def test_a_table_that_fits_shows_every_column_with_amounts_aligned_right() -> No
     assert lines[2].index("10.25") + 5 == lines[3].index("0.00000001") + 10
 
 
-def test_a_narrow_screen_loses_spare_columns_first_and_says_which() -> None:
+def test_a_narrow_screen_loses_spare_columns_first_and_names_them() -> None:
     answer, out, _ = output(60)
     row = {"order_id": OPEN_ORDER_ID, "price": Decimal(1), "customer_order_id": "m" * 30}
 
@@ -91,7 +91,7 @@ def test_json_is_ascii_and_gives_the_exact_text_back() -> None:
     assert json.loads(out.getvalue()) == {"reason": ESCAPES, "n": 1}
 
 
-def test_an_empty_answer_says_what_that_means_away_from_what_a_program_reads() -> None:
+def test_an_empty_answer_explains_itself_outside_of_what_a_program_reads() -> None:
     answer, out, err = output(80, as_json=True)
     answer.rows(COLUMNS, [], empty="nothing yet")
     assert (out.getvalue(), err.getvalue()) == ("", "nothing yet\n")

@@ -14,7 +14,7 @@ from tests.log.drafts import frame, run_sql, write
 
 
 def tamper(database: Database, statement: str) -> None:
-    """Change the log as somebody would who owns the database and drops its triggers."""
+    """Change the log as an attacker would who owns the database and drops its triggers."""
     triggers = run_sql(database, _TRIGGERS[database.dialect])
     on = " ON events" if database.dialect == "postgresql" else ""
     run_sql(database, *(f"DROP TRIGGER {name}{on}" for (name,) in triggers), statement)
@@ -27,7 +27,7 @@ _TRIGGERS = {
 }
 
 
-def test_a_whole_log_is_sound_and_its_head_is_told(database: Database, database_url: str) -> None:
+def test_a_whole_log_is_sound_and_its_head_is_shown(database: Database, database_url: str) -> None:
     written = record_scene(database)
 
     answer = ask(database_url, "verify")
@@ -96,7 +96,7 @@ def test_one_damaged_account_is_not_hidden_behind_sound_ones(
     assert [row["result"] for row in answer.rows] == ["sound", "damaged", "sound"]
 
 
-@pytest.mark.parametrize("argv", [("verify",), ("verify", "--account", "nobody")])
+@pytest.mark.parametrize("argv", [("verify",), ("verify", "--account", "unknown")])
 def test_where_there_is_nothing_to_verify_nothing_is_called_sound(
     argv: tuple[str, ...], database_url: str
 ) -> None:
@@ -117,7 +117,7 @@ def test_a_database_that_can_not_be_read_could_not_be_verified(tmp_path: Path) -
     assert "could not be verified" in answer.err
 
 
-def test_tables_that_say_what_the_log_says_pass_the_check_beside_a_running_recorder(
+def test_tables_that_equal_the_log_pass_the_check_beside_a_running_recorder(
     database: Database, database_url: str
 ) -> None:
     record_scene(database)
@@ -145,7 +145,7 @@ def test_a_table_that_was_changed_is_found_and_the_row_is_named(
     assert "balances (BTC): the table reports something else than the log" in page
 
 
-def test_a_rebuild_makes_the_tables_what_the_log_says_and_gives_the_lease_back(
+def test_a_rebuild_makes_the_tables_equal_the_log_and_releases_the_lease(
     database: Database, database_url: str
 ) -> None:
     own(database, ended=True)
@@ -206,7 +206,7 @@ def test_a_rebuild_of_nothing_or_of_what_does_not_exist_is_wrong_usage(
     assert "\x1b" not in answer.err
 
 
-def test_migrate_tells_from_where_to_where(empty_database_url: str) -> None:
+def test_migrate_reports_both_revisions(empty_database_url: str) -> None:
     first = ask(empty_database_url, "migrate")
     second = ask(empty_database_url, "migrate")
     shown = ask(empty_database_url, "migrate", "--show")
@@ -217,13 +217,13 @@ def test_migrate_tells_from_where_to_where(empty_database_url: str) -> None:
 
 
 def test_going_back_takes_a_yes_because_it_drops_tables(database_url: str) -> None:
-    refused = ask(database_url, "migrate", "--to", "0001")
-    done = ask(database_url, "migrate", "--to", "0001", "--yes")
+    refused = ask(database_url, "migrate", "--to", "base")
+    done = ask(database_url, "migrate", "--to", "base", "--yes")
     unknown = ask(database_url, "migrate", "--to", "9999", "--yes")
 
     assert refused.code == 2
     assert "--yes" in refused.err
-    assert done.rows == [{"from": EXPECTED, "to": "0001"}]
+    assert done.rows == [{"from": EXPECTED, "to": None}]
     assert unknown.code == 2
     assert "Traceback" not in unknown.err
     assert ask(database_url, "status").code == 2

@@ -36,7 +36,7 @@ from tests.cli.scene import (
 from tests.log.drafts import NOW_US, frame, run_sql, write
 
 
-def test_the_status_of_a_running_recorder_tells_head_connection_lease_and_lag(
+def test_the_status_of_a_running_recorder_shows_head_connection_lease_and_lag(
     database: Database, database_url: str
 ) -> None:
     written = record_scene(database)
@@ -75,7 +75,7 @@ def test_status_never_calls_a_row_connected_whose_recorder_is_gone(
     assert "authenticated since" not in page
 
 
-def test_status_tells_of_silence_and_of_an_open_gap(database: Database, database_url: str) -> None:
+def test_status_shows_silence_and_an_open_gap(database: Database, database_url: str) -> None:
     own(database)
     write(database, *start_notes(), frame(kind="", at_us=NOW_US))
     fold(database)
@@ -125,9 +125,7 @@ def test_status_counts_through_the_partial_indexes_however_long_the_outbox_is(
     assert "outbox_unresolved" in plans[1]
 
 
-def test_status_tells_every_account_the_database_knows(
-    database: Database, database_url: str
-) -> None:
+def test_status_shows_every_account_of_the_database(database: Database, database_url: str) -> None:
     write(database, frame(account="b"), frame(account="a"))
     own(database, "c")
 
@@ -157,7 +155,7 @@ def test_balances_are_exact_and_leave_out_what_is_zero(
     assert [row["currency"] for row in everything] == ["BTC", "XRP", "ZAR"]
 
 
-def test_a_balance_that_was_never_stated_is_not_taken_for_zero(
+def test_a_balance_that_was_never_reported_is_not_taken_for_zero(
     database: Database, database_url: str
 ) -> None:
     own(database)
@@ -184,9 +182,7 @@ def test_balances_of_a_recorder_that_is_not_running_are_not_called_live(
     assert "not now" in answer.err
 
 
-def test_a_table_of_balances_says_as_of_when_it_stands(
-    database: Database, database_url: str
-) -> None:
+def test_a_table_of_balances_shows_its_as_of_time(database: Database, database_url: str) -> None:
     written = record_scene(database)
 
     answer = ask(database_url, "balances", "--table")
@@ -199,20 +195,20 @@ def test_a_table_of_balances_says_as_of_when_it_stands(
 @pytest.mark.parametrize(
     "command", ["balances", "orders", "positions", "conditionals", "events", "outbox"]
 )
-def test_an_empty_table_says_what_that_means(command: str, database_url: str) -> None:
+def test_an_empty_table_explains_itself(command: str, database_url: str) -> None:
     answer = ask(database_url, command, "--table")
 
     assert answer.code == 0
     assert "main" in answer.out
 
 
-def test_balances_of_a_recorder_that_never_ran_say_so(database_url: str) -> None:
+def test_balances_of_a_recorder_that_never_ran_explain_that(database_url: str) -> None:
     answer = ask(database_url, "balances", "--table")
 
     assert "no recorder ever ran for account 'main'" in answer.err
 
 
-def test_a_process_that_lives_but_does_not_renew_is_not_called_gone(
+def test_a_process_that_is_alive_but_does_not_renew_is_not_called_gone(
     database: Database, database_url: str
 ) -> None:
     begun = from_us(now_us()) - timedelta(hours=1)
@@ -246,13 +242,13 @@ def test_a_table_that_stands_still_under_a_running_recorder_is_a_doubt(
 
 def test_a_table_that_is_far_behind_is_a_doubt_even_while_it_moves(database: Database) -> None:
     record_scene(database)
-    standing = in_unit(database.reader, read_account_status, "main")
-    far = evolve(standing, position=standing.position + FAR_BEHIND_EVENTS + 1)
+    status = in_unit(database.reader, read_account_status, "main")
+    far = evolve(status, position=status.position + FAR_BEHIND_EVENTS + 1)
 
     now = from_us(now_us())
 
-    assert tables_behind(standing, now) == ()
-    assert len(tables_behind(far, now)) == len(standing.checkpoints)
+    assert tables_behind(status, now) == ()
+    assert len(tables_behind(far, now)) == len(status.checkpoints)
     assert "is 10,001 events behind the log" in tables_behind(far, now)[0]
     # Of one that isn't running that is reported already, and nothing keeps up.
     assert tables_behind(far, now + timedelta(hours=1)) == ()
@@ -313,12 +309,12 @@ def test_the_history_of_an_order_is_each_of_its_transitions(
     record_scene(database)
 
     known = ask(database_url, "orders", "--history", OPEN_ORDER_ID)
-    unknown = ask(database_url, "orders", "--history", "nobody")
+    unknown = ask(database_url, "orders", "--history", "unknown")
 
     assert known.code == 0
     assert known.rows[0]["event_type"] == "OPEN_ORDERS_UPDATE"
     assert unknown.code == 2
-    assert "knows no order 'nobody'" in unknown.err
+    assert "knows no order 'unknown'" in unknown.err
 
 
 def test_events_give_the_payload_as_it_stands_in_the_log(
@@ -341,7 +337,7 @@ def positions(url: str, *argv: str) -> list[int]:
     return [row["position"] for row in ask(url, "events", *argv).rows]
 
 
-def test_events_are_told_oldest_first_and_can_be_taken_up_again(
+def test_events_are_listed_oldest_first_and_can_be_continued(
     database: Database, database_url: str
 ) -> None:
     write(database, *(frame(kind="AB"[n % 2]) for n in range(30)))

@@ -95,7 +95,7 @@ def test_only_what_came_to_nothing_is_queued_again(
     assert again.code == (2 if status in OPEN else 0)
 
 
-def test_a_resend_whose_fate_is_open_is_not_sent_beside_another(
+def test_a_resend_of_open_outcome_is_not_sent_beside_another(
     database: Database, database_url: str
 ) -> None:
     old = command_of(database_url, database, "rejected")
@@ -200,7 +200,7 @@ def looked_up(database: Database, url: str) -> int:
     return outbox_id
 
 
-def test_the_story_tells_every_look_up_and_what_it_said(
+def test_the_history_lists_every_look_up_and_its_answer(
     database: Database, database_url: str
 ) -> None:
     outbox_id = looked_up(database, database_url)
@@ -220,7 +220,7 @@ def test_the_story_tells_every_look_up_and_what_it_said(
     assert positions == [1, 2]
 
 
-def test_the_story_of_look_ups_is_told_to_people(database: Database, database_url: str) -> None:
+def test_the_history_of_look_ups_is_shown_to_people(database: Database, database_url: str) -> None:
     outbox_id = looked_up(database, database_url)
 
     reported = ask(database_url, "outbox", "show", str(outbox_id), "--table").out

@@ -126,7 +126,7 @@ def test_a_recorder_records_what_the_simulator_serves(tmp_path: Path) -> None:
 
 
 def _wait_for(database: Path, recorder: subprocess.Popen[str]) -> None:
-    """Wait until the tables stand, and no longer than the recorder lives."""
+    """Wait until the tables stand, and no longer than the recorder runs."""
     while recorder.poll() is None:
         if database.exists():
             with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
@@ -138,7 +138,7 @@ def _wait_for(database: Path, recorder: subprocess.Popen[str]) -> None:
     raise AssertionError(ended(recorder))
 
 
-def test_a_recorder_without_credentials_says_what_to_set(tmp_path: Path) -> None:
+def test_a_recorder_without_credentials_names_what_to_set(tmp_path: Path) -> None:
     code, out, err = ended(start("run", cwd=tmp_path, VALR_API_KEY="", VALR_API_SECRET=""))
 
     assert (code, out) == (2, "")
@@ -146,7 +146,7 @@ def test_a_recorder_without_credentials_says_what_to_set(tmp_path: Path) -> None
     assert "Traceback" not in err
 
 
-def test_a_simulator_on_a_port_in_use_says_so(tmp_path: Path) -> None:
+def test_a_simulator_reports_a_port_in_use(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         code, out, err = ended(start("simulator", "--port", str(port), cwd=tmp_path))
@@ -164,7 +164,7 @@ def test_a_simulator_does_not_take_a_port_that_there_is_not_for_another(tmp_path
 
 
 @pytest.mark.parametrize("name", ["KEY", "SECRET"])
-def test_a_recorder_with_half_its_credentials_says_which_half_is_missing(
+def test_a_recorder_with_half_its_credentials_names_the_missing_half(
     tmp_path: Path, name: str
 ) -> None:
     given = {"VALR_API_KEY": "k", "VALR_API_SECRET": "s", f"VALR_API_{name}": ""}
@@ -188,7 +188,7 @@ def test_what_is_logged_stays_on_one_line_whatever_it_quotes(formatter: logging.
     assert "forged" in line
 
 
-def test_of_many_errors_the_first_of_ours_is_told_unless_one_is_a_bug() -> None:
+def test_of_many_errors_the_first_of_ours_is_shown_unless_one_is_a_bug() -> None:
     first, second = LeaseHeld("held"), StorageFailed("failed")
     nested = BaseExceptionGroup("", [ExceptionGroup("", [first]), second])
 

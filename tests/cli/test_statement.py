@@ -223,7 +223,7 @@ def text_of(row: Mapping[str, Any]) -> dict[str, str]:
         (("1999-01-01T00:00:00Z", "1999-02-01T00:00:00Z"), "nothing of account 'main' is recorded"),
     ],
 )
-def test_a_period_that_cannot_be_stated_is_exit_code_2(
+def test_a_period_without_a_statement_is_exit_code_2(
     scene: Scene, ends: tuple[str, str], sentence: str
 ) -> None:
     scene.record()
@@ -234,7 +234,7 @@ def test_a_period_that_cannot_be_stated_is_exit_code_2(
     assert list(scene.folder.glob("*x*")) == []
 
 
-def test_an_account_that_nobody_knows_is_exit_code_2(scene: Scene) -> None:
+def test_an_unknown_account_is_exit_code_2(scene: Scene) -> None:
     scene.record()
     answer = scene.state("x", "--account", "other")
     assert answer.code == 2 and "no account 'other'" in answer.err

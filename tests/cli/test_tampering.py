@@ -26,8 +26,8 @@ from tests.cli.scene import ask
 from tests.cli.tampering import (
     PersistentConnection,
     Verdict,
-    chain_anew,
     keep,
+    rechain,
     run_script,
     tamper,
 )
@@ -46,7 +46,7 @@ def kept(database: Database, database_url: str, tmp_path: Path) -> PersistentCon
 def both(kept: PersistentConnection) -> Iterator[Verdict]:
     """Ask both verifiers."""
     yield kept.verify()
-    yield kept.verify_apart()
+    yield kept.verify_independently()
 
 
 def assert_found(kept: PersistentConnection, *damage: tuple[str, int | None]) -> None:
@@ -55,7 +55,7 @@ def assert_found(kept: PersistentConnection, *damage: tuple[str, int | None]) ->
         assert (found.code, found.damage) == (1, list(damage)), found.lines
 
 
-def test_what_was_written_is_sound_for_both_and_they_say_what_they_compared(
+def test_what_was_written_is_sound_for_both_and_they_list_what_they_compared(
     kept: PersistentConnection,
 ) -> None:
     for found in both(kept):
@@ -99,7 +99,7 @@ def test_a_changed_digest(kept: PersistentConnection) -> None:
     assert_found(kept, ("altered", 7))
 
 
-#: How somebody who owns the database gets past the triggers.
+#: How an owner of the database gets past the triggers.
 PAST_THE_TRIGGERS = {
     "sqlite": [
         "PRAGMA writable_schema = ON;"
@@ -179,12 +179,12 @@ def test_a_log_that_was_emptied(kept: PersistentConnection) -> None:
 
 
 @pytest.mark.parametrize(("changed", "known"), [(1, 3), (3, 3), (4, 6), (7, 9), (9, 9), (10, 10)])
-def test_a_log_that_was_chained_anew_from_a_position_on(
+def test_a_log_that_was_rechained_from_a_position_on(
     kept: PersistentConnection, changed: int, known: int
 ) -> None:
     events = kept.events()
     events[changed - 1] = evolve(events[changed - 1], payload="what never came")
-    chain_anew(kept, events)
+    rechain(kept, events)
 
     assert_found(kept, ("rewritten", known))
     without = kept.verify("--checkpoints", "none")
@@ -192,10 +192,10 @@ def test_a_log_that_was_chained_anew_from_a_position_on(
     assert "as was asked for" in without.lines[0]["not_compared"]
 
 
-def test_an_event_that_was_left_out_and_the_rest_chained_anew(kept: PersistentConnection) -> None:
+def test_an_event_that_was_left_out_and_the_rest_rechained(kept: PersistentConnection) -> None:
     events = kept.events()
     del events[4]
-    chain_anew(kept, events)
+    rechain(kept, events)
 
     # What came later stands a place earlier now; that doesn't make it a log that ran on.
     assert_found(kept, ("rewritten", 6))
@@ -260,7 +260,7 @@ def test_a_checkpoint_that_was_changed(
         assert found.lines[0]["line"] == 2
 
 
-def test_a_checkpoint_of_a_key_that_nobody_trusts(kept: PersistentConnection) -> None:
+def test_a_checkpoint_of_an_untrusted_key(kept: PersistentConnection) -> None:
     kept.checkpoint(key=make_keys(kept.folder / "forged"))
 
     assert_found(kept, ("unknown_key", 10))
@@ -294,7 +294,7 @@ def test_a_line_that_was_torn_by_a_crash_is_no_tampering(
 
 def test_a_forged_log_under_forged_checkpoints(kept: PersistentConnection) -> None:
     forger = make_keys(kept.folder / "forged")
-    chain_anew(kept, [evolve(event, payload="forged") for event in kept.events()])
+    rechain(kept, [evolve(event, payload="forged") for event in kept.events()])
     kept.file.unlink()
     kept.checkpoint(key=forger)
 
@@ -339,7 +339,7 @@ def test_without_a_public_key_checkpoints_are_compared_and_signatures_are_not(
     assert ask(kept.url, "verify", environment=environment).code == 1
 
 
-def test_with_no_checkpoints_at_all_both_say_so(kept: PersistentConnection) -> None:
+def test_with_no_checkpoints_at_all_both_report_it(kept: PersistentConnection) -> None:
     answer = ask(kept.url, "verify", "--json")
     differences = run_script(kept.url)
 
@@ -371,7 +371,7 @@ def exported(kept: PersistentConnection, change: str = "") -> Verdict:
     first, second = kept.folder / "a.jsonl.gz", kept.folder / "b.jsonl"
     first.write_bytes(gzip.compress("".join(lines[:6]).encode()))
     second.write_text("".join(lines[6:]))
-    return kept.verify_apart(str(first), str(second))
+    return kept.verify_independently(str(first), str(second))
 
 
 def test_an_export_verifies_on_its_own(kept: PersistentConnection) -> None:
@@ -390,10 +390,10 @@ def test_an_export_whose_tail_was_cut_off(kept: PersistentConnection) -> None:
     assert exported(kept, "tail").damage == [("cut_tail", 10)]
 
 
-def test_an_export_of_a_log_that_was_chained_anew(kept: PersistentConnection) -> None:
+def test_an_export_of_a_log_that_was_rechained(kept: PersistentConnection) -> None:
     events = kept.events()
     events[6] = evolve(events[6], payload="what never came")
-    chain_anew(kept, events)
+    rechain(kept, events)
 
     assert exported(kept).damage == [("rewritten", 9)]
 
@@ -405,7 +405,7 @@ def test_an_export_of_a_log_that_was_chained_anew(kept: PersistentConnection) ->
 def sound_file(
     sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> PersistentConnection:
-    """A SQLite file of some pages, which nobody has open, and its checkpoints."""
+    """A SQLite file of some pages, which no process has open, and its checkpoints."""
     folder = tmp_path_factory.mktemp("outside")
     path = folder / "sound.db"
     shutil.copyfile(sqlite_template, path)

@@ -1,5 +1,5 @@
 """Both verifiers find what no ordinary statement leaves behind: a table that contradicts its index,
-values of types that their columns can't have, and checkpoints in forms that nobody writes."""
+values of types that their columns can't have, and checkpoints in forms that no recorder writes."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from tests.cli.tampering import (
     SCRIPT,
     PersistentConnection,
     Verdict,
-    chain_anew,
     keep,
+    rechain,
     tamper,
     verdict,
 )
@@ -54,11 +54,11 @@ def assert_both_find(kept: PersistentConnection, *damage: tuple[str, int | None]
 
 def both(kept: PersistentConnection) -> Iterator[Verdict]:
     yield kept.verify()
-    yield kept.verify_apart()
+    yield kept.verify_independently()
 
 
 def beside_the_index(kept: PersistentConnection, change: str) -> None:
-    """Change the table while its index looks away, as whoever owns the catalogue can."""
+    """Change the table while its index looks away, as an owner of the catalogue can."""
     kept.database.close()
     if kept.database.dialect == "postgresql":
         ready = "UPDATE pg_index SET indisready = {0}, indisvalid = {0}"
@@ -117,7 +117,7 @@ def test_an_event_of_which_only_the_index_knows(
     assert_both_find(on_sqlite, (finding, position))
 
 
-#: What reads the same, and is another value for whoever asks for it in SQL.
+#: What reads the same, and is another value for SQL.
 ON_SQLITE = [
     ("payload = CAST(payload AS BLOB) WHERE position = 4", 4),
     ("account = CAST(account AS BLOB) WHERE position = 10", 10),
@@ -196,7 +196,7 @@ FORMS: list[Callable[[dict[str, object]], dict[str, object]]] = [
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("is_signed", [True, False])
-def test_a_checkpoint_in_a_form_that_nobody_writes(
+def test_a_checkpoint_in_a_form_that_no_recorder_writes(
     on_sqlite: PersistentConnection,
     form: Callable[[dict[str, object]], dict[str, object]],
     is_signed: bool,
@@ -271,7 +271,7 @@ def proofs(kept: PersistentConnection, export: Path) -> Iterator[Verdict]:
     named = ("--checkpoints", str(kept.file), "--checkpoint-public-file", str(kept.public_file))
     answer = ask("sqlite:////nowhere.db", "verify", "--json", "--export", str(export), *named)
     yield verdict(answer.code, answer.out, answer.err)
-    yield kept.verify_apart(str(export / "events.jsonl"))
+    yield kept.verify_independently(str(export / "events.jsonl"))
 
 
 def test_an_export_is_compared_with_the_checkpoints_that_are_named(
@@ -296,8 +296,8 @@ def test_an_export_that_lacks_what_a_checkpoint_knows(
         assert (found.code, found.damage) == (1, [("cut_tail", position)]), found.lines
 
 
-def test_an_export_of_a_log_that_was_chained_anew_is_named_so(kept: PersistentConnection) -> None:
-    chain_anew(kept, [evolve(each, payload="forged") for each in kept.events()])
+def test_an_export_of_a_log_that_was_rechained_is_named_so(kept: PersistentConnection) -> None:
+    rechain(kept, [evolve(each, payload="forged") for each in kept.events()])
     folder = kept.folder / "export"
     assert ask(kept.url, "export", str(folder), "--no-partition").code == 0
 

@@ -32,7 +32,7 @@ def test_balances_at_a_position_are_those_known_then(database: Database, databas
     assert after.rows[0]["available"] == "7"
 
 
-def test_balances_as_true_at_a_time_have_what_was_told_later(
+def test_balances_as_true_at_a_time_include_what_was_reported_later(
     database: Database, database_url: str
 ) -> None:
     record_scene(database)
@@ -68,7 +68,7 @@ def test_an_account_that_began_later_keeps_back_no_other_ones_answer(
     assert "position 8 of account 'a-later-one' is not there yet" in answer.err
 
 
-def test_a_whole_second_is_told_like_any_other_time(database: Database, database_url: str) -> None:
+def test_a_whole_second_is_shown_like_any_other_time(database: Database, database_url: str) -> None:
     record_scene(database)
 
     answer = ask(
@@ -121,7 +121,7 @@ def test_within_the_first_gap_the_answer_is_marked(database: Database, database_
         ("0001-01-01T00:00:00+02:00", "outside the years"),
     ],
 )
-def test_what_can_not_be_told_is_refused(
+def test_what_can_not_be_known_is_refused(
     database: Database, database_url: str, when: str, sentence: str
 ) -> None:
     assert len(record_scene(database)) == 8
@@ -163,7 +163,7 @@ def test_orders_at_a_moment_are_those_that_were_open_then(
     assert (row["foreign"], row["certain"], row["as_of_position"]) == (True, True, head)
     assert row["remaining_quantity"] == "0.0001"
     assert after.rows == []
-    # It was reported of then for the last time: when it ended since, nobody knows.
+    # It was reported of then for the last time: when it has ended since is unknown.
     assert [(row["order_id"], row["certain"]) for row in true.rows] == [(OPEN_ORDER_ID, False)]
     assert "may have ended before" in true.err
     assert f"as known at position {head}" in shown.out

@@ -32,7 +32,7 @@ def test_the_last_frame_is_certain_where_reading_went_on() -> None:
     assert certain_s(live) == 3
 
 
-def test_a_pong_for_a_ping_said_before_the_standstill_ends_no_doubt() -> None:
+def test_a_pong_for_a_ping_sent_before_the_standstill_confirms_nothing() -> None:
     live = opened()
     assert live.session.pings == (1, 0)
     live.mark_unconfirmed()

@@ -1,4 +1,4 @@
-"""Blindness is measured on the monotonic clock, and jumps of the other one are found out."""
+"""Unobserved time is measured on the monotonic clock; jumps of the wall clock are detected."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Clocks:
         self.wall += int((seconds if wall_s is None else wall_s) * 1e6)
 
 
-def test_it_is_blind_from_its_start_until_a_snapshot_and_again_from_the_last_frame() -> None:
+def test_unobserved_time_ends_with_a_snapshot_and_begins_with_the_last_frame() -> None:
     clocks = Clocks()
     observation = ObservationTracker(clocks)
     clocks.go(3)
@@ -45,7 +45,7 @@ def test_it_is_blind_from_its_start_until_a_snapshot_and_again_from_the_last_fra
     assert observation.regain() == 9
 
 
-def test_a_process_that_stood_still_is_told_once_and_one_that_runs_never() -> None:
+def test_a_standstill_is_reported_once_and_a_running_process_never() -> None:
     clocks = Clocks()
     observation = ObservationTracker(clocks)
     for seconds, still_s in [(1, 0), (1.9, 0), (2, 2), (0.1, 0), (60, 60), (0, 0)]:
@@ -61,7 +61,7 @@ def test_a_clock_that_is_set_back_measures_nothing() -> None:
 
 
 @pytest.mark.parametrize("jump_s", [-3_600.0, 3_600.0, 2.0])
-def test_a_jump_is_told_once(jump_s: float) -> None:
+def test_a_jump_is_reported_once(jump_s: float) -> None:
     clocks = Clocks()
     observation = ObservationTracker(clocks)
     clocks.go(1, wall_s=1 + jump_s)
@@ -71,7 +71,7 @@ def test_a_jump_is_told_once(jump_s: float) -> None:
     assert observation.look() == 0
 
 
-def test_a_look_that_was_interrupted_says_nothing_and_the_next_one_does() -> None:
+def test_an_interrupted_check_reports_nothing_and_the_next_one_does() -> None:
     clocks = Clocks()
     observation = ObservationTracker(clocks)
     clocks.go(1, wall_s=60)

@@ -130,7 +130,7 @@ async def test_a_refusal_that_goes_wrong_behind_its_status_is_still_a_refusal(
 
 
 @pytest.mark.parametrize("attempt", range(6))
-async def test_what_is_said_right_behind_the_upgrade_is_heard_though_the_line_ends_with_it(
+async def test_frames_right_behind_the_upgrade_are_received_though_the_connection_ends_with_them(
     attempt: int,
 ) -> None:
     async with answering(AGREED + b'\x81\x10{"type":"ERROR"}' + CLOSE, ends=True) as url:

@@ -22,7 +22,7 @@ class Peer:
         self.stream = stream
         self.socket = socket
 
-    async def say(self, *texts: str) -> None:
+    async def send(self, *texts: str) -> None:
         """Write messages as one piece, as a kernel would hand them over."""
         frames = FrameProtocol(client=False, extensions=[])
         await self.stream.send_all(b"".join(bytes(frames.send_data(each)) for each in texts))
@@ -58,7 +58,7 @@ async def read(wire: Wire, count: int) -> list[str | bytes]:
 async def test_a_burst_comes_in_order_and_in_few_pieces() -> None:
     async with connected() as (wire, peer):
         answer = [f"message {number}" for number in range(400)]
-        await peer.say(*answer)
+        await peer.send(*answer)
         pieces = [await wire.messages()]
         while sum(map(len, pieces)) < len(answer):
             pieces.append(await wire.messages())
@@ -76,9 +76,9 @@ async def test_text_and_bytes_stay_what_they_are_and_parts_are_put_together() ->
         assert await read(wire, 2) == ["one two", b"\x00\xff"]
 
 
-async def test_a_ping_of_the_protocol_is_answered_though_nobody_takes_what_came() -> None:
+async def test_a_ping_of_the_protocol_is_answered_though_no_task_takes_what_came() -> None:
     async with connected() as (wire, peer):
-        await peer.say("not taken yet")
+        await peer.send("not taken yet")
         await peer.socket.ping(b"are you there?")
         assert await read(wire, 1) == ["not taken yet"]
 
@@ -87,7 +87,7 @@ async def test_a_reader_that_stops_stops_the_socket_with_little_held() -> None:
     text = "x" * 1_000
     count = 10 * RECEIVE_BUFFER_BYTES // len(text)
     async with connected() as (wire, peer):
-        await peer.say(*[text] * count)
+        await peer.send(*[text] * count)
         await trio.testing.wait_all_tasks_blocked()
         held = await wire.messages()
         assert len(held) == HELD_BYTES_MAX // len(text) + 1
@@ -97,7 +97,7 @@ async def test_a_reader_that_stops_stops_the_socket_with_little_held() -> None:
 async def test_tiny_messages_are_held_by_number() -> None:
     async with connected() as (wire, peer):
         answer = [str(number) for number in range(3 * HELD_MAX)]
-        await peer.say(*answer)
+        await peer.send(*answer)
         await trio.testing.wait_all_tasks_blocked()
         first = await wire.messages()
         assert len(first) == HELD_MAX
@@ -106,9 +106,9 @@ async def test_tiny_messages_are_held_by_number() -> None:
 
 async def test_what_came_before_a_close_is_still_given_and_then_the_close() -> None:
     async with connected() as (wire, peer):
-        await peer.say("last words")
+        await peer.send("goodbye")
         await peer.socket.aclose(1001, "maintenance")
-        assert await wire.messages() == ["last words"]
+        assert await wire.messages() == ["goodbye"]
         with pytest.raises(ConnectionClosed) as closed:
             await wire.messages()
         assert closed.value.reason is not None
@@ -117,7 +117,7 @@ async def test_what_came_before_a_close_is_still_given_and_then_the_close() -> N
 
 async def test_a_line_that_is_cut_ends_the_reading() -> None:
     async with connected() as (wire, peer):
-        await peer.say("a", "b")
+        await peer.send("a", "b")
         await trio.aclose_forcefully(peer.stream)
         assert await read(wire, 2) == ["a", "b"]
         with pytest.raises(ConnectionClosed) as closed:
@@ -128,7 +128,7 @@ async def test_a_line_that_is_cut_ends_the_reading() -> None:
 
 async def test_too_large_a_message_ends_it_and_what_came_before_is_given() -> None:
     async with connected(max_message_bytes=100) as (wire, peer):
-        await peer.say("small", "x" * 101)
+        await peer.send("small", "x" * 101)
         assert await wire.messages() == ["small"]
         with pytest.raises(ConnectionClosed) as closed:
             await wire.messages()
@@ -138,10 +138,10 @@ async def test_too_large_a_message_ends_it_and_what_came_before_is_given() -> No
 
 async def test_who_leaves_gets_the_rest_and_closes_politely_in_a_flood() -> None:
     async with connected() as (wire, peer):
-        await peer.say(*["x"] * (4 * HELD_MAX))
+        await peer.send(*["x"] * (4 * HELD_MAX))
         await trio.testing.wait_all_tasks_blocked()
         assert wire.leave() == ["x"] * HELD_MAX
-        # The reader isn't held up by what nobody takes, so the goodbye comes through.
+        # The reader isn't held up by frames that wait, so the goodbye comes through.
         await wire.aclose()
         assert peer.socket.closed is not None
         assert peer.socket.closed.code == 1000

@@ -36,7 +36,7 @@ def true_trades(simulator: Simulator) -> Rows:
     )
 
 
-def told_trades(books: Books) -> Rows:
+def reported_trades(books: Books) -> Rows:
     asked = (
         "SELECT trade_id, order_id, pair, side, price, quantity, fee, fee_currency, traded_at"
         " FROM trades"
@@ -54,7 +54,7 @@ def true_ledger(simulator: Simulator) -> Rows:
     )
 
 
-def told_ledger(books: Books) -> Rows:
+def reported_ledger(books: Books) -> Rows:
     asked = (
         "SELECT transaction_id, type, debit_currency, debit_value, credit_currency, credit_value,"
         " fee_currency, fee_value, event_at FROM ledger"
@@ -65,8 +65,8 @@ def told_ledger(books: Books) -> Rows:
 
     return Counter(
         (*named, money(*reported[:2]), money(*reported[2:4]), money(*reported[4:]), moment(at))
-        for *named_and_told, at in books.ask(asked)
-        for named, reported in [(named_and_told[:2], named_and_told[2:])]
+        for *named_and_reported, at in books.ask(asked)
+        for named, reported in [(named_and_reported[:2], named_and_reported[2:])]
     )
 
 
@@ -94,7 +94,7 @@ def true_orders(simulator: Simulator) -> Rows:
     return found
 
 
-def told_orders(books: Books) -> Rows:
+def reported_orders(books: Books) -> Rows:
     asked = (
         "SELECT order_id, pair, side, state, live, remaining_quantity, executed_quantity,"
         " average_price, fee FROM orders"
@@ -126,7 +126,7 @@ def true_transfers(simulator: Simulator) -> Rows:
     return Counter([*deposits, *sent])
 
 
-def told_transfers(books: Books) -> Rows:
+def reported_transfers(books: Books) -> Rows:
     asked = (
         "SELECT direction, currency, amount, address, transaction_hash, confirmations, confirmed"
         " FROM transfers"
@@ -138,10 +138,10 @@ def told_transfers(books: Books) -> Rows:
 
 
 PAIRS = {
-    "trades": (true_trades, told_trades),
-    "ledger": (true_ledger, told_ledger),
-    "orders": (true_orders, told_orders),
-    "transfers": (true_transfers, told_transfers),
+    "trades": (true_trades, reported_trades),
+    "ledger": (true_ledger, reported_ledger),
+    "orders": (true_orders, reported_orders),
+    "transfers": (true_transfers, reported_transfers),
 }
 
 

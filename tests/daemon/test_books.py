@@ -29,7 +29,7 @@ def unexplained(answer: Answer) -> dict[str, Any]:
     }
 
 
-async def test_books_by_time_add_up_after_a_gap_and_by_position_say_what_was_known(
+async def test_books_by_time_add_up_after_a_gap_and_by_position_show_what_was_known(
     database_url: str,
 ) -> None:
     async with exchange() as simulator, daemon(database_url, simulator, **SOON) as scene:

@@ -88,7 +88,7 @@ async def test_places_that_hang_or_fail_keep_no_frame_waiting_and_no_stop(
     assert "did not take a checkpoint" in caplog.text
 
 
-async def test_a_daemon_without_a_key_says_so_and_one_with_a_bad_key_does_not_start(
+async def test_a_daemon_without_a_key_warns_and_one_with_a_bad_key_does_not_start(
     sqlite_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "recorder")

@@ -157,7 +157,7 @@ async def test_an_exchange_that_is_not_there_is_asked_again(sqlite_url: str, sta
             assert scene.books.count("connections") == 1
 
 
-async def test_an_address_where_nobody_listens_is_asked_again(sqlite_url: str) -> None:
+async def test_an_address_without_a_listener_is_tried_again(sqlite_url: str) -> None:
     async with exchange() as simulator:
         pass
     async with daemon(sqlite_url, simulator) as scene:
@@ -186,7 +186,7 @@ async def test_an_exchange_that_turns_us_away_is_not_hammered(
 
 
 @pytest.mark.parametrize("refuse_by", ["close", "http"])
-async def test_a_wrong_secret_is_said_once_and_not_tried_in_haste(
+async def test_a_wrong_secret_is_reported_once_and_retried_slowly(
     sqlite_url: str, refuse_by: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with exchange(refuse_by=refuse_by) as simulator:
@@ -249,7 +249,7 @@ async def test_a_sub_account_that_the_key_may_not_act_for_is_refused(sqlite_url:
             assert scene.books.endings()[0]["type"] == "CONNECTION_REFUSED"
 
 
-async def test_a_frame_larger_than_allowed_ends_the_connection_and_says_what_to_set(
+async def test_a_frame_larger_than_allowed_ends_the_connection_and_names_what_to_set(
     sqlite_url: str,
 ) -> None:
     async with connected(sqlite_url, max_frame_bytes="4096") as scene:

@@ -53,7 +53,7 @@ async def test_after_disconnections_the_positions_are_the_exchanges_own_books(
             for _ in range(5):
                 await do_something(scene, rng)
             await scene.simulator.drop(rng.choice(["cut", "reset", "close"]))
-            # Nobody receives of these.
+            # These are not reported.
             for _ in range(3):
                 await do_something(scene, rng)
             await until(lambda wanted=sessions: scene.simulator.connections >= wanted)
@@ -65,8 +65,8 @@ async def test_after_disconnections_the_positions_are_the_exchanges_own_books(
         gone = scene.books.ask("SELECT position_id, state FROM positions WHERE state <> 'open'")
         assert {key for key, _ in gone} <= known
         waiting = {each.order_id for each in scene.simulator.exchange.futures.waiting()}
-        standing = dict(
+        current = dict(
             scene.books.ask("SELECT order_id, basis FROM conditional_orders WHERE state = 'open'")
         )
-        assert all(standing[each] == "unconfirmed" for each in standing.keys() - waiting)
+        assert all(current[each] == "unconfirmed" for each in current.keys() - waiting)
         assert scene.books.count("fold_failures") == 0

@@ -162,7 +162,7 @@ async def test_a_cancel_finds_a_token_when_orders_find_none(sqlite_url: str) -> 
         assert books.status(others[-1]) == "queued"
 
 
-async def test_rows_in_order_wait_for_the_fate_of_those_before_them(database_url: str) -> None:
+async def test_rows_in_order_wait_for_the_outcome_of_those_before_them(database_url: str) -> None:
     async with connected(database_url) as scene:
         books = scene.books
         scene.simulator.faults.change({"next_commands": ["swallow_outcome"]})
@@ -199,7 +199,7 @@ def dry_runs(books: Books) -> dict[int, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("trading", ["0", "1"])
-async def test_a_dry_run_says_what_would_be_sent_and_sends_nothing(
+async def test_a_dry_run_reports_what_would_be_sent_and_sends_nothing(
     database_url: str, trading: str
 ) -> None:
     async with connected(database_url, dry_run="1", trading=trading) as scene:

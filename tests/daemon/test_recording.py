@@ -99,9 +99,7 @@ def amount_of(money: tuple[str, Decimal] | None) -> Decimal | None:
 
 
 @pytest.mark.parametrize("auth", ["headers", "message"])
-async def test_what_we_say_is_recorded_before_what_it_is_answered_with(
-    sqlite_url: str, auth: str
-) -> None:
+async def test_what_we_send_is_recorded_before_its_answer(sqlite_url: str, auth: str) -> None:
     async with connected(sqlite_url, auth=auth) as scene:
         await until(lambda: scene.books.count("events", "type = 'SUBSCRIBED'"))
         first = scene.books.ask(
@@ -209,7 +207,7 @@ async def test_a_sub_account_is_named_and_recorded(sqlite_url: str) -> None:
 
 async def test_a_currency_no_longer_held_is_absent_after_reconnecting(database_url: str) -> None:
     async with recording(database_url) as scene:
-        # Spent, and nobody was reported: the next snapshot doesn't name it any more.
+        # Spent without a frame: the next snapshot doesn't name it any more.
         assert scene.simulator.exchange.withdraw("ETH", Decimal("4"))
         await scene.simulator.drop("cut")
         query = "SELECT basis, available, reserved, total FROM balances WHERE currency = 'ETH'"
@@ -223,14 +221,14 @@ async def test_a_currency_no_longer_held_is_absent_after_reconnecting(database_u
         await until(lambda: scene.books.ask(gaps) == closed)
 
 
-async def test_an_order_that_vanished_meanwhile_ended_in_a_way_nobody_told(
+async def test_the_final_state_of_an_order_that_vanished_meanwhile_is_unknown(
     database_url: str,
 ) -> None:
     async with connected(database_url) as scene:
         placed = scene.books.queue("PLACE_LIMIT_ORDER", LIMIT)
         await scene.until_status(placed, "accepted")
         await until(lambda: scene.books.count("open_orders") == 1)
-        # Cancelled, and nobody was reported: the next list doesn't name it any more.
+        # Cancelled without a frame: the next list doesn't name it any more.
         assert scene.simulator.exchange.cancel_all()
         await scene.simulator.drop("cut")
 
@@ -239,7 +237,7 @@ async def test_an_order_that_vanished_meanwhile_ended_in_a_way_nobody_told(
         assert scene.books.count("orders", "live") == 0
 
 
-async def test_an_account_without_orders_is_observed_though_it_is_told_of_none(
+async def test_an_account_without_orders_is_observed_though_no_list_arrives(
     database_url: str,
 ) -> None:
     async with recording(database_url) as scene:

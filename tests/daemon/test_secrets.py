@@ -83,7 +83,7 @@ async def test_a_recorder_at_work_never_writes_its_credentials_down(
 
 @pytest.mark.parametrize("auth", ["headers", "message"])
 @pytest.mark.parametrize("refuse_by", ["close", "http"])
-async def test_a_refused_recorder_never_says_its_credentials(
+async def test_a_refused_recorder_never_shows_its_credentials(
     sqlite_url: str, auth: str, refuse_by: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -100,7 +100,7 @@ async def test_a_refused_recorder_never_says_its_credentials(
 
 
 QUOTING = f'{{"message":"no key {KEY}, nor {KEY.upper()}"}}'.encode()
-#: One that is whole, and one of which nobody knows where it ends.
+#: One that is whole, and one whose end is unknown.
 REFUSALS = {
     "whole": b"HTTP/1.1 401 X\r\nContent-Length: %d\r\n\r\n" % len(QUOTING) + QUOTING,
     "short": b"HTTP/1.1 403 X\r\nContent-Length: 999\r\n\r\n" + QUOTING,
@@ -148,8 +148,10 @@ async def test_an_error_that_ends_the_recorder_shows_no_credentials(
 
 
 async def test_a_password_in_the_databases_address_is_not_shown(postgres_url: str) -> None:
-    url = postgres_url.replace("postgresql://postgres", "postgresql://nobody", 1)
-    url = url.replace("nobody:@", "nobody:" + SECRET + "@").replace("nobody@", f"nobody:{SECRET}@")
+    url = postgres_url.replace("postgresql://postgres", "postgresql://intruder", 1)
+    url = url.replace("intruder:@", "intruder:" + SECRET + "@").replace(
+        "intruder@", f"intruder:{SECRET}@"
+    )
     async with exchange() as simulator:
         with pytest.raises(RecorderError) as caught:
             await run_daemon(settings_for(url, simulator), runtime(), stop=trio.Event())

@@ -67,7 +67,7 @@ async def test_a_stop_under_traffic_leaves_a_whole_log_and_a_free_lease(
                     assert_is_stopped(scene.books)
             nursery.cancel_scope.cancel()
         with books_of(database_url) as books:
-            assert_said_without_holes(books, simulator)
+            assert_recorded_without_holes(books, simulator)
             assert books.one("SELECT epoch FROM leases") == 3
 
 
@@ -87,7 +87,7 @@ def assert_is_stopped(books: Books) -> None:
     assert_chained(books)
 
 
-def assert_said_without_holes(books: Books, simulator: Simulator) -> None:
+def assert_recorded_without_holes(books: Books, simulator: Simulator) -> None:
     """Check that what was received on each connection is how that connection began."""
     received_facts = received(books)
     for number in {number for number, _ in received_facts}:
@@ -97,7 +97,7 @@ def assert_said_without_holes(books: Books, simulator: Simulator) -> None:
 
 
 async def test_what_was_announced_is_durable_before_it_is_announced(database_url: str) -> None:
-    """Whoever receives of a commit finds it through a connection of its own."""
+    """A listener of a commit finds it through a connection of its own."""
     missing: list[int] = []
     with books_of(database_url) as books:
 
@@ -119,7 +119,7 @@ async def test_what_was_announced_is_durable_before_it_is_announced(database_url
     assert not missing
 
 
-async def test_a_second_daemon_is_turned_away_while_the_first_lives(database_url: str) -> None:
+async def test_a_second_daemon_is_refused_while_the_first_runs(database_url: str) -> None:
     async with exchange() as simulator:
         settings = settings_for(database_url, simulator, lease_ttl_s="1")
         async with daemon(database_url, simulator, lease_ttl_s="1") as scene:

@@ -132,7 +132,7 @@ def test_any_thread_may_run_units(database: Database) -> None:
     assert run_sql(database, "SELECT count(*) FROM events") == [(2,)]
 
 
-def test_a_missing_table_says_to_migrate(empty_database_url: str) -> None:
+def test_a_missing_table_asks_for_a_migration(empty_database_url: str) -> None:
     opened = open_database(empty_database_url)
     with pytest.raises(StorageFailed, match="recorder migrate"):
         run_sql(opened, "SELECT * FROM events")
@@ -192,7 +192,7 @@ def test_a_disk_that_fails_is_not_called_a_damaged_database() -> None:
         ("57P01", StorageUnavailable, "did not take it now"),
     ],
 )
-def test_what_a_server_says_calls_for_a_person_or_for_patience(
+def test_an_error_of_a_server_is_for_the_operator_or_for_a_retry(
     code: str, kind: type[RecorderError], answer: str
 ) -> None:
     error = translated(psycopg.errors.lookup(code)("something"))

@@ -30,7 +30,7 @@ def test_the_example_is_signed_by_the_key_that_the_page_names() -> None:
     assert f"`{FORMAT}`; another version" in PAGE
 
 
-def test_a_public_key_for_openssl_is_made_as_the_page_says() -> None:
+def test_a_public_key_for_openssl_is_made_as_the_page_shows() -> None:
     key = SigningKey(Ed25519PrivateKey.from_private_bytes(bytes(range(32))))
     prefix = "302a300506032b6570032100"
     assert f"`{prefix}`" in PAGE

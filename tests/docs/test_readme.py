@@ -93,7 +93,7 @@ FRAMES = [
 
 
 @define
-class Story:
+class CommandOf:
     """An account with something to find for all others who asks."""
 
     database: Database
@@ -147,7 +147,7 @@ def frame(
 @pytest.fixture
 def recorded(database: Database) -> Database:
     """A database in which each query of the README has something to find."""
-    history_of = Story(database)
+    history_of = CommandOf(database)
     in_unit(database.writer, take, "main", holder="x", now=NOW, ttl=timedelta(hours=1))
     in_unit(database.writer, outbox.ensure_control, "main", NOW)
     history_of.append(

@@ -19,7 +19,7 @@ def test_a_setting_stands_in_the_page_with_its_three_names_and_default(setting: 
     assert f"{names} {default} | {setting.help} |" in PAGE.splitlines()
 
 
-def test_the_page_tells_of_no_setting_that_there_isnt() -> None:
+def test_the_page_lists_no_setting_that_does_not_exist() -> None:
     rows = [line for line in PAGE.splitlines() if line.startswith("| `")]
     assert len(rows) == len(SETTINGS)
 

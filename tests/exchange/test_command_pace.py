@@ -23,7 +23,7 @@ def test_orders_of_both_sorts_share_a_bucket_and_leave_cancels_alone() -> None:
     assert pace.allowance(0.1) == {"batch": 4, "cancel": 1, "modify": 4, "place": 1}
 
 
-def test_whoever_waits_for_several_kinds_waits_for_the_first() -> None:
+def test_a_caller_that_waits_for_several_kinds_waits_for_the_first() -> None:
     pace = CommandPace.of(1, 1.0)
     assert pace.allowance(0.0)["cancel"] == 1
     pace.spend([PLACE_LIMIT_ORDER, CANCEL_ORDER, CANCEL_ORDER])

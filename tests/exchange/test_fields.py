@@ -287,7 +287,7 @@ def test_a_whole_number_has_at_most_eighteen_digits() -> None:
     ("reported", "flag"),
     [("true", True), ('"true"', True), ('"FALSE"', False), ("false", False), ("null", None)],
 )
-def test_a_flag_may_be_told_in_a_text(reported: str, flag: bool | None) -> None:
+def test_a_flag_may_be_a_text(reported: str, flag: bool | None) -> None:
     assert fields(f'{{"a":{reported}}}').flag("a") is flag
 
 

@@ -263,7 +263,7 @@ def test_a_type_does_not_depend_on_who_asks_for_it_or_on_nesting(levels: int) ->
         assert {in_deep(calls, broken) for calls in (0, 10, 50, 200)} == {""}
 
 
-def test_what_a_frame_says_does_not_depend_on_who_reads_it() -> None:
+def test_a_frame_has_one_meaning_for_every_reader() -> None:
     def read(calls: int, levels: int) -> Message:
         if calls:
             return read(calls - 1, levels)
@@ -277,7 +277,7 @@ def test_what_a_frame_says_does_not_depend_on_who_reads_it() -> None:
         assert kinds == {"NewAccountHistoryRecord" if is_read else "Unrecognised"}, levels
 
 
-def test_nobody_looks_for_a_type_in_endless_nesting() -> None:
+def test_a_type_is_not_looked_for_in_endless_nesting() -> None:
     for levels in (DEEPEST + 1, DEEP_CHARS_MAX):
         assert frame_type('{"type":"X","a":' + "[" * levels + "]" * levels + "}") == ""
 

@@ -80,7 +80,7 @@ KINDS: dict[str, type[Message]] = {
 }
 
 #: All that a frame reports: whatever isn't named here is None.
-SAYS: dict[str, dict[str, object]] = {
+CONTENT: dict[str, dict[str, object]] = {
     "AUTHENTICATED.blake.json": {},
     "PONG.ccxt.json": {},
     "CANCEL_ON_DISCONNECT_UPDATE.docs2025.json": {"cancel_on_disconnect": True},
@@ -439,17 +439,17 @@ def cleared(value: object) -> object:
     return present(value) if isinstance(value, dict) else value
 
 
-@pytest.mark.parametrize("name", SAYS)
-def test_a_published_frame_says_this_and_no_more(name: str) -> None:
+@pytest.mark.parametrize("name", CONTENT)
+def test_a_published_frame_has_this_content_and_no_more(name: str) -> None:
     message = read(name)
     assert type(message) is KINDS[message.type]
-    assert reported(message) == SAYS[name]
+    assert reported(message) == CONTENT[name]
 
 
-@pytest.mark.parametrize("name", SAYS)
+@pytest.mark.parametrize("name", CONTENT)
 def test_amounts_keep_the_digits_of_the_wire(name: str) -> None:
     # Equal amounts may differ in their zeros: these are the same to the last one.
-    assert repr(reported(read(name))) == repr(SAYS[name])
+    assert repr(reported(read(name))) == repr(CONTENT[name])
 
 
 def test_an_amount_of_eight_places_stays_exact() -> None:
@@ -492,7 +492,7 @@ def test_no_open_orders_is_an_empty_list_in_both_shapes() -> None:
     assert bare == held == OpenOrdersUpdate("OPEN_ORDERS_UPDATE", (), None)
 
 
-def test_a_command_turned_down_says_why() -> None:
+def test_a_refused_command_has_a_reason() -> None:
     text = '{"clientMsgId":"1","error":{"message":"no","validationErrors":{"a":[1.0,-0]}}}'
     message = parse_message("PLACE_LIMIT_WS_RESPONSE", text)
     error = {"message": "no", "validation_errors": '{"a":[1.0,-0]}'}

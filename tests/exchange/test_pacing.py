@@ -33,7 +33,7 @@ class Lived:
     fraction: float
 
 
-LIVES = st.builds(
+CONNECTIONS = st.builds(
     Lived,
     seconds=st.one_of(st.just(0.0), st.floats(0, 120)),
     authenticated_s=st.one_of(st.none(), st.floats(0, 120)),
@@ -44,11 +44,11 @@ LIVES = st.builds(
 
 
 def connects(
-    lives: Sequence[Lived], began_s: float = 1000.0, pacing: ConnectPacing | None = None
+    connections: Sequence[Lived], began_s: float = 1000.0, pacing: ConnectPacing | None = None
 ) -> list[float]:
     """Return the times of the connects of a recorder whose sessions go like this."""
     now_s, pacing, times = began_s, pacing or ConnectPacing(), list[float]()
-    for life in lives:
+    for life in connections:
         wait_s, pacing = pacing.next_attempt(now_s, life.fraction)
         assert wait_s >= 0
         now_s += wait_s
@@ -68,15 +68,17 @@ def ended(pacing: ConnectPacing, now_s: float, **how: object) -> ConnectPacing:
     return pacing.ended(now_s, **{"authenticated_s": None, **how})  # type: ignore[arg-type]
 
 
-@given(st.lists(LIVES, max_size=120))
-def test_no_history_connects_more_than_sixty_times_in_a_minute(lives: list[Lived]) -> None:
-    times = connects(lives)
+@given(st.lists(CONNECTIONS, max_size=120))
+def test_no_history_connects_more_than_sixty_times_in_a_minute(connections: list[Lived]) -> None:
+    times = connects(connections)
     assert all(later - first > 60 for first, later in zip(times, times[60:], strict=False))
 
 
-@given(st.lists(LIVES, max_size=120))
-def test_connects_average_one_per_five_seconds_after_a_burst_of_ten(lives: list[Lived]) -> None:
-    times = connects(lives)
+@given(st.lists(CONNECTIONS, max_size=120))
+def test_connects_average_one_per_five_seconds_after_a_burst_of_ten(
+    connections: list[Lived],
+) -> None:
+    times = connects(connections)
     for first in range(len(times)):
         for last in range(first, len(times)):
             allowed = 10 + (times[last] - times[first]) / 5

@@ -166,7 +166,7 @@ def test_what_can_t_stand_in_a_path_is_not_asked_for(name: str) -> None:
         order_detail_request(OrderName.order_id(name))
 
 
-def test_a_time_of_another_zone_is_told_in_utc_and_one_without_is_refused() -> None:
+def test_a_time_of_another_zone_becomes_utc_and_one_without_is_refused() -> None:
     there = START.astimezone(timezone(timedelta(hours=2)))
     assert history_request(Kind.TRADES, start=there) == history_request(Kind.TRADES, start=START)
     with pytest.raises(ValueError, match="zone"):
@@ -276,10 +276,10 @@ def test_the_states_of_an_order_come_newest_first() -> None:
     assert [order.status for order in outcome.orders] == ["Order Modified", "Placed"]
 
 
-def test_only_an_empty_detail_says_that_there_is_no_order_in_any_state() -> None:
-    name = OrderName.customer_order_id("nobody")
-    nobody = read_answer(order_detail_request(name), 200, "[]", {})
-    assert nobody == NoSuchOrder(in_any_state=True, text="[]")
+def test_only_an_empty_detail_means_no_order_in_any_state() -> None:
+    name = OrderName.customer_order_id("unknown")
+    missing = read_answer(order_detail_request(name), 200, "[]", {})
+    assert missing == NoSuchOrder(in_any_state=True, text="[]")
     request = order_status_request("BTCZAR", name)
     for status in (400, 404):
         assert read_answer(request, status, INVALID_ORDER, {}) == NoSuchOrder(
@@ -325,7 +325,7 @@ def test_an_empty_list_of_orders_is_a_list() -> None:
         (401, INVALID_ORDER),
     ],
 )
-def test_nothing_but_valrs_own_words_says_that_there_is_no_order(status: int, text: str) -> None:
+def test_nothing_but_valrs_own_words_means_no_order(status: int, text: str) -> None:
     outcome = read_answer(NOTHING, status, text, {})
     assert not isinstance(outcome, NoSuchOrder | OrdersFound)
     assert outcome.text == text
@@ -371,7 +371,7 @@ def test_a_rate_limit_names_its_wait_or_none(reported: str, wait_s: float | None
         (401, "", None),
     ],
 )
-def test_refused_credentials_are_told_apart(status: int, text: str, code: int | None) -> None:
+def test_refused_credentials_are_distinguished(status: int, text: str, code: int | None) -> None:
     outcome = read_answer(NOTHING, status, text, {})
     assert isinstance(outcome, CredentialsRefused)
     assert (outcome.status, outcome.code, outcome.text) == (status, code, text)
@@ -392,7 +392,7 @@ def test_rows_keep_numbers_by_their_digits() -> None:
     assert outcome.rows[0].amount("costPerCoin") == Decimal("0.1000000000000000000000000001")
 
 
-def test_an_amount_told_as_a_number_is_exact() -> None:
+def test_an_amount_sent_as_a_number_is_exact() -> None:
     text = '[{"orderId": "a", "remainingQuantity": 0.10000000000000000001}]'
     outcome = read_answer(list_request(Kind.OPEN_ORDERS), 200, text, {})
     assert isinstance(outcome, OrdersFound)

@@ -16,7 +16,7 @@ PAUSES = st.lists(st.floats(0, 100), min_size=1, max_size=60)
 
 
 def taken_at(bucket: TokenBucket, now_s: float) -> float:
-    """Return when the next token is had by somebody who asks from ``now_s`` on."""
+    """Return when a caller that asks from ``now_s`` on gets the next token."""
     for _ in range(20):
         wait_s = bucket.take(now_s)
         if wait_s == 0:
@@ -44,7 +44,7 @@ def test_no_window_has_more_takes_than_the_capacity_and_what_time_brings(
 
 
 @given(CAPACITIES, RATES, st.floats(0, 1e9), st.integers(0, 60))
-def test_a_wait_is_as_long_as_said_and_leads_to_a_token(
+def test_a_wait_is_as_long_as_returned_and_leads_to_a_token(
     capacity: float, per_s: float, now_s: float, takes: int
 ) -> None:
     bucket = TokenBucket(capacity, per_s)

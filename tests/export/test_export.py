@@ -254,7 +254,7 @@ def test_what_standard_output_can_not_take_is_refused(
         (("--from", "2026-01-01T00:00:00"), "names no zone"),
         (("--from", "soon"), "report a position of the log (1 and up), or a time"),
         (("--from", "-4"), "report a position of the log (1 and up), or a time"),
-        (("--from", "2026-01-31"), "a day and no moment"),
+        (("--from", "2026-01-31"), "is a day, not a time of it"),
         (("--from", "50", "--to", "10"), "nothing between --from and --to"),
         (
             ("--from", "2026-02-01T00:00:00Z", "--to", "2026-02-01T00:00:00Z"),
@@ -316,7 +316,7 @@ def test_what_stands_is_overwritten_only_if_it_is_an_export_and_that_was_asked_f
 
 
 @pytest.mark.parametrize("where", ["none/x", "file", "link"])
-def test_a_wrong_place_is_code_2_and_says_what_to_do(
+def test_a_wrong_place_is_code_2_and_explains_what_to_do(
     sqlite: Database, sqlite_url: str, tmp_path: Path, where: str
 ) -> None:
     write(sqlite, frame())
@@ -373,7 +373,7 @@ def test_a_failed_replacement_leaves_the_export_that_stood(
     assert read_manifest(tmp_path / "x") == first
 
 
-def test_a_full_disk_is_code_2_and_says_so(sqlite: Database, tmp_path: Path) -> None:
+def test_a_full_disk_is_code_2_and_is_named(sqlite: Database, tmp_path: Path) -> None:
     write_nasty(sqlite, "main")
 
     def full(_table: str, _total: int) -> Step:
@@ -458,7 +458,7 @@ def test_events_that_come_meanwhile_are_not_in_it_and_a_recorder_is_not_held_up(
     assert manifest.log["main"].head.position == 1500
 
 
-def test_while_the_log_is_exported_sqlite_can_start_its_wal_anew(
+def test_while_the_log_is_exported_sqlite_can_restart_its_wal(
     sqlite: Database, tmp_path: Path
 ) -> None:
     write(sqlite, *(frame(str(n)) for n in range(1500)))

@@ -109,7 +109,7 @@ def test_parquet_of_amounts_of_any_scale_is_exact(
     assert by_currency["ZAR"]["borrow_reserved"] is None
 
 
-def test_without_pyarrow_it_is_said_what_to_install(
+def test_without_pyarrow_the_message_names_what_to_install(
     sqlite: Database, sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record_scene(sqlite)

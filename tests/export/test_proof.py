@@ -274,7 +274,7 @@ def test_a_missing_file_and_a_cut_manifest_are_damage_or_another_head(folder: Pa
     assert (answer.code, answer.rows[0]["position"]) == (1, 4)
     assert "missing" in answer.rows[0]["what"]
 
-    # Whoever rewrites the heads as well is found by a head that was kept.
+    # A forger who rewrites the heads as well is found by a head that was kept.
     last.write_bytes(kept)
 
 
@@ -408,7 +408,7 @@ def test_an_import_that_is_killed_in_the_middle_leaves_nothing_and_works_the_nex
     shutil.copytree(folder, broken)
     last = broken / "events" / "2026-03-03.jsonl"
     last.unlink()
-    # Whoever opens a pipe waits for its other end: there the import stands, two days written.
+    # Opening a pipe waits for its other end: there the import stops, two days written.
     os.mkfifo(last)
 
     command = [sys.executable, "-m", "recorder", "import", str(broken)]

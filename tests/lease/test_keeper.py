@@ -83,7 +83,7 @@ async def test_a_lease_is_renewed_and_trusted_all_the_time(
         nursery.cancel_scope.cancel()
 
 
-async def test_without_renewals_trust_ends_before_the_lease_and_says_why(
+async def test_without_renewals_trust_ends_before_the_lease_with_the_reason(
     database: Database,
     autojump_clock: trio.testing.MockClock,
     caplog: pytest.LogCaptureFixture,
@@ -141,7 +141,7 @@ async def test_a_wall_clock_that_jumps_changes_no_trust(
         nursery.cancel_scope.cancel()
 
 
-async def test_a_lease_that_is_anothers_ends_us_and_says_that_we_slept(
+async def test_a_lease_that_is_anothers_ends_us_and_reports_that_we_slept(
     database: Database, autojump_clock: trio.testing.MockClock
 ) -> None:
     clock = Clocks()
@@ -241,12 +241,12 @@ async def test_all_accounts_are_taken_or_none(
     taken = await claimant_of(database, clock).take(["main", "another"], stop)
     assert taken is not None
     assert set(taken) == {"main", "another"}
-    # The taking stands in the log, so that nobody else's next position is free.
+    # The taking is in the log, so that no other process's next position is free.
     assert in_unit(database.reader, lambda c: read_head(c, "another")) == taken["another"].head
     assert taken["another"].head.position == 1
 
 
-async def test_who_is_told_to_stop_waits_no_longer(
+async def test_a_cancelled_candidate_waits_no_longer(
     database: Database, autojump_clock: trio.testing.MockClock
 ) -> None:
     clock, stop = Clocks(), trio.Event()
@@ -262,7 +262,7 @@ async def set_after(act: Callable[[], None], wait_s: float) -> None:
     act()
 
 
-async def test_whoever_lives_here_is_judged_by_silence_alone(
+async def test_a_holder_that_is_alive_here_is_judged_by_silence_alone(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     contender = Contender(Clocks())

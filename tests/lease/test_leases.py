@@ -28,7 +28,7 @@ def test_the_first_taker_owns_the_account(database: Database) -> None:
     assert in_unit(database.reader, lambda c: current(c, "other")) is None
 
 
-def test_a_running_lease_keeps_others_out_and_says_who_holds_it(database: Database) -> None:
+def test_a_running_lease_keeps_others_out_and_names_its_holder(database: Database) -> None:
     taken(database, "host-1:77")
     with pytest.raises(LeaseHeld, match=r"host-1:77 until 2026-03-01 12:00:30\+00:00"):
         taken(database, "host-2:5", NOW + TTL - timedelta(microseconds=1))
@@ -81,7 +81,7 @@ def test_a_lease_given_back_is_over_by_any_clock(database: Database) -> None:
     assert taken(database, "second", early, over=lambda _lease, _now: False).epoch == 2
 
 
-def test_whether_a_lease_is_over_is_for_the_taker_to_say(database: Database) -> None:
+def test_whether_a_lease_is_over_is_for_the_taker_to_judge(database: Database) -> None:
     first = taken(database, "first")
     seen: list[Lease] = []
 

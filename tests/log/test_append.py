@@ -159,7 +159,7 @@ APPEND_ONLY = [
 
 
 @pytest.mark.parametrize("statement", APPEND_ONLY)
-def test_nobody_can_change_the_log(database: Database, statement: str) -> None:
+def test_no_one_can_change_the_log(database: Database, statement: str) -> None:
     written = write(database, frame("one"), frame("two"))
     with pytest.raises(StorageFailed, match="append-only"):
         run_sql(database, statement)

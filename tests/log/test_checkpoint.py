@@ -43,7 +43,7 @@ def changed(**values: Any) -> bytes:
     return json.dumps(json.loads(checkpoint_line(CHECKPOINT, KEY)) | values).encode()
 
 
-def test_a_line_is_what_the_document_says_it_is() -> None:
+def test_a_line_is_what_the_document_describes() -> None:
     answer = json.loads(checkpoint_line(CHECKPOINT, None))
 
     assert answer == {

@@ -105,7 +105,7 @@ def test_a_file_that_can_not_be_written_is_named(tmp_path: Path, where: str) -> 
         append_line(tmp_path / where, line())
 
 
-def test_a_full_disk_is_said_and_the_next_line_is_whole() -> None:
+def test_a_full_disk_is_reported_and_the_next_line_is_whole() -> None:
     with pytest.raises(CheckpointNotWritten, match="No space left"):
         append_line(Path("/dev/full"), line())
 

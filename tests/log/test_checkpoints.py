@@ -1,4 +1,4 @@
-"""The keeper of heads and its publisher: on time, in order, and in nobody's way."""
+"""The keeper of heads and its publisher: on time, in order, and without delaying others."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ async def test_a_head_is_taken_out_at_the_start_on_schedule_and_at_the_stop(
         assert shelf.positions == [1, 3, 4]
 
 
-async def test_a_head_that_has_not_moved_is_not_said_again(
+async def test_a_head_that_has_not_moved_is_not_published_again(
     database: Database, autojump_clock: trio.testing.MockClock
 ) -> None:
     shelf = Shelf()
@@ -135,7 +135,7 @@ async def test_an_empty_log_has_no_head_to_take_out(
     assert [account for _, account, _ in shelf.kept] == ["other"]
 
 
-async def test_a_place_that_fails_gets_the_newest_head_when_it_is_back_and_holds_nobody_up(
+async def test_a_place_that_fails_gets_the_newest_head_when_it_is_back_and_delays_no_other(
     database: Database, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "recorder")
@@ -159,7 +159,7 @@ async def test_a_place_that_fails_gets_the_newest_head_when_it_is_back_and_holds
     assert answer.count("bucket takes checkpoints again") == 1
 
 
-async def test_another_reason_is_said_again(
+async def test_another_reason_is_reported_again(
     autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     shelf = Shelf(broken="full")
@@ -220,7 +220,7 @@ async def test_a_database_that_is_away_is_looked_at_again(
 # The places themselves.
 
 
-async def test_a_file_gets_lines_and_says_why_it_does_not(tmp_path: Path) -> None:
+async def test_a_file_gets_lines_or_reports_the_reason(tmp_path: Path) -> None:
     place = FileSink(tmp_path / "heads")
     await place.take('{"a":1}')
     assert (tmp_path / "heads").read_text() == '{"a":1}\n'
@@ -273,7 +273,7 @@ async def test_a_program_that_does_not_read_may_still_have_taken_it() -> None:
     await python("pass").take("x" * 1_000_000)
 
 
-async def test_a_program_that_is_not_there_is_said(tmp_path: Path) -> None:
+async def test_a_missing_program_is_reported(tmp_path: Path) -> None:
     (tmp_path / "plain").touch()
     for name in ("none", "plain"):
         with pytest.raises(CheckpointNotWritten, match="can't be started"):
@@ -291,11 +291,11 @@ async def test_a_program_that_hangs_is_killed_with_what_it_started(tmp_path: Pat
         await python(code, str(reported), wait_max_s=2.0).take("{}")
 
     with trio.fail_after(10):
-        while lives(reported.read_text()):
+        while is_running(reported.read_text()):
             await trio.sleep(0.01)
 
 
-def lives(pid: str) -> bool:
+def is_running(pid: str) -> bool:
     stat = Path(f"/proc/{pid}/stat")
     return stat.exists() and stat.read_text().split()[2] != "Z"
 

@@ -16,11 +16,11 @@ def after(passed_s: float, ahead_us: int = 0) -> int:
     return jump_us(Reading(5, 7), Reading(5 + passed_us + ahead_us, 7 + passed_us * 1_000))
 
 
-def test_clocks_that_go_together_are_not_apart_however_long_it_takes() -> None:
+def test_clocks_that_agree_have_not_jumped_however_long_it_takes() -> None:
     assert after(0) == after(1) == after(86_400) == 0
 
 
-def test_an_hour_asleep_and_an_hour_set_back_are_told_exactly() -> None:
+def test_an_hour_asleep_and_an_hour_set_back_are_measured_exactly() -> None:
     assert after(1, HOUR_US) == HOUR_US
     assert after(1, -HOUR_US) == -HOUR_US
 
@@ -30,5 +30,5 @@ def test_what_ntp_does_in_a_second_is_no_jump() -> None:
 
 
 @given(st.floats(0, 1e6), st.integers(-(10**15), 10**15))
-def test_a_jump_is_told_as_it_was_or_not_at_all(passed_s: float, ahead_us: int) -> None:
+def test_a_jump_is_reported_as_it_was_or_not_at_all(passed_s: float, ahead_us: int) -> None:
     assert after(passed_s, ahead_us) == (ahead_us if abs(ahead_us) >= JUMP_US_MIN else 0)

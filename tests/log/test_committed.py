@@ -24,7 +24,7 @@ async def test_a_type_of_its_own_wakes_a_listener_at_once(
     assert trio.current_time() < 1
 
 
-async def test_other_types_wake_it_when_its_patience_is_over(
+async def test_other_types_wake_it_after_its_longest_wait(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     committed = Committed({"main": 0})
@@ -35,7 +35,7 @@ async def test_other_types_wake_it_when_its_patience_is_over(
     assert trio.current_time() - began == 60
 
 
-async def test_a_head_that_stands_still_wakes_nobody(
+async def test_a_head_that_has_not_moved_wakes_no_task(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     committed = Committed({"main": 0, "other": 0})

@@ -1,4 +1,4 @@
-"""Comparing while walking: any order of checkpoints, any history, and never a false alarm."""
+"""Comparison while walking: any order of checkpoints, any history, and never a false alarm."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_two_checkpoints_that_contradict_each_other_are_found_whichever_is_true(
         assert (found.position, found.finding) == (4, Finding.REWRITTEN)
 
 
-def test_a_sentence_says_up_to_where_a_checkpoint_agrees_and_how_many_differ() -> None:
+def test_a_sentence_reports_up_to_where_a_checkpoint_agrees_and_how_many_differ() -> None:
     written, stands = histories(("a", 10)), histories(("a", 5), ("b", 5))
     found = walk(of(written, 2, 4, 7, 9), stands)
     assert found is not None
@@ -115,7 +115,7 @@ def test_a_sentence_says_up_to_where_a_checkpoint_agrees_and_how_many_differ() -
     assert "2 checkpoints differ" in found.what
 
 
-def test_a_log_that_ran_on_from_an_older_state_is_told_by_its_later_times() -> None:
+def test_a_log_that_ran_on_from_an_older_state_is_found_by_its_later_times() -> None:
     written = histories(("a", 5), ("b", 5))
     stands = histories(("a", 5), ("c", 10))
     comparison = of(written, 5, 7, 10)

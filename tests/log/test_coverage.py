@@ -29,12 +29,12 @@ def at(us: int) -> datetime:
     return START + timedelta(microseconds=us)
 
 
-MOMENTS = st.integers(-10, SPAN_US + 10)
-BLINDS = st.lists(
+TIMES = st.integers(-10, SPAN_US + 10)
+UNOBSERVED = st.lists(
     st.builds(
         lambda a, b, cause, healed: Unobserved(at(min(a, b)), at(max(a, b)), cause.value, healed),
-        MOMENTS,
-        MOMENTS,
+        TIMES,
+        TIMES,
         st.sampled_from(list(Cause)),
         st.booleans(),
     ),
@@ -56,8 +56,8 @@ def oracle(unobserved_intervals: list[Unobserved], us: int) -> tuple[str, str | 
     return Kind.OBSERVED, None
 
 
-@given(BLINDS, st.integers(0, SPAN_US), st.integers(0, SPAN_US))
-def test_every_microsecond_is_of_the_kind_that_the_oracle_says(
+@given(UNOBSERVED, st.integers(0, SPAN_US), st.integers(0, SPAN_US))
+def test_every_microsecond_is_of_the_kind_that_the_oracle_expects(
     unobserved_intervals: list[Unobserved], begin: int, end: int
 ) -> None:
     begin, end = sorted((begin, end))
@@ -74,8 +74,8 @@ def test_every_microsecond_is_of_the_kind_that_the_oracle_says(
         assert (one.kind, one.cause) != (other.kind, other.cause)
 
 
-@given(BLINDS, st.integers(1, SPAN_US))
-def test_observed_blind_and_healed_are_the_period_exactly(
+@given(UNOBSERVED, st.integers(1, SPAN_US))
+def test_observed_unobserved_and_healed_are_the_period_exactly(
     unobserved_intervals: list[Unobserved], end: int
 ) -> None:
     stretches = timeline(unobserved_intervals, START, at(end))

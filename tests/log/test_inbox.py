@@ -100,7 +100,7 @@ async def test_frames_that_are_not_durable_are_counted_without_facts_of_our_own(
     assert inbox.received == 1
 
 
-async def test_closing_wakes_whoever_waits_for_entries() -> None:
+async def test_closing_wakes_a_task_that_waits_for_entries() -> None:
     inbox = Inbox(10, 10_000)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(inbox.take)

@@ -177,7 +177,7 @@ async def test_what_a_permanent_failure_leaves_unwritten_still_counts_as_waiting
     assert bench.inbox.received == 3
 
 
-async def test_a_database_that_says_nothing_is_spoken_of(
+async def test_a_database_that_does_not_answer_is_reported(
     bench: Bench, caplog: pytest.LogCaptureFixture, autojump_clock: trio.testing.MockClock
 ) -> None:
     bench.runner.silent_s = 22

@@ -101,24 +101,24 @@ def test_a_log_of_big_payloads_is_streamed_in_bounded_memory(database: Database)
     assert peak < 4 * read.PAGE_BYTES < 48 * megabyte
 
 
-def test_a_time_nobody_can_read_is_damage(sqlite: Database) -> None:
+def test_an_unreadable_time_is_damage(sqlite: Database) -> None:
     write(sqlite, frame())
     run_sql(sqlite, "DROP TRIGGER events_no_update", "UPDATE events SET received_at = 'yesterday'")
     with pytest.raises(LogDamaged, match="event 1 of account 'main'"):
         positions(sqlite, 0)
 
 
-MOMENTS = st.datetimes(timezones=st.just(UTC))
+TIMES = st.datetimes(timezones=st.just(UTC))
 
 
-@given(moment=MOMENTS)
+@given(moment=TIMES)
 def test_the_text_of_a_time_is_the_columns_own(moment: datetime) -> None:
     text = time_text(to_us(moment))
     assert text == sqlite_time(moment)
     assert time_us(text) == to_us(moment)
 
 
-@given(this=MOMENTS, later=st.timedeltas(timedelta(microseconds=1), timedelta(days=1)))
+@given(this=TIMES, later=st.timedeltas(timedelta(microseconds=1), timedelta(days=1)))
 def test_texts_of_times_sort_as_the_times(this: datetime, later: timedelta) -> None:
     try:
         after = this + later

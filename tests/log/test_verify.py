@@ -32,7 +32,7 @@ def log(database: Database) -> Database:
 
 
 def tamper(database: Database, *statements: str) -> None:
-    """Change the log as somebody can who owns the database and switches the triggers off."""
+    """Change the log as an attacker can who owns the database and switches the triggers off."""
     if database.dialect == "postgresql":
         run_sql(database, "ALTER TABLE events DISABLE TRIGGER ALL", *statements)
         return
@@ -203,7 +203,7 @@ def test_no_time_that_python_lacks_stops_the_proof_with_an_error(
     assert damage.position == 2
 
 
-def test_progress_is_told_and_the_end_reached_across_pages(database: Database) -> None:
+def test_progress_is_reported_and_the_end_reached_across_pages(database: Database) -> None:
     write(database, *(frame(str(number)) for number in range(PAGE_ROWS + 5)))
     write(database, frame("x" * PAGE_BYTES), frame("y" * PAGE_BYTES))
     reported: list[int] = []

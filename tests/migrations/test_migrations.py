@@ -94,7 +94,7 @@ def test_a_newer_schema_is_refused_and_left_alone(database: Database) -> None:
     assert revision_of(database) == "9999"
 
 
-def test_a_database_of_somebody_else_is_refused_and_left_alone(empty: Database) -> None:
+def test_a_database_of_another_program_is_refused_and_left_alone(empty: Database) -> None:
     run_sql(empty, "CREATE TABLE customers (name text)")
     for attempt in (bring_to_current, migrate):
         with pytest.raises(SchemaMismatch, match="of its own"):
@@ -170,7 +170,7 @@ def test_an_unknown_revision_to_go_back_to_is_refused(database: Database) -> Non
         downgrade(database, "7777")
 
 
-def test_metadata_and_migrations_say_the_same(database: Database) -> None:
+def test_metadata_and_migrations_agree(database: Database) -> None:
     assert differences(database) == []
 
 

@@ -29,7 +29,7 @@ from recorder.outbox.sql.dispatch import (
 from tests.log.drafts import NOW, run_sql
 
 MINUTE = timedelta(minutes=1)
-#: Whoever waits for a lock waits longer.
+#: A process that waits for a lock waits longer.
 WAITING_S = 2.0
 LIMIT = '{"side":"BUY","pair":"BTCZAR","quantity":"0.001","price":"1000000"}'
 CANCEL = '{"orderId":"00000000-0000-4000-8000-000000000001","pair":"BTCZAR"}'
@@ -97,7 +97,7 @@ def test_the_most_urgent_go_together_and_know_where_their_events_will_stand(
     assert sent() == Dispatched(rest=Queue((), "off", {}, is_whole=True))
 
 
-def test_no_more_go_together_than_the_terms_say(owned: Database, sent: Dispatch) -> None:
+def test_no_more_go_together_than_the_terms_allow(owned: Database, sent: Dispatch) -> None:
     rows = [queue(owned) for _ in range(6)]
     done = sent()
     assert ids(done) == rows[:4]
@@ -153,7 +153,7 @@ def test_the_switch_counts_as_it_stands_in_the_transaction(
         "UPDATE outbox SET status = 'withdrawn' WHERE status = 'queued'",
     ],
 )
-def test_the_log_waits_for_nobody_who_has_not_committed_a_change(
+def test_the_log_does_not_wait_for_an_uncommitted_change(
     postgres: Database, change: str, pipelined: bool
 ) -> None:
     def own(connection: Connection) -> None:

@@ -139,7 +139,7 @@ BATCH = OutboxRow(PLACE_BATCH_ORDERS, customer_order_id=BATCH_NAME)
     ],
 )
 @pytest.mark.parametrize("status", ["sending", "sent", "in_doubt", "not_placed"])
-def test_the_answer_says_received_and_no_more(
+def test_the_answer_proves_received_and_no_more(
     command: str, kind: str, data: dict[str, Any], status: str
 ) -> None:
     rows = [OutboxRow(command, status)]
@@ -155,14 +155,14 @@ def test_the_answer_says_received_and_no_more(
         (MODIFY_ORDER, "MODIFY_ORDER_WS_RESPONSE"),
     ],
 )
-def test_an_error_in_the_answer_says_no(command: str, kind: str) -> None:
+def test_an_error_in_the_answer_means_rejected(command: str, kind: str) -> None:
     error = {"message": "Invalid request", "validationErrors": None}
     rows = [OutboxRow(command)]
     assert judge(rows, kind, error=error, clientMsgId="m-1") == {0: ("rejected", "Invalid request")}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_rate_limit_says_not_yet(command: str) -> None:
+def test_a_rate_limit_means_not_yet(command: str) -> None:
     proved = judge(
         [OutboxRow(command)], "RATE_LIMIT_EXCEEDED", {"requestType": "X"}, clientMsgId="m-1"
     )
@@ -190,7 +190,7 @@ def test_a_name_that_two_sendings_have_settles_neither() -> None:
     assert judge(rows, "RATE_LIMIT_EXCEEDED", data, clientMsgId="m-1-again1") == {}
 
 
-def test_an_answer_to_somebody_elses_message_concerns_no_row() -> None:
+def test_an_answer_to_another_callers_message_concerns_no_row() -> None:
     rows = [evolve(PLACED, order_id=None)]
     data = {"orderId": ORDER, "customerOrderId": NAME}
     assert judge(rows, "PLACE_LIMIT_WS_RESPONSE", data, clientMsgId="m-2") == {}
@@ -319,7 +319,7 @@ def test_an_order_that_ended_first_rejects_its_cancel(word: str) -> None:
 
 
 @pytest.mark.parametrize("word", ["Placed", "Partially Filled", "Order Modified", "Active"])
-def test_a_living_order_says_nothing_of_its_cancel(word: str) -> None:
+def test_an_open_order_proves_nothing_about_its_cancel(word: str) -> None:
     assert judge([CANCELS], "ORDER_STATUS_UPDATE", status_update(word)) == {}
 
 
@@ -339,7 +339,7 @@ def test_a_new_order_that_fails_for_its_name_does_not_touch_the_cancel_of_the_ol
 
 
 @pytest.mark.parametrize(("kind", "data"), [e for e in EFFECTS if e[0] != "ORDER_STATUS_UPDATE"])
-def test_signs_of_life_say_nothing_of_a_cancel_or_a_change(kind: str, data: Any) -> None:
+def test_signs_of_life_prove_nothing_about_a_cancel_or_a_change(kind: str, data: Any) -> None:
     assert judge([CANCELS, MODIFIES], kind, data) == {}
 
 
@@ -356,7 +356,7 @@ def test_the_outcome_settles_the_change_that_it_names(success: bool) -> None:
     }
 
 
-def test_an_outcome_of_somebody_elses_change_is_not_taken_for_an_unanswered_one() -> None:
+def test_an_outcome_of_another_callers_change_is_not_taken_for_an_unanswered_one() -> None:
     data = {"success": True, "orderId": ORDER, "modifyRequestId": REQUEST}
     unanswered = evolve(MODIFIES, modify_request_id=None)
     assert judge([unanswered], "MODIFY_ORDER_OUTCOME", data) == {}
@@ -425,7 +425,7 @@ def test_a_failed_cancel_may_be_one_of_a_batch(
     assert 0 in judge([CANCELS, doubtful], "FAILED_CANCEL_ORDER", data)
 
 
-def test_a_cancel_that_failed_says_nothing_of_one_that_is_in_doubt() -> None:
+def test_a_cancel_that_failed_proves_nothing_about_one_in_doubt() -> None:
     data = {"orderId": ORDER, "message": "An error occurred while cancelling your order."}
     lost = evolve(CANCELS, status="in_doubt")
     again = evolve(CANCELS, client_msg_id="m-2")

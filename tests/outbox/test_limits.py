@@ -189,7 +189,7 @@ def test_values_are_compared_exactly() -> None:
         ("PLACE_LIMIT_ORDER", '{"a":' * 100_000),
     ],
 )
-def test_what_can_t_be_read_says_so(command: str, payload: str) -> None:
+def test_what_can_t_be_read_is_reported(command: str, payload: str) -> None:
     with pytest.raises(UnreadableError):
         asked_for(command, payload)
 

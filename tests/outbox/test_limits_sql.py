@@ -106,14 +106,14 @@ def test_a_limit_that_can_t_be_meant_is_refused(
         limit(database, pair, **values)
 
 
-def test_a_limit_says_who_changed_it_and_when(database: Database) -> None:
+def test_a_limit_records_who_changed_it_and_when(database: Database) -> None:
     limit(database, max_value="1000.50")
     [(first, at)] = run_sql(database, "SELECT changed_by, changed_at FROM limits")
     run_sql(database, "UPDATE limits SET changed_by = 'me', changed_at = '2020-01-01 00:00:00'")
     run_sql(database, "UPDATE limits SET max_value = '2000'")
     [(by, changed)] = run_sql(database, "SELECT changed_by, changed_at FROM limits")
-    someone = "sqlite" if database.dialect == "sqlite" else "postgres"
-    assert (first, by) == (someone, someone)
+    caller = "sqlite" if database.dialect == "sqlite" else "postgres"
+    assert (first, by) == (caller, caller)
     assert str(changed)[:10] >= str(at)[:10]
 
 
@@ -261,7 +261,7 @@ def test_open_orders_are_those_in_the_book_and_those_on_their_way(database: Data
         assert opened(database) == before
 
 
-def test_an_order_counts_once_whether_its_command_or_the_book_tells_of_it(
+def test_an_order_counts_once_whether_its_command_or_the_book_shows_it(
     database: Database,
 ) -> None:
     by_id, by_name = queue(database), queue(database)
@@ -273,7 +273,7 @@ def test_an_order_counts_once_whether_its_command_or_the_book_tells_of_it(
     assert opened(database) == 2
 
 
-def test_an_order_whose_pair_nobody_named_counts_unless_its_command_names_another(
+def test_an_order_of_unknown_pair_counts_unless_its_command_names_another(
     database: Database,
 ) -> None:
     order(database, "o-1", pair=None)
@@ -371,7 +371,7 @@ def unsettled(database: Database) -> dict[str, int]:
     return in_unit(database.reader, first_unsettled, "main")
 
 
-def test_nobody_asks_what_is_unsettled_while_nothing_wants_order(database: Database) -> None:
+def test_unsettled_rows_are_not_read_while_no_row_asks_for_order(database: Database) -> None:
     queue(database)
     assert unsettled(database) == {}
 

@@ -113,7 +113,9 @@ def test_an_account_without_a_name_is_refused(database: Database) -> None:
 
 
 @pytest.mark.parametrize("column", OURS)
-def test_what_the_recorder_writes_is_nobody_elses_to_set(database: Database, column: str) -> None:
+def test_what_the_recorder_writes_is_not_for_callers_to_set(
+    database: Database, column: str
+) -> None:
     value: object = 7 if column in NUMBERS else "x"
     with pytest.raises(Refused, match=f"{column} is for the recorder"):
         order(database, **{column: value})

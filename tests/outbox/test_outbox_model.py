@@ -151,7 +151,7 @@ class OutboxModel(RuleBasedStateMachine):
 
     @precondition(lambda self: any(row.status in TERMINAL for row in self.rows.values()))
     @rule(data=st.data(), status=st.sampled_from(["queued", "sending", "accepted", "not_placed"]))
-    def nobody_moves_what_is_final(self, data: st.DataObject, status: str) -> None:
+    def no_one_moves_what_is_final(self, data: st.DataObject, status: str) -> None:
         final = [row for row in self.rows.values() if row.status in TERMINAL]
         row = data.draw(st.sampled_from(final))
         if row.status != status:
@@ -275,7 +275,7 @@ class OutboxModel(RuleBasedStateMachine):
     # What always holds
 
     @invariant()
-    def the_table_says_what_the_model_says(self) -> None:
+    def the_table_equals_the_model(self) -> None:
         if self.untold:
             return
         found = run_sql(

@@ -167,12 +167,12 @@ def test_every_change_of_status_is_written_down(owned: Database) -> None:
         "SELECT seq, from_status, to_status, reason, changed_by FROM outbox_transitions"
         " ORDER BY account, outbox_id, seq"
     )
-    recorder, someone = ("recorder", "sqlite") if owned.dialect == "sqlite" else ("postgres",) * 2
+    recorder, caller = ("recorder", "sqlite") if owned.dialect == "sqlite" else ("postgres",) * 2
     assert run_sql(owned, asked) == [
-        (1, None, "queued", None, someone),
+        (1, None, "queued", None, caller),
         (2, "queued", "sending", None, recorder),
         (3, "sending", "sent", None, recorder),
-        (4, "sent", "in_doubt", "by hand", someone),
+        (4, "sent", "in_doubt", "by hand", caller),
     ]
 
 
@@ -200,7 +200,7 @@ def test_a_caller_can_take_back_what_is_still_queued(owned: Database) -> None:
         run_sql(owned, f"{withdraw} WHERE outbox_id = {other}")
 
 
-def test_a_claim_says_whose_it_is(owned: Database) -> None:
+def test_a_claim_names_its_owner(owned: Database) -> None:
     outbox_id = queue(owned)
     assert claimed(owned, outbox_id)
     [row] = in_unit(owned.reader, lambda c: unresolved(c, "main"))
@@ -218,7 +218,7 @@ def test_a_command_is_claimed_once(owned: Database) -> None:
     assert [claimed(owned, outbox_id), claimed(owned, outbox_id)] == [True, False]
 
 
-def test_nobody_claims_with_another_epoch_or_a_lease_that_was_given_back(owned: Database) -> None:
+def test_no_claim_with_another_epoch_or_a_released_lease(owned: Database) -> None:
     outbox_id = queue(owned)
     assert not claimed(owned, outbox_id, epoch=2)
     in_unit(owned.writer, lambda c: release(c, "main", epoch=1, now=NOW))
@@ -255,7 +255,7 @@ def test_an_account_without_a_switch_sends_nothing(owned: Database) -> None:
     assert in_unit(owned.reader, lambda c: read_switch(c, "main")) == "off"
 
 
-def test_a_switch_thrown_by_hand_says_who_and_when(owned: Database) -> None:
+def test_a_switch_changed_by_hand_records_who_and_when(owned: Database) -> None:
     run_sql(owned, "UPDATE controls SET trading = 'off', reason = 'panic'")
     [(by, at)] = run_sql(owned, "SELECT changed_by, changed_at FROM controls")
     assert by == ("sqlite" if owned.dialect == "sqlite" else "postgres")

@@ -156,7 +156,7 @@ def test_a_row_in_order_waits_for_earlier_ones_of_its_pair_and_for_no_other() ->
     assert choose([waiting], "on", True, NOW, {}) == Send(waiting)
 
 
-def test_a_row_not_in_order_waits_for_nobody() -> None:
+def test_a_row_not_in_order_waits_for_no_other() -> None:
     assert choose([row(5, payload=BTC)], "on", True, NOW, {"BTCZAR": 1}) == Send(
         row(5, payload=BTC)
     )
@@ -188,7 +188,7 @@ def test_a_batch_in_order_waits_for_each_of_its_pairs() -> None:
     assert choose([batch], "on", True, NOW, {"BTCZAR": 5, "ETHZAR": 5}) == Send(batch)
 
 
-def test_rows_whose_pairs_nobody_can_tell_are_in_everybodys_way() -> None:
+def test_rows_of_unknown_pairs_block_all_others() -> None:
     waiting = row(5, payload=BTC, in_order=True)
     assert choose([waiting], "on", True, NOW, {"*": 4, "BTCZAR": 5}) == Wait(None)
     unreadable = row(5, payload="{", in_order=True)
@@ -223,7 +223,7 @@ def test_rows_in_order_go_after_all_that_stood_before_them(
             for pair in {each.payload for each in left}
         }
         choice = choose(left, "on", True, NOW, unsettled)
-        assert isinstance(choice, Send), "the first of all is in nobody's way"
+        assert isinstance(choice, Send), "the first of all blocks no other"
         left.remove(choice.row)
         gone.append(choice.row)
     for place, each in enumerate(gone):
@@ -252,7 +252,7 @@ def test_several_are_those_that_would_be_chosen_one_by_one(
     assert chosen or Wait(few.until) == choose(left, switch, True, NOW)
 
 
-def test_what_has_to_wait_for_its_pace_is_in_nobody_elses_way() -> None:
+def test_what_has_to_wait_for_its_pace_blocks_no_other() -> None:
     rows = row(1), row(2), row(3, "MODIFY_ORDER"), row(4, CANCEL_ORDER)
     few = choose_few(Queue(rows, "on", {}), NOW, 9, ENOUGH | {"place": 1, "cancel": 0})
     assert [each.outbox_id for each in few.rows] == [1, 3]

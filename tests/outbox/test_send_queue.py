@@ -9,7 +9,7 @@ from recorder.outbox.tasks.send_queue import Dispatch, SendQueue
 
 
 def command() -> Dispatch:
-    """Return a command that nobody may claim: a queue never looks inside."""
+    """Return a command that can't be claimed: a queue never looks inside."""
     return Dispatch(
         claim=lambda *_: (),
         record=lambda *_: None,

@@ -142,7 +142,7 @@ def test_a_refusal_by_the_engine_keeps_the_exchanges_reason(history_of: CommandH
     )
 
 
-def test_an_answer_that_is_in_the_log_before_the_row_says_sent_is_found(
+def test_an_answer_that_is_in_the_log_before_the_row_is_sent_is_found(
     history_of: CommandHistory,
 ) -> None:
     history_of.send("PLACE_LIMIT_ORDER", LIMIT, "m1", written=False)
@@ -171,7 +171,7 @@ def test_what_was_answered_before_the_connection_was_lost_is_not_doubted(
     assert history_of.row(1).status == "acknowledged"
 
 
-def test_another_connections_end_doubts_nothing(history_of: CommandHistory) -> None:
+def test_another_connections_end_puts_nothing_in_doubt(history_of: CommandHistory) -> None:
     history_of.send("PLACE_LIMIT_ORDER", LIMIT, "m1")
     history_of.note(Note.CONNECTION_CLOSED, "c0", reason="cut")
     history_of.settle()
@@ -190,7 +190,9 @@ def test_what_was_claimed_and_then_not_sent_is_doubted_at_once_and_nothing_else(
     assert history_of.row(2).status == "sending"
 
 
-def test_a_new_start_doubts_what_an_earlier_recorder_left(history_of: CommandHistory) -> None:
+def test_a_new_start_puts_in_doubt_what_an_earlier_recorder_left(
+    history_of: CommandHistory,
+) -> None:
     history_of.send("PLACE_LIMIT_ORDER", LIMIT, "m1")
     history_of.note(Note.RECORDER_STARTED, None, epoch=2)
     history_of.settle()
@@ -309,7 +311,7 @@ def test_an_order_of_a_name_that_two_open_commands_bear_is_known_to_be_neithers(
     assert not in_unit(history_of.database.reader, is_of_another, meant, history_of.row(first))
 
 
-def test_what_a_name_led_to_waits_until_orders_can_tell_who_was_first(
+def test_what_a_name_led_to_waits_until_orders_show_which_was_first(
     history_of: CommandHistory,
 ) -> None:
     history_of.send("PLACE_LIMIT_ORDER", LIMIT, "m1", order_name="MINE")

@@ -69,7 +69,7 @@ async def test_a_command_queued_by_any_program_wakes_at_once(sqlite: Database) -
                 await wakes.more_than(received_facts)
 
 
-async def test_commits_that_queue_nothing_wake_nobody(sqlite: Database) -> None:
+async def test_commits_that_queue_nothing_wake_no_task(sqlite: Database) -> None:
     with caller(sqlite) as program:
         async with watched(sqlite) as wakes:
             received_facts = wakes.count
@@ -81,7 +81,7 @@ async def test_commits_that_queue_nothing_wake_nobody(sqlite: Database) -> None:
             assert wakes.count - received_facts <= 1  # the slow poll may have come
 
 
-async def test_where_the_system_tells_nothing_it_polls(
+async def test_without_notifications_of_the_system_it_polls(
     sqlite: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     @contextmanager
@@ -96,7 +96,7 @@ async def test_where_the_system_tells_nothing_it_polls(
             await wakes.more_than(received_facts)
 
 
-async def test_postgresql_says_what_came_also_after_it_was_gone(
+async def test_postgresql_notifies_again_after_it_was_gone(
     postgres: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What is received of is not received of by the net.
@@ -119,7 +119,7 @@ async def test_postgresql_says_what_came_also_after_it_was_gone(
                 " WHERE query LIKE 'LISTEN%' AND datname = current_database()"
             )
             assert ended.fetchall() == [(True,)]
-            # Whoever listens again doesn't know what it missed.
+            # A new listener doesn't know what it missed.
             await wakes.more_than(received_facts)
             received_facts = wakes.count
             program.execute(order, ("main",))
@@ -143,7 +143,7 @@ def test_each_command_is_news_once(sqlite: Database) -> None:
         assert not look.is_worth_waking()
 
 
-async def test_a_file_is_heard_of_when_written_and_when_made_anew(tmp_path: Path) -> None:
+async def test_a_file_is_noticed_when_written_and_when_created_again(tmp_path: Path) -> None:
     path = tmp_path / "log"
     with watching(path) as watch:
         assert watch is not None

@@ -53,7 +53,7 @@ class Account:
 
     def converse_with(self, frames: Iterable[Frame]) -> None:
         for each in frames:
-            reported = stated_net(each) if self.net else each
+            reported = reported_net(each) if self.net else each
             at_us = to_us(self.clock())
             self.log.append(
                 Draft("main", at_us, 5, "c-1", "received", reported["type"], encode(reported))
@@ -141,7 +141,7 @@ def kind_of(type_: str, leg: str) -> str:
     return next(kind for word, kind in kinds.items() if word in type_)
 
 
-def stated_net(frame: Frame) -> Frame:
+def reported_net(frame: Frame) -> Frame:
     """Return a ledger record with its fee taken off what it credits, as VALR is seen to do."""
     data: Any = frame.get("data")
     if frame["type"] != "NEW_ACCOUNT_HISTORY_RECORD" or "feeValue" not in data:

@@ -77,7 +77,7 @@ async def test_a_wrong_setting_is_named_before_anything_is_made(
 
 
 async def test_a_server_that_is_not_there_is_a_failed_database(tmp_path: Path) -> None:
-    url = f"postgresql://nobody:{SECRET}@127.0.0.1:1/none"
+    url = f"postgresql://intruder:{SECRET}@127.0.0.1:1/none"
     last = await call(tmp_path, environment_for(tmp_path, url), "run")
 
     assert last.code == 3
@@ -176,7 +176,7 @@ def forbid_writing(books: Books) -> None:
         ("postgres_url", forbid_writing, "the database can't be written"),
     ],
 )
-async def test_what_only_a_person_can_mend_ends_it_with_the_number_of_events_not_written(
+async def test_what_only_a_person_can_fix_ends_it_with_the_number_of_events_not_written(
     request: pytest.FixtureRequest,
     tmp_path: Path,
     kind: str,

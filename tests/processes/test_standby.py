@@ -60,7 +60,7 @@ async def freeze(process: subprocess.Popen[bytes], books: Books) -> None:
 
 
 def is_any_lock_held(books: Books) -> bool:
-    """Return whether somebody is in the middle of a transaction that writes."""
+    """Return whether a process is in the middle of a transaction that writes."""
     if books.connection.dialect.name == "postgresql":
         open_ones = "state = 'idle in transaction' AND datname = current_database()"
         return books.count("pg_stat_activity", open_ones) > 0
@@ -123,7 +123,7 @@ async def test_a_standby_takes_over_from_a_frozen_owner_which_then_does_nothing_
                 waiting = recorder(second, environment | {"RECORDER_STANDBY": "1"}, "run")
                 with stopped_at_last(waiting):
                     await until(lambda: "waiting as standby" in answer(second))
-                    # Longer than any lease: while the owner lives the standby waits.
+                    # Longer than any lease: while the owner runs the standby waits.
                     await trio.sleep(TTL_S * 1.5)
                     assert simulator.connections == 1
                     await freeze(owner, books)

@@ -155,7 +155,7 @@ def reported(at: int, total: int) -> Step:
     return Step((at,), total=D(total))
 
 
-def test_what_goes_apart_and_comes_together_is_in_flight_and_what_stays_is_lost() -> None:
+def test_a_difference_that_closes_is_in_flight_and_one_that_stays_is_lost() -> None:
     fill = [moved(1, 5), reported(2, 15)]
     # Cut between the two: nothing before, the balance behind.
     before, behind = drifts(D(10), fill[:1]), drifts(D(10), fill[1:])
@@ -168,6 +168,6 @@ def test_what_goes_apart_and_comes_together_is_in_flight_and_what_stays_is_lost(
     assert not is_in_flight(D(7), {D(0)}, passing(before, behind))
 
 
-def test_a_drift_begins_where_a_balance_is_first_stated() -> None:
+def test_a_drift_begins_where_a_balance_is_first_reported() -> None:
     assert drifts(None, [moved(1, 5), reported(2, 15), moved(3, 1), reported(4, 16)]) == [0, -1, 0]
     assert drifts(None, []) == [0]

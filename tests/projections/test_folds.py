@@ -123,7 +123,7 @@ def test_the_first_word_of_a_new_connection_counts_whatever_its_time() -> None:
     assert tables["balances"]["BTC",]["total"] == Decimal(7)
 
 
-def test_a_balance_that_is_told_twice_stands_once_in_the_history() -> None:
+def test_a_balance_that_is_reported_twice_is_kept_once_in_the_history() -> None:
     tables, _ = fold(named("balances"), events([balance("BTC", "0.00000786")] * 3))
     assert [row["total"] for row in tables["balance_history"].values()] == [Decimal("0.00000786")]
 
@@ -189,7 +189,7 @@ def test_a_gap_closes_with_a_complete_snapshot_and_with_no_other() -> None:
     assert gap(started, given_up, complete) == ("closed", 3)
 
 
-def test_a_status_that_comes_later_tells_how_it_ended() -> None:
+def test_a_status_that_comes_later_gives_the_final_state() -> None:
     row = order([listed("o-1"), listed(), status("Cancelled", "3", "2026-01-01T00:00:01.000Z")])
     assert row["state"] == "cancelled"
 
@@ -219,7 +219,7 @@ def test_a_late_status_goes_into_the_history_and_changes_nothing_else() -> None:
     assert [row["applied"] for row in tables["order_history"].values()] == [True, False]
 
 
-def test_an_execution_that_is_told_twice_counts_once() -> None:
+def test_an_execution_that_is_reported_twice_counts_once() -> None:
     part = {"executedPrice": "10", "executedQuantity": "1", "executedFee": "0.1"}
     rest = {"executedPrice": "13", "executedQuantity": "2", "executedFee": "0.2"}
     first = status("Partially Filled", "2", "2026-01-01T00:00:01.000Z", **part)
@@ -229,7 +229,7 @@ def test_an_execution_that_is_told_twice_counts_once() -> None:
     assert (row["executed_value"], row["average_price"]) == (Decimal(36), Decimal(12))
 
 
-def test_where_an_execution_was_missed_nobody_knows_average_and_fee() -> None:
+def test_where_an_execution_was_missed_average_and_fee_are_unknown() -> None:
     first = {"executedPrice": "10", "executedQuantity": "1", "executedFee": "0.01"}
     last = {"executedPrice": "20", "executedQuantity": "1", "executedFee": "0.01"}
     reported = [

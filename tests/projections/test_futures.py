@@ -112,7 +112,7 @@ def test_the_first_word_of_a_new_connection_counts_whatever_its_time() -> None:
     assert of_position(*reported) == HELD
 
 
-def test_a_position_that_is_told_twice_stands_once_in_the_history() -> None:
+def test_a_position_that_is_reported_twice_is_kept_once_in_the_history() -> None:
     assert len(tables(*[position()] * 3)["position_history"]) == 1
 
 
@@ -157,7 +157,7 @@ def test_a_flip_closes_one_position_and_opens_another_in_any_order() -> None:
         assert {key: row["is_open"] for (key,), row in made.items()} == {"p-1": False, "p-2": True}
 
 
-def test_a_position_that_nobody_told_of_before_its_end_is_closed() -> None:
+def test_a_position_first_reported_at_its_end_is_closed() -> None:
     assert of_position(closing()) == GONE
     assert of_position(reduction(), closing()) == GONE
 
@@ -206,7 +206,7 @@ def test_a_list_that_is_older_than_the_frames_changes_nothing() -> None:
     assert of_position(position(), closing(), held(position("9", "59"))) == GONE
 
 
-def test_a_list_tells_what_is_newer_and_what_was_not_known() -> None:
+def test_a_list_adds_what_is_newer_and_what_was_not_known() -> None:
     assert of_position(held(position())) == HELD
     assert of_position(position("9", "01"), held(position("2", "02"))) == HELD
 
@@ -227,7 +227,7 @@ def test_a_position_of_a_list_that_a_connection_names_late_is_not_absent_on_it()
     assert of_position(held(position("2", "02")), position("9", "01"), snapshot()) == HELD
 
 
-def test_a_sum_of_closed_positions_tells_an_unknown_end() -> None:
+def test_a_sum_of_closed_positions_gives_an_unknown_end() -> None:
     summary = fetched(FuturesList.CLOSED_SUMMARY, closing(), realisedPnl="-1.27622")
     made = tables(position(), snapshot("c2"), summary)["positions"]["p-1",]
     assert (made["state"], made["realised_pnl"]) == ("closed", Decimal("-1.27622"))
@@ -255,11 +255,11 @@ def test_only_a_newer_statement_brings_a_removed_order_back() -> None:
     assert of_order(conditional(), removal(), conditional("02")) == ("open", "reported")
 
 
-def test_nothing_is_concluded_from_a_snapshot_that_may_not_name_conditional_orders() -> None:
+def test_nothing_is_inferred_from_a_snapshot_that_may_not_name_conditional_orders() -> None:
     assert of_order(conditional(), snapshot("c2")) == ("open", "unconfirmed")
     assert of_order(conditional(), snapshot()) == ("open", "reported")
-    told_again = [conditional(), conditional(connection="c2"), snapshot("c2")]
-    assert of_order(*told_again) == ("open", "reported")
+    reported_again = [conditional(), conditional(connection="c2"), snapshot("c2")]
+    assert of_order(*reported_again) == ("open", "reported")
 
 
 def test_the_list_decides_what_became_of_an_unconfirmed_order() -> None:
@@ -273,7 +273,7 @@ def test_a_list_never_brings_a_removed_order_back_by_an_old_time() -> None:
     assert of_order(conditional(), removal(), waiting(conditional())) == ("removed", "reported")
 
 
-def test_a_history_tells_how_a_conditional_order_ended() -> None:
+def test_a_history_gives_the_final_state_of_a_conditional_order() -> None:
     def history(word: str) -> Draft:
         kind = FuturesList.CONDITIONAL_HISTORY
         return fetched(kind, conditional("03"), conditional("01"), orderStatusType=word)

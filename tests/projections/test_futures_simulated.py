@@ -120,7 +120,7 @@ def assert_positions_are_the_books(line: Line, made: Tables) -> None:
     assert {row["state"] for row in rows.values()} <= {"open", "closed", "end_unknown"}
 
 
-def after_trouble(seed: int) -> Line:
+def after_problems(seed: int) -> Line:
     line = Line(random.Random(seed))
     for _ in range(40):
         if not line.is_up and line.rng.random() < 0.4:
@@ -134,14 +134,14 @@ def after_trouble(seed: int) -> Line:
 @settings(max_examples=300, deadline=None)
 @given(st.integers(0, 2**32))
 def test_after_any_cuts_and_a_complete_snapshot_the_positions_are_the_exchanges(seed: int) -> None:
-    line = after_trouble(seed)
+    line = after_problems(seed)
     assert_positions_are_the_books(line, line.tables())
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.integers(0, 2**32))
 def test_a_conditional_order_that_stands_wrongly_is_marked_until_a_list_decides(seed: int) -> None:
-    line = after_trouble(seed)
+    line = after_problems(seed)
     waiting = {each.order_id for each in line.exchange.futures.waiting()}
     rows = line.tables().get("conditional_orders", {})
     wrong = [row for (key,), row in rows.items() if row["is_open"] and key not in waiting]

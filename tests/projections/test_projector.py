@@ -159,7 +159,7 @@ async def test_no_step_is_taken_twice_while_the_task_takes_it(bench: Bench) -> N
         assert bench.ask(history) == [(2,)]
 
 
-async def test_a_frame_that_can_not_be_folded_is_told_of_by_the_task(bench: Bench) -> None:
+async def test_a_frame_that_can_not_be_folded_is_logged_by_the_task(bench: Bench) -> None:
     async with running(bench):
         await caught_up(bench, bench.commit(balance("BTC", "1")))
         events = bench.commit(balance(None, "2"), balance("ETH", "3"))

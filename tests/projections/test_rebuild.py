@@ -35,9 +35,9 @@ def log(database: Database) -> Database:
         database,
         answer("COUNT", name="a"),
         answer("COUNT", name="b"),
-        answer("TELL", id="t"),
+        answer("ADD", id="t"),
         answer("BAD"),
-        answer("TELL", id=None),
+        answer("ADD", id=None),
         answer("COUNT", name="a"),
         answer("COUNT", name="a", account="other"),
     )

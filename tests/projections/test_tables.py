@@ -79,7 +79,7 @@ def test_nothing_beyond_what_is_asked_is_folded(database: Database) -> None:
     assert step(database, Toy(), up_to=1) == Progress(3, 0, ())
 
 
-def test_accounts_are_folded_apart(database: Database) -> None:
+def test_accounts_are_folded_separately(database: Database) -> None:
     write(database, answer("COUNT", name="a"), answer("COUNT", name="a", account="other"))
     step(database, Toy(), up_to=1)
     step(database, Toy(), up_to=1, account="other")
@@ -105,9 +105,11 @@ def test_a_reason_is_stored_whatever_it_quotes(database: Database) -> None:
     assert len(failure.reason) <= 500
 
 
-def test_what_is_told_twice_stands_once_and_what_has_no_name_each_time(database: Database) -> None:
-    tells: list[object] = ["t", "u", "t", None, None]
-    write(database, *(answer("TELL", id=name) for name in tells))
+def test_what_is_reported_twice_is_kept_once_and_what_has_no_name_each_time(
+    database: Database,
+) -> None:
+    names: list[object] = ["t", "u", "t", None, None]
+    write(database, *(answer("ADD", id=name) for name in names))
     toy, memory = Toy(), Memory()
     for up_to in (2, 5):
         step(database, toy, memory, up_to=up_to)
@@ -115,7 +117,7 @@ def test_what_is_told_twice_stands_once_and_what_has_no_name_each_time(database:
     assert run_sql(database, asked) == [(1, "t"), (2, "u"), (4, None), (5, None)]
 
 
-def test_a_removed_row_begins_anew(database: Database) -> None:
+def test_a_removed_row_starts_from_nothing(database: Database) -> None:
     write(database, answer("COUNT", name="a"), answer("DROP", name="a"), answer("COUNT", name="a"))
     memory, toy = Memory(), Toy()
     for up_to in (1, 2, 3):
@@ -162,7 +164,7 @@ def test_a_failed_unit_leaves_no_trace_in_memory_either(database: Database) -> N
     assert counters(database) == {"a": Decimal(2)}
 
 
-def test_rows_that_somebody_else_folded_are_read_again(database: Database) -> None:
+def test_rows_that_another_process_folded_are_read_again(database: Database) -> None:
     write(database, *(answer("COUNT", name="a") for _ in range(3)))
     mine = Memory()
     step(database, Toy(), mine, up_to=1)
@@ -186,7 +188,7 @@ def test_of_two_that_fold_the_same_step_one_is_turned_away(database: Database) -
 
 
 def test_a_new_version_folds_everything_again(database: Database) -> None:
-    write(database, answer("COUNT", name="a"), answer("BAD"), answer("TELL", id="t"))
+    write(database, answer("COUNT", name="a"), answer("BAD"), answer("ADD", id="t"))
     write(database, answer("COUNT", name="a", account="other"))
     step(database, Toy(), up_to=3)
     step(database, Toy(), up_to=1, account="other")
@@ -234,7 +236,7 @@ COMMANDS = st.one_of(
         answer, st.just("COUNT"), name=st.sampled_from("abc"), by=st.sampled_from(["1", "-2"])
     ),
     st.builds(answer, st.just("DROP"), name=st.sampled_from("abc")),
-    st.builds(answer, st.just("TELL"), id=st.sampled_from(["t", "u", None])),
+    st.builds(answer, st.just("ADD"), id=st.sampled_from(["t", "u", None])),
     st.builds(answer, st.just("BAD")),
 )
 
@@ -250,7 +252,7 @@ def test_the_batches_make_no_difference(
     tables = []
     for way, size in (("whole", 100), ("cut", limit)):
         account = f"{way}-{taken}"
-        write(database, *(said_by(account, draft) for draft in drafts))
+        write(database, *(sent_to(account, draft) for draft in drafts))
         memory, position = Memory(), 0
         while position < len(drafts):
             done = step(database, Toy(), memory, up_to=len(drafts), limit=size, account=account)
@@ -259,7 +261,7 @@ def test_the_batches_make_no_difference(
     assert tables[0] == tables[1]
 
 
-def said_by(account: str, draft: Draft) -> Draft:
+def sent_to(account: str, draft: Draft) -> Draft:
     return frame(draft.payload, kind=draft.type, account=account)
 
 

@@ -27,7 +27,7 @@ from tests.log.drafts import frame
 
 @define
 class Toy:
-    """COUNT adds to a counter, DROP removes it, TELL adds a row once, BAD can't be folded.
+    """COUNT adds to a counter, DROP removes it, ADD adds a row once, BAD can't be folded.
 
     Counters are rows of ``open_orders``: ``order_id`` names one, ``price`` is its sum. Only those
     called a, b and c are asked for before they are counted.
@@ -35,7 +35,7 @@ class Toy:
 
     name: str = "toy"
     version: int = 1
-    types: frozenset[str] = frozenset({"COUNT", "DROP", "TELL", "BAD"})
+    types: frozenset[str] = frozenset({"COUNT", "DROP", "ADD", "BAD"})
     tables: tuple[Table, ...] = (
         Table("open_orders", ("order_id",)),
         Table("trades", ("trade_id",), once=True),
@@ -51,7 +51,7 @@ class Toy:
         answer: dict[str, Any] = json.loads(event.payload)
         if event.type == "BAD":
             raise Unfoldable(f"bad on purpose {answer.get('why', '')}")
-        if event.type == "TELL":
+        if event.type == "ADD":
             reported = {"position": event.position, "item": 0, "trade_id": answer["id"]}
             reported |= {"source": "stream", "matched_by": "id"}
             return [Add("trades", (answer["id"],), reported | {"received_at": event.received_at})]

@@ -112,8 +112,8 @@ def latest_statements(connection: Connection, moment: datetime) -> list[dict[str
     for row in connection.execute(balance_history.select()).mappings():
         has_time = row["basis"] == "reported" and row["updated_at"] is not None
         at = row["updated_at"] if has_time else row["received_at"]
-        standing = latest.get(row["currency"])
-        if at <= moment and (standing is None or (at, row["position"]) > standing[:2]):
+        newest = latest.get(row["currency"])
+        if at <= moment and (newest is None or (at, row["position"]) > newest[:2]):
             latest[row["currency"]] = (at, row["position"], dict(row))
     return [latest[currency][2] for currency in sorted(latest)]
 
@@ -182,7 +182,7 @@ def test_of_a_clock_set_back_an_hour_the_later_passing_counts(database: Database
         assert in_unit(database.reader, position_at, "main", moment) == position
 
 
-def test_a_moment_in_a_gap_says_so_until_and_after_it_is_healed(database: Database) -> None:
+def test_a_time_in_a_gap_is_marked_until_and_after_it_is_healed(database: Database) -> None:
     write(database, *(frame(at_us=NOW_US + step * 1_000_000) for step in range(10)))
     row = {
         "account": "main",
@@ -217,13 +217,13 @@ def test_a_moment_in_a_gap_says_so_until_and_after_it_is_healed(database: Databa
     assert [observed(time(at)) for at in (19, 20, 25, 49, 50)] == [
         "observed", "unobserved", "unobserved", "unobserved", "observed",
     ]  # fmt: skip
-    # Behind the last frame nobody listened.
+    # After the last frame no recorder listened.
     assert observed(time(95)) == "unobserved"
     run_sql(database, "UPDATE gaps SET state = 'healed'")
     assert [observed(4), observed(time(25))] == ["healed", "healed"]
 
 
-def test_moments_that_can_not_be_told_are_refused(database: Database) -> None:
+def test_times_that_can_not_be_answered_are_refused(database: Database) -> None:
     write(database, frame(), frame())
     now = from_us(NOW_US + HOUR_US)
 

@@ -34,7 +34,7 @@ def fold(database: Database, up_to: int) -> None:
     in_unit(database.projector, project, Futures(), Memory(), "main", **options)
 
 
-def standing(connection: Connection, kept: AsOfTable) -> list[tuple[object, ...]]:
+def current_rows(connection: Connection, kept: AsOfTable) -> list[tuple[object, ...]]:
     """Return what is open in the table of states as it stands."""
     rows = connection.execute(kept.states.select().where(kept.states.c.is_open)).mappings()
     return sorted((row[kept.key], row["quantity"], row["basis"]) for row in rows)
@@ -74,7 +74,7 @@ def test_what_was_known_at_each_position_is_the_fold_up_to_it(
     written, stood = write(database, *history_of(random.Random(seed))), []
     for each in written:
         fold(database, each.position)
-        stood.append([in_unit(database.reader, standing, kept) for kept in BOTH])
+        stood.append([in_unit(database.reader, current_rows, kept) for kept in BOTH])
 
     for each, rows in zip(written, stood, strict=True):
         for kept, open_then in zip(BOTH, rows, strict=True):

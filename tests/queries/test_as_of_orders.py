@@ -110,9 +110,7 @@ def test_what_was_true_at_a_time_is_what_the_exchange_had_open_then(
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_of_a_time_when_nobody_listened_nothing_wrong_is_certain(
-    database: Database, seed: int
-) -> None:
+def test_nothing_wrong_is_certain_of_an_unobserved_time(database: Database, seed: int) -> None:
     """What the line lost is fetched: it reports when each order ended, not each of its fills."""
     account, stood = Account(random.Random(seed)), {}
     for step in range(60):
@@ -144,7 +142,7 @@ def test_of_a_time_when_nobody_listened_nothing_wrong_is_certain(
     assert any(stood[moment] for moment in missed)
 
 
-def test_an_order_whose_end_nobody_told_may_have_ended_since_it_was_last_told_of(
+def test_an_order_of_unknown_end_may_have_ended_since_its_last_report(
     database: Database,
 ) -> None:
     start = datetime(2026, 1, 1, tzinfo=UTC)
@@ -166,7 +164,7 @@ def test_an_order_whose_end_nobody_told_may_have_ended_since_it_was_last_told_of
     assert reported(4) == reported(8.9) == [("partially_filled", 2, False)]
 
 
-def test_a_refused_cancel_says_nothing_of_the_state(database: Database) -> None:
+def test_a_refused_cancel_proves_nothing_about_the_state(database: Database) -> None:
     """It came in between a change and the word of it, with the state that was known by then."""
     refused = frame("FAILED_CANCEL_ORDER", {"orderId": "o-1", "message": "no"})
     written = write(

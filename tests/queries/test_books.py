@@ -308,7 +308,7 @@ def test_what_the_parts_cannot_hold_is_in_none_of_them(database: Database, amoun
     assert (Decimal(str(reported)), parts) == (Decimal(amount), [None] * 3)
 
 
-def test_both_databases_tell_the_same_movements_to_the_digit(
+def test_both_databases_give_the_same_movements_to_the_digit(
     sqlite: Database, postgres: Database
 ) -> None:
     account = Account(random.Random(11), net=True)
@@ -349,7 +349,7 @@ def normal(row: Sequence[object]) -> tuple[object, ...]:
     return (*others, value, whole, nano, atto, moment)
 
 
-def test_an_opening_that_was_never_stated_is_not_zero(database: Database) -> None:
+def test_an_opening_that_was_never_reported_is_not_zero(database: Database) -> None:
     drafts = [started(0), record("FUND", 1, credit=("X", "5")), balance("X", "5", 1)]
     head = report(database, drafts)
     reported = books(database, 0, head)["X"]
@@ -369,7 +369,7 @@ def test_what_a_complete_snapshot_did_not_name_was_not_held(database: Database) 
         assert reported.adds_up
 
 
-def test_what_a_later_snapshot_left_out_became_zero_when_we_heard_of_it(
+def test_what_a_later_snapshot_left_out_became_zero_when_the_snapshot_arrived(
     database: Database,
 ) -> None:
     again = balance("ZAR", "1", 8)
@@ -388,7 +388,7 @@ def _parts(draft: Draft) -> tuple[Any, ...]:
     return tuple(getattr(draft, name) for name in names)
 
 
-def test_a_movement_without_an_amount_or_a_currency_is_told(database: Database) -> None:
+def test_a_movement_without_an_amount_or_a_currency_is_reported(database: Database) -> None:
     drafts = [
         *(started(0), balance("X", "5", 0), snapshot(1)),
         record("FUND", 2, credit=("X", None)),
@@ -403,7 +403,7 @@ def test_a_movement_without_an_amount_or_a_currency_is_told(database: Database) 
     assert not found[None].adds_up
 
 
-def test_a_movement_without_a_time_counts_when_it_was_told(database: Database) -> None:
+def test_a_movement_without_a_time_counts_when_it_was_received(database: Database) -> None:
     undated = record("FUND", 2, credit=("X", "7"), eventAt=None)
     drafts = [started(0), balance("X", "5", 0), snapshot(1), undated, balance("X", "12", 2)]
     report(database, drafts)

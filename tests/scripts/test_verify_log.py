@@ -22,15 +22,15 @@ def test_it_is_short_and_uses_nothing_of_the_recorder() -> None:
     source = SCRIPT.read_text(encoding="utf-8")
     assert len(source.splitlines()) < LINES_MAX
     names = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            names |= {each.name.partition(".")[0] for each in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            names.add((node.module or "").partition(".")[0])
+    for part in ast.walk(ast.parse(source)):
+        if isinstance(part, ast.Import):
+            names |= {each.name.partition(".")[0] for each in part.names}
+        elif isinstance(part, ast.ImportFrom):
+            names.add((part.module or "").partition(".")[0])
     assert names - OTHERS <= sys.stdlib_module_names
 
 
-def test_it_needs_no_cryptography_and_says_what_it_did_not_check(
+def test_it_needs_no_cryptography_and_reports_what_it_did_not_check(
     sqlite: Database, sqlite_url: str, tmp_path: Path
 ) -> None:
     (tmp_path / "outside").mkdir()
@@ -44,7 +44,7 @@ def test_it_needs_no_cryptography_and_says_what_it_did_not_check(
 
 
 @pytest.mark.parametrize(
-    "source", ["missing.db", "missing.jsonl", "noise.db", "postgresql://nobody@127.0.0.1:1/none"]
+    "source", ["missing.db", "missing.jsonl", "noise.db", "postgresql://intruder@127.0.0.1:1/none"]
 )
 def test_what_can_not_be_read_is_code_2_in_one_sentence(tmp_path: Path, source: str) -> None:
     (tmp_path / "noise.db").write_bytes(b"no database at all" * 100)

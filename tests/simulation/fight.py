@@ -30,7 +30,7 @@ TTL_S = 6.0
 #: A standby looks every second; its looks and its taking take their time as well.
 TAKEOVER_S = TTL_S + 4.0
 #: An owner that lost its lease receives of it with the next renewal or append.
-HEARS_S = TTL_S / 4 + 4.0
+DETECTION_S = TTL_S / 4 + 4.0
 LOOK_S = 0.5
 HOURS = 3_600.0
 FINAL = {"accepted", "rejected", "expired", "refused", "withdrawn", "not_placed"}
@@ -105,7 +105,7 @@ class Fight:
         return any(p.holder == holder and (p.is_dead or p.ended.is_set()) for p in self.processes)
 
     async def keep_alive(self, name: str) -> None:
-        """Start a recorder again whenever it ends, as whoever runs services does."""
+        """Start a recorder again whenever it ends, as a service manager does."""
         while True:
             process = self.start(name)
             await process.ended.wait()
@@ -130,10 +130,12 @@ class Fight:
             if ours != state or any(p.storage.is_slow or p.storage.uncertain for p in able):
                 state, alone_since = ours, now
             elif not ruling and able:
-                assert now - alone_since < TAKEOVER_S, "nobody took the account over"
+                assert now - alone_since < TAKEOVER_S, "no recorder took the account over"
             elif len(ruling) > 1:
                 names = [f"{p.holder}{' (stopping)' * p.stop.is_set()}" for p in ruling]
-                assert now - alone_since < HEARS_S, f"{names} take the account for theirs at {now}"
+                assert now - alone_since < DETECTION_S, (
+                    f"{names} take the account for theirs at {now}"
+                )
             if ruling:
                 self.takeovers_s.append(now - owned_at)
                 owned_at = now
@@ -179,7 +181,7 @@ class Fight:
         """Let one thing after the other happen, and sometimes two at once."""
         while True:
             await trio.sleep(self.rng.expovariate(1 / 15))
-            what = self.rng.choice(TROUBLES)
+            what = self.rng.choice(PROBLEMS)
             process = self.rng.choice([p for p in self.processes if not p.ended.is_set()] or [None])
             if process is not None:
                 self.happened[what] += 1
@@ -221,14 +223,14 @@ class Fight:
         await trio.sleep(self.rng.uniform(0.5, 5))
         process.storage.uncertain = 0.0
 
-    async def _exchange_trouble(self, _process: Process) -> None:
-        name, wrong, right = self.rng.choice(EXCHANGE_TROUBLES)
+    async def _exchange_problem(self, _process: Process) -> None:
+        name, wrong, right = self.rng.choice(EXCHANGE_PROBLEMS)
         self.simulator.faults.change({name: wrong})
         await trio.sleep(self.rng.uniform(1, 30))
         self.simulator.faults.change({name: right})
 
-    async def _command_trouble(self, _process: Process) -> None:
-        some = self.rng.choices(COMMAND_TROUBLES, k=3)
+    async def _command_problem(self, _process: Process) -> None:
+        some = self.rng.choices(COMMAND_PROBLEMS, k=3)
         self.simulator.faults.change({"next_commands": some})
 
     def heal(self) -> None:
@@ -282,23 +284,25 @@ class Fight:
         ):
             name = json.loads(payload).get("customerOrderId")
             if status == "acknowledged":
-                # The exchange has reported that it came, and reports no more whoever asks: then its
+                # The exchange has reported that it came, and answers no further question: then its
                 # end isn't known, and the row reports so.
-                assert self._is_untold(message), self._story(message)
-                assert command != "PLACE_LIMIT_ORDER" or name not in placed, self._story(message)
+                assert self._is_unreported(message), self._history_of(message)
+                assert command != "PLACE_LIMIT_ORDER" or name not in placed, self._history_of(
+                    message
+                )
             else:
-                assert status in FINAL | {"in_doubt"}, self._story(message)
+                assert status in FINAL | {"in_doubt"}, self._history_of(message)
             if status in ("expired", "refused", "withdrawn"):
                 assert message not in received, f"{message} is {status} and was received"
             elif status == "rejected" and command == "CANCEL_ORDER" and message not in received:
-                # Nobody has refused it: it has not taken effect, and can't any more.
-                assert name not in open_orders, self._story(message)
+                # No refusal came: it has not taken effect, and can't any more.
+                assert name not in open_orders, self._history_of(message)
             elif status in ("accepted", "rejected"):
-                assert received[message] == 1, self._story(message)
+                assert received[message] == 1, self._history_of(message)
             elif status == "not_placed" and command == "PLACE_LIMIT_ORDER":
                 assert name not in placed, f"{message} is not_placed, and its order stands"
 
-    def _is_untold(self, message: str) -> bool:
+    def _is_unreported(self, message: str) -> bool:
         """Return whether a command was looked up, and what was found last proves nothing."""
         found = self.books.ask(
             "SELECT finding FROM outbox_lookups JOIN outbox USING (outbox_id)"
@@ -307,8 +311,8 @@ class Fight:
         )
         return len(found) == 1 and found[0][0] in ("absent", "unclear", "unchanged")
 
-    def _story(self, message: str) -> str:
-        """Return all that is known of a command, for whoever has to find out why."""
+    def _history_of(self, message: str) -> str:
+        """Return all that is known of a command, for the search for the cause."""
         of = "WHERE outbox_id = (SELECT outbox_id FROM outbox WHERE client_msg_id = :name)"
         reported = [f"SELECT * FROM {table} {of}" for table in ("outbox", "outbox_transitions")]
         looks = f"SELECT * FROM outbox_lookups {of} ORDER BY seq DESC LIMIT 5"
@@ -316,7 +320,7 @@ class Fight:
         return "\n".join(map(repr, rows))
 
 
-TROUBLES = (
+PROBLEMS = (
     "freeze_shortly",
     "freeze_long",
     "kill",
@@ -327,10 +331,10 @@ TROUBLES = (
     "lose_all_storage",
     "slow_storage",
     "doubt_storage",
-    "exchange_trouble",
-    "command_trouble",
+    "exchange_problem",
+    "command_problem",
 )
-EXCHANGE_TROUBLES: tuple[tuple[str, Any, Any], ...] = (
+EXCHANGE_PROBLEMS: tuple[tuple[str, Any, Any], ...] = (
     ("refuse_upgrade", 503, 0),
     ("stall_upgrade", True, False),
     ("no_pong", True, False),
@@ -339,7 +343,7 @@ EXCHANGE_TROUBLES: tuple[tuple[str, Any, Any], ...] = (
     ("delay_s", 0.5, 0.0),
     ("rest_status", 500, 0),
 )
-COMMAND_TROUBLES = (
+COMMAND_PROBLEMS = (
     "lose_command",
     "swallow_answer",
     "swallow_outcome",
@@ -365,7 +369,7 @@ def settings_of(url: str) -> Settings:
 
 
 def simulated_exchange(seed: int) -> Simulator:
-    """Return an exchange that lives on the mock clock."""
+    """Return an exchange on the mock clock."""
     config = SimulatorConfig(key=KEY, secret=SECRET, seed=seed, keep_sent=False)
     # A clock that is wrong by hours would keep a recorder out, and this is about those inside.
     config = evolve(config, upgrades_per_min=0, time_window_s=1e9)
@@ -392,10 +396,10 @@ async def fight(url: str, seed: int, for_s: float, calm_s: float = 240.0) -> Fig
     async with stage(url, seed) as it:
         for task in (partial(it.keep_alive, "a"), partial(it.keep_alive, "b"), it.trade, it.watch):
             it.nursery.start_soon(task)
-        async with trio.open_nursery() as troubles:
-            troubles.start_soon(it.problem)
+        async with trio.open_nursery() as problems:
+            problems.start_soon(it.problem)
             await trio.sleep(for_s)
-            troubles.cancel_scope.cancel()
+            problems.cancel_scope.cancel()
         it.heal()
         await trio.sleep(calm_s)
     return it

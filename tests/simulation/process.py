@@ -71,7 +71,7 @@ class Storage:
     slow_s: float = 0.002
     #: A renewal of the lease takes so much longer to come through.
     renewal_takes_s: float = 0.0
-    #: The part of commits whose outcome nobody learns.
+    #: The part of commits whose outcome stays unknown.
     uncertain: float = 0.0
     #: What was on its way while it was slow comes no later than this.
     waits_until: float = 0.0
@@ -220,10 +220,10 @@ class Process:
     storage: Storage
     #: Serves the exchange's end of connections.
     nursery: trio.Nursery
-    #: Whether another holder is provably gone, and whether it provably lives.
+    #: Whether another holder is provably gone, and whether it is provably alive.
     is_gone: Callable[[str], bool] = lambda holder: False
-    lives_here: Callable[[str], bool] = lambda holder: False
-    #: Reported when a unit is through, before whoever waits for it is.
+    alive_here: Callable[[str], bool] = lambda holder: False
+    #: Called when a unit is done, before its caller goes on.
     after_unit: Callable[[], None] = lambda: None
     clock: ProcessClock = field(init=False)
     frozen_until: float = 0.0
@@ -289,7 +289,7 @@ class Process:
                     await nursery.start(self._daemon)
                     self.is_owner = self.error is None
         except* RecorderError:
-            # What is killed while it ends of something else has nobody to report.
+            # What is killed while it ends for another reason has no one to report to.
             if not self.is_dead:
                 raise
         finally:
@@ -316,7 +316,7 @@ class Process:
             watch=poll_outbox,
             holder=self.holder,
             is_dead=self.is_gone,
-            is_alive=self.lives_here,
+            is_alive=self.alive_here,
         )
 
     async def _open_stream(self, _url: str) -> trio.abc.Stream:

@@ -1,4 +1,4 @@
-"""Two recorders fight for an account: nothing is sent twice, and nobody writes out of turn."""
+"""Two recorders fight for an account: nothing is sent twice, and no process writes out of turn."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import random
 import pytest
 import trio.testing
 
-from tests.simulation.fight import TROUBLES, fight
+from tests.simulation.fight import PROBLEMS, fight
 
 #: So many seeds from the first on: RECORDER_FIGHT_SEEDS=50 RECORDER_FIGHT_FIRST=1.
 SEEDS = int(os.environ.get("RECORDER_FIGHT_SEEDS", "1"))
@@ -38,4 +38,4 @@ async def test_two_daemons_that_fight_send_nothing_twice_and_write_in_turn(
     # A run in which nothing happened would prove nothing.
     assert sum(it.happened.values()) > FOR_S / 30
     assert it.happened["lease lost"] and sum(it.simulator.exchange.received.values()) > 10
-    assert FOR_S < 3600 or all(it.happened[what] for what in TROUBLES)
+    assert FOR_S < 3600 or all(it.happened[what] for what in PROBLEMS)

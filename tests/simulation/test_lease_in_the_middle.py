@@ -137,7 +137,7 @@ async def test_no_command_goes_while_a_renewal_takes_longer_than_the_lease_is_tr
     ("whose", "jump_s"),
     [("owner", HOURS), ("owner", -5 * HOURS), ("standby", -HOURS), ("standby", 5 * HOURS)],
 )
-async def test_a_wall_clock_that_jumps_costs_nobody_the_account(
+async def test_a_wall_clock_that_jumps_costs_no_owner_the_account(
     database_url: str, autojump_clock: trio.testing.MockClock, whose: str, jump_s: float
 ) -> None:
     async with stage(database_url, seed=1) as it:
@@ -145,7 +145,7 @@ async def test_a_wall_clock_that_jumps_costs_nobody_the_account(
         standby = it.start("b")
         for each in (owner, standby):
             # SQLite's processes share a machine, and see each other live.
-            each.lives_here = lambda holder: True
+            each.alive_here = lambda holder: True
         await trio.sleep(10)
         (owner if whose == "owner" else standby).clock.jump_s = jump_s
         for _ in range(20):

@@ -116,7 +116,7 @@ def _currency(order: Any) -> str:
 
 
 @given(seed=st.integers(0, 1000), depth=st.sampled_from([50, 200_000]), steps=st.lists(STEPS))
-def test_totals_are_what_the_ledger_says_and_reserves_are_what_open_orders_need(
+def test_totals_equal_the_ledger_and_reserves_are_what_open_orders_need(
     seed: int, depth: int, steps: list[tuple[str, Any]]
 ) -> None:
     exchange = new_exchange(seed, depth=depth)
@@ -152,7 +152,7 @@ def test_who_applies_the_frames_knows_what_the_exchange_knows(
     assert orders == reported["data"]
 
 
-def test_an_account_left_to_itself_lives_and_its_books_add_up() -> None:
+def test_an_account_left_to_itself_trades_and_its_books_add_up() -> None:
     exchange, kinds = new_exchange(seed=3), set()
     clock = exchange.clock
     assert isinstance(clock, HandClock)

@@ -55,11 +55,11 @@ def test_a_post_only_order_that_rests_is_answered_taken_listed_and_gets_no_statu
     assert frames[3]["data"]["reserved"] == "1000"
 
 
-def test_another_limit_order_that_rests_is_told_as_placed() -> None:
+def test_another_limit_order_that_rests_is_reported_as_placed() -> None:
     assert status_of(place(new_exchange())) == "Placed"
 
 
-def test_a_fill_is_told_as_trade_status_transaction_balances_and_list() -> None:
+def test_a_fill_is_reported_as_trade_status_transaction_balances_and_list() -> None:
     exchange = new_exchange()
     order_id = rest(exchange)
 
@@ -381,7 +381,7 @@ def test_an_order_cant_be_filled_at_a_worse_price_or_beyond_its_rest() -> None:
         exchange.fill("nothing", Decimal(1))
 
 
-def test_a_deposit_is_told_at_every_confirmation_and_credited_with_the_last() -> None:
+def test_a_deposit_is_reported_at_every_confirmation_and_credited_with_the_last() -> None:
     exchange = new_exchange()
 
     sent = [exchange.deposit("ETH", Decimal("0.5")), exchange.tick(), exchange.tick()]
@@ -401,7 +401,7 @@ def test_a_deposit_is_told_at_every_confirmation_and_credited_with_the_last() ->
     assert sent[2][2]["data"]["total"] == "4.5"
 
 
-def test_a_withdrawal_is_debited_at_once_and_told_until_it_is_confirmed() -> None:
+def test_a_withdrawal_is_debited_at_once_and_reported_until_it_is_confirmed() -> None:
     exchange = new_exchange()
 
     sent = [exchange.withdraw("ZAR", Decimal(150)), exchange.tick(), exchange.tick()]

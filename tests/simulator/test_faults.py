@@ -19,7 +19,7 @@ OUTCOME = ["ORDER_PROCESSED", "OPEN_ORDERS_UPDATE", "BALANCE_UPDATE"]
 PLACE = command("PLACE_LIMIT_ORDER", **LIMIT, postOnly=True)
 
 
-async def test_a_drop_closes_with_code_and_reason_after_what_was_said_before() -> None:
+async def test_a_drop_closes_with_code_and_reason_after_what_was_sent_before() -> None:
     async with scene() as here, here.account() as client:
         here.simulator.send([{"type": "LAST"}])
         await here.simulator.drop("close", 1012, "Service Restart")
@@ -62,7 +62,7 @@ def _upgrade(here: Scene) -> bytes:
     return "\r\n".join(["GET /ws/account HTTP/1.1", *lines, "", ""]).encode()
 
 
-async def test_a_silent_connection_stays_open_and_says_nothing_any_more() -> None:
+async def test_a_silent_connection_stays_open_and_sends_nothing_any_more() -> None:
     async with scene() as here, here.account() as client:
         await here.simulator.drop("silent")
         await client.send({"type": "PING"})
@@ -329,7 +329,9 @@ async def test_controls_do_from_outside_what_the_methods_do() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-async def test_a_script_from_a_seed_is_always_the_same_and_mends_what_it_breaks(seed: int) -> None:
+async def test_a_script_from_a_seed_is_always_the_same_and_repairs_what_it_breaks(
+    seed: int,
+) -> None:
     script = script_from(seed, 30)
     assert script == script_from(seed, 30)
     assert len({step.control for step in script}) > 1

@@ -59,7 +59,7 @@ TRADES = st.tuples(
 
 
 @given(st.lists(TRADES, max_size=20))
-def test_what_positions_came_to_is_what_the_ledger_says(trades: list[tuple[str, str, str]]) -> None:
+def test_the_result_of_positions_equals_the_ledger(trades: list[tuple[str, str, str]]) -> None:
     exchange = new_exchange()
     for each in trades:
         trade(exchange, *each)

@@ -37,7 +37,7 @@ MEMBERS = {
 
 
 class Asking:
-    """An exchange after some trading, and somebody with a key."""
+    """An exchange after some trading, and a client with a key."""
 
     def __init__(self) -> None:
         self.clock = HandClock()
@@ -99,7 +99,7 @@ def test_an_answer_has_the_members_of_the_published_ones(asking: Asking, path: s
 
 
 @pytest.mark.parametrize("path", [*MEMBERS, "/v1/account/api-keys/current", "/v1/anything"])
-def test_nothing_private_is_told_without_a_right_signature(asking: Asking, path: str) -> None:
+def test_nothing_private_is_answered_without_a_right_signature(asking: Asking, path: str) -> None:
     assert answer(asking.exchange, Asked("GET", path, {}), asking.clock()).status == 403
     late = asking.clock()
     asking.clock.pass_s(60)
@@ -181,21 +181,25 @@ def test_a_query_that_cant_be_answered_is_refused(asking: Asking, query: str) ->
     assert reported.content["message"].startswith(query.split("=")[0])
 
 
-def test_an_orders_states_are_all_told_newest_first_and_the_first_is_placed(asking: Asking) -> None:
+def test_an_orders_states_are_all_listed_newest_first_and_the_first_is_placed(
+    asking: Asking,
+) -> None:
     states = asking.get("/v1/orders/history/detail/customerorderid/filled")
     assert [each["orderStatusType"] for each in states] == ["Filled", "Placed"]
     by_id = f"/v1/orders/history/detail/orderid/{states[0]['orderId']}"
     assert asking.get(by_id) == states
-    assert asking.get("/v1/orders/history/detail/customerorderid/nobody") == []
+    assert asking.get("/v1/orders/history/detail/customerorderid/unknown") == []
 
 
-def test_a_summary_is_told_of_ended_orders_only(asking: Asking) -> None:
+def test_a_summary_exists_of_ended_orders_only(asking: Asking) -> None:
     summary = asking.get("/v1/orders/history/summary/customerorderid/filled")
     assert (summary["averagePrice"], summary["total"]) == ("1000000", "1000")
     assert asking.ask("/v1/orders/history/summary/customerorderid/open").status == 400
 
 
-def test_an_orders_status_is_told_by_either_id_and_unknown_ones_are_invalid(asking: Asking) -> None:
+def test_an_orders_status_is_found_by_either_id_and_unknown_ones_are_invalid(
+    asking: Asking,
+) -> None:
     reported = asking.get("/v1/orders/BTCZAR/customerorderid/open")
     assert reported["orderStatusType"] == "Partially Filled"
     assert "executedPrice" not in reported
@@ -215,7 +219,7 @@ def test_of_orders_with_one_name_the_open_one_is_meant_or_else_the_newest(asking
     assert asking.get(path)["remainingQuantity"] == "0.001"
 
 
-def test_balances_of_zero_are_told_unless_excluded(asking: Asking) -> None:
+def test_balances_of_zero_are_listed_unless_excluded(asking: Asking) -> None:
     asking.exchange.withdraw("BTC", asking.exchange.account.books.available("BTC"))
     codes = [row["currency"] for row in asking.get("/v1/account/balances")]
     assert "BTC" in codes

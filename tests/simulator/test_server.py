@@ -152,7 +152,7 @@ async def test_a_frame_beyond_all_measure_is_closed_with_1009() -> None:
         assert (await client.end())[0] == 1009
 
 
-async def test_a_command_is_answered_to_who_asked_and_its_outcome_told_to_all() -> None:
+async def test_a_command_is_answered_to_its_sender_and_its_outcome_sent_to_all() -> None:
     async with scene() as here, here.account() as asking, here.account() as listening:
         await asking.send(command("PLACE_LIMIT_ORDER", **LIMIT, postOnly=True))
         outcome = ["ORDER_PROCESSED", "OPEN_ORDERS_UPDATE", "BALANCE_UPDATE"]
@@ -161,7 +161,7 @@ async def test_a_command_is_answered_to_who_asked_and_its_outcome_told_to_all() 
         assert types(await listening.pong()) == outcome
 
 
-async def test_what_is_unsubscribed_isnt_told_until_it_is_subscribed_again() -> None:
+async def test_what_is_unsubscribed_isnt_sent_until_it_is_subscribed_again() -> None:
     async with scene() as here, here.account() as client:
         await client.send({"type": "UNSUBSCRIBE", "requests": [{"event": "BALANCE_UPDATE"}]})
         await client.until("UNSUBSCRIBED")
@@ -203,9 +203,9 @@ async def test_frames_of_one_event_stay_together_however_many_tasks_speak() -> N
     assert [b - a for a, b in zip([Decimal(2500), *totals], totals, strict=False)] == credits
 
 
-async def test_a_client_that_doesnt_read_holds_up_nobody_else() -> None:
+async def test_a_client_that_doesnt_read_delays_no_other() -> None:
     async with scene() as here, here.connection() as stalled, here.account() as client:
-        # trio-websocket reads on only while somebody takes its messages.
+        # trio-websocket reads on only while its messages are taken.
         await stalled.next()
         for _ in range(5_000):
             here.simulator.send(here.simulator.exchange.reward("USDC", Decimal(1)))
@@ -268,7 +268,7 @@ async def test_the_lines_to_export_lead_a_client_here() -> None:
     ]
 
 
-async def test_with_autoplay_the_account_lives_by_itself() -> None:
+async def test_with_autoplay_the_account_trades_by_itself() -> None:
     async with scene(tick_s=0.001, autoplay=True) as here, here.account() as client:
         trades = await client.until("NEW_ACCOUNT_TRADE")
 

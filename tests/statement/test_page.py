@@ -87,7 +87,7 @@ def gap(cause: str, verdict: str | None = None) -> dict[str, Any]:
     }
 
 
-def test_a_sound_statement_says_what_was_checked_and_has_no_doubt() -> None:
+def test_a_sound_statement_lists_what_was_checked_and_has_no_caveat() -> None:
     page = render(sound())
     assert caveats(sound()) == []
     assert "Nothing was found wanting" in page
@@ -147,7 +147,7 @@ def test_every_doubt_stands_on_the_page(sentence: str, change: dict[str, Any]) -
         (Unobserved(at(1), at(2), "killed", is_healed=True), []),
     ],
 )
-def test_what_is_left_over_where_an_end_was_not_observed_is_said_to_lie_there(
+def test_what_is_left_over_where_an_end_was_not_observed_is_attributed_to_it(
     unobserved: Unobserved, which: list[str]
 ) -> None:
     left = evolve(sound(), currencies=[explained("10")], seen=seen(unobserved))
@@ -232,7 +232,7 @@ def test_a_page_has_a_place_to_sign() -> None:
     assert all(f"<th>{name}</th>" in render(sound()) for name in ("name", "signature"))
 
 
-def test_a_long_table_says_where_the_rest_is() -> None:
+def test_a_long_table_names_where_the_rest_is() -> None:
     gaps = [gap(f"cause-{number}") for number in range(ROWS_MAX + 5)]
     page = render(evolve(sound(), gaps=gaps))
     assert f"cause-{ROWS_MAX - 1}<" in page and f"cause-{ROWS_MAX}<" not in page
