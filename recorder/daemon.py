@@ -1,7 +1,7 @@
 """The composition root: starts everything in order, stops everything in order.
 
     run_daemon
-    └ outer nursery               lives longest: it stores
+    └ outer nursery               ends last: it stores
       ├ log writer                owns the log's database connection and the head of each log
       ├ WAL checkpointer          SQLite only
       ├ checkpoint keeper         publishes signed heads outside the database

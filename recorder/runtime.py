@@ -1,7 +1,7 @@
 """What the daemon takes from outside: clock, rng, network, threads, environment.
 
-Whoever hands over another `Runtime` runs the same daemon elsewhere: on a mock clock, on streams in
-memory, without threads.
+Another `Runtime` runs the same daemon elsewhere: on a mock clock, on streams in memory, without
+threads.
 """
 
 from __future__ import annotations
@@ -86,8 +86,8 @@ class Runtime:
     holder: str = field(factory=this_holder)
     #: What programs that we start find in theirs, but for what is secret.
     environment: Mapping[str, str] = field(factory=lambda: os.environ, repr=False)
-    #: Whether another holder is provably gone, and whether it provably lives.
+    #: Whether another holder is provably gone, and whether it is provably alive.
     is_dead: Callable[[str], bool] = is_dead
     is_alive: Callable[[str], bool] = is_alive_here
-    #: For whoever measures: reported in the log's thread of the events of each commit.
+    #: For measurements: called in the log's thread with the events of each commit.
     on_commit: Callable[[Sequence[Event]], None] = lambda events: None

@@ -9,7 +9,7 @@ starts in a cancelled scope.
 
 SQLite takes one writer at a time and lets the others sleep in growing steps. So that the log never
 waits behind a sleeping projector, all writers of this process pass one `WriteGate`, where the log
-goes first. They pass it in their threads: whoever is next begins when the one before has
+goes first. They pass it in their threads: the next begins when the one before has
 committed, without the event loop in between.
 """
 
@@ -85,9 +85,9 @@ class UnitRunner(Protocol):
 
 @define(eq=False)
 class WriteGate:
-    """Lets one thread in at a time; who is urgent goes first, then who came first."""
+    """Lets one thread in at a time: urgent ones first, then in the order of their arrival."""
 
-    #: Whether somebody is in; known for sure only to who holds the gate.
+    #: Whether a thread is in; certain only for the holder of the gate.
     is_held: bool = False
     _mutex: threading.Lock = field(factory=threading.Lock)
     _urgent: deque[threading.Lock] = field(factory=deque)
@@ -95,7 +95,7 @@ class WriteGate:
 
     @contextmanager
     def hold(self, *, urgent: bool) -> Iterator[None]:
-        """Hold the gate. Whoever waits waits as long as the units before take."""
+        """Hold the gate. Waits as long as the units before take."""
         self._enter(self._urgent if urgent else self._patient)
         try:
             yield
@@ -116,7 +116,7 @@ class WriteGate:
         with self._mutex:
             queue = self._urgent or self._patient
             if queue:
-                # Handed over without being opened, so nobody slips in between.
+                # Handed over without being opened, so no other thread slips in.
                 queue.popleft().release()
             else:
                 self.is_held = False

@@ -248,11 +248,11 @@ def introduce(account: AccountSettings, path: str, timestamp_ms: int) -> Credent
     """Return the credentials of one connection, signed for this moment."""
     key, secret = account.api_key.reveal(), account.api_secret.reveal()
     if account.auth == "message":
-        say = SendText(
+        frame = SendText(
             authenticate_frame(key, secret, timestamp_ms, path, account.sub_account_id),
             redacted_authenticate_frame(timestamp_ms),
         )
-        return Credentials((), say)
+        return Credentials((), frame)
     headers = handshake_headers(key, secret, timestamp_ms, path, account.sub_account_id)
     return Credentials(headers, None)
 

@@ -5,7 +5,7 @@
       --checkpoints FILE   heads kept outside the database; again for several
       --public-keys FILE   whose signatures count: 64 hex digits a line (takes cryptography)
 
-Prints JSON lines. Exit codes: 0 sound, 1 damaged, 2 not checked. docs/checkpoints.md has the rest.
+Prints JSON lines. Exit codes: 0 sound, 1 damaged, 2 not checked.
 """
 
 import argparse

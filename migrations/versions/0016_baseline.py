@@ -1,6 +1,7 @@
 """Creates the whole schema from the SQL files beside this folder, in sql/<dialect>/.
 
-Revisions 0001 to 0015 were squashed into this one before the first release; see docs/operating.md
+Revisions 0001 to 0015 were squashed into this one before the first release; see
+docs/how-to/upgrade.md
 for the way over. Once released the files never change: a later revision brings its own SQL.
 """
 

@@ -28,7 +28,8 @@ from recorder.gaps.sql.gaps import (
 from recorder.log.rules.coverage import Cause, Totals, share_text, timeline, totals
 from recorder.queries.account_status import read_account_status, warnings
 
-#: What no recorder of this protocol can know, however well it is connected; see docs/gaps.md.
+#: What no recorder of this protocol can know, however well it is connected; see
+#: docs/explanation/gaps.md.
 UNKNOWABLE = (
     "two fills (NEW_ACCOUNT_TRADE) without an id look the same as one that was sent twice",
     "two ledger records (NEW_ACCOUNT_HISTORY_RECORD) without an id look the same as one that was"
@@ -218,7 +219,7 @@ def _print_page(output: Output, answer: Answer) -> None:
     output.line("")
     output.rows(GAPS, answer.gaps, empty="no gap touches the period")
     output.line("")
-    output.line("What can't be known at all (docs/gaps.md):")
+    output.line("What can't be known at all (docs/reference/gaps.md):")
     for spot in UNKNOWABLE:
         output.line(f"- {spot}")
 

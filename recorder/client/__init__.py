@@ -6,7 +6,7 @@
     enqueue(connection, "main", order, client_msg_id="signal-4711")
 
 It needs no recorder running, imports neither the daemon nor an event loop, and no database driver
-that the program hasn't imported itself. docs/python.md has an example for each driver.
+that the program hasn't imported itself. docs/how-to/queue-from-python.md has an example for each.
 """
 
 from recorder.client.commands import (

@@ -24,12 +24,12 @@ class Credentials:
 
 @frozen
 class UnconfirmedSpan:
-    """Nobody read for a while: what is read now may have waited on a line that has ended since.
+    """A pause in reading: what is read now may have waited on a connection that has ended since.
 
-    The last frame before that is the last moment known to be good, until a PING reported behind it
-    (the one of this number) is answered: then nothing that was on the way is missing. A further
-    pause before that casts a doubt of its own if a PING was reported in between: a log that is slow
-    again and again leaves no more uncertain than what came since the last PING that was answered.
+    The last frame before the pause is the last moment known to be good, until the PING of this
+    number, sent after it, is answered: then nothing that was on the way is missing. A further
+    pause opens a span of its own if a PING was sent in between: a log that is slow again and again
+    leaves no more uncertain than what was received since the last answered PING.
     """
 
     last_frame_us: int | None
@@ -75,7 +75,7 @@ class ActiveSession:
         return None if began_ns is None else (now_ns - began_ns) / 1e9
 
     def mark_unconfirmed(self) -> None:
-        """Report that nobody read for a while, before what is read next is counted."""
+        """Note a pause in reading, before what is read next is counted."""
         sent, _ = self.session.pings
         if not self.unconfirmed or self.unconfirmed[-1].proof <= sent:
             self.unconfirmed.append(

@@ -1,6 +1,6 @@
-"""Asks over REST for the list of open orders, where a connection is reported none.
+"""Asks over REST for the list of open orders, where a connection receives none.
 
-Whether VALR sends OPEN_ORDERS_UPDATE to an account that has no order open, nobody has published.
+Whether VALR sends OPEN_ORDERS_UPDATE to an account that has no order open is not published.
 Without it no snapshot would ever be complete, and an account that rests would count as not observed
 until its next order. So once all balances were named and the list still hasn't come, REST is asked.
 That there are no open orders, reported there while no frame reports otherwise, stands for the list

@@ -75,10 +75,10 @@ async def open_network_stream(url: str) -> trio.abc.Stream:
 
 @define(eq=False)
 class WatchedStream(trio.abc.Stream):
-    """A stream that reports when it ended, and keeps what came last.
+    """A stream that signals its end, and keeps what was received last.
 
-    Of the answer to the upgrade it keeps the first bytes, until reported otherwise. ``hidden`` are
-    texts of ours that nobody may repeat who reports what came.
+    It keeps the first bytes of the answer to the upgrade, until the upgrade is done. ``hidden`` are
+    texts of ours that must not appear in a report of what was received.
     """
 
     _inner: trio.abc.Stream
@@ -142,7 +142,7 @@ async def run_on_socket(
             talk = trio.CancelScope()
             outside.start_soon(_end_with_us, talk)
             async with trio.open_nursery() as reading:
-                # Whoever cancels us ends the talk; the reader lives on to receive the goodbye.
+                # A cancellation ends the talk; the reader goes on, to receive the goodbye.
                 reading.cancel_scope.shield = True
                 with talk:
                     wire = await _upgrade(reading, stream, url, headers, max_message_bytes)

@@ -29,7 +29,7 @@ _OLDER = "the database's schema ({}) is older than this program's ({}); run `rec
 _RETIRED = (
     "the database's schema ({}) is one of an early recorder, which this program can't read;"
     " nothing was changed. Run `recorder export` with the recorder that wrote the database,"
-    " then `recorder import` into a new one (docs/operating.md)"
+    " then `recorder import` into a new one (docs/how-to/upgrade.md)"
 )
 _FOREIGN = "the database holds tables that aren't the recorder's; give it a database of its own"
 

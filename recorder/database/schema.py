@@ -393,9 +393,9 @@ index(differences, "reconciliation_id (reconciliation_id)")
 index(differences, "open (difference_id) WHERE is_open = 1")
 # Views
 
-#: The orders that no command of ours placed, as far as it is read here; docs/reconcile.md.
+#: The orders that no command of ours placed, as far as it is read here.
 foreign_orders = view("foreign_orders", "account text!, order_id text!")
-#: What changed each balance, one signed amount a row; docs/books.md has the columns.
+#: What changed each balance, one signed amount a row.
 balance_movements = view(
     "balance_movements",
     """

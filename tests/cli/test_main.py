@@ -27,7 +27,7 @@ from recorder.errors import (
 from tests.cli.scene import ask, balance, fold, own, record_scene, start_notes
 from tests.log.drafts import write
 
-DOCS = Path(__file__).parents[2] / "docs" / "commands.md"
+DOCS = Path(__file__).parents[2] / "docs" / "reference" / "commands.md"
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -43,7 +43,7 @@ def test_every_command_documents_its_arguments_and_exit_codes(command: str) -> N
 def test_every_command_and_each_of_its_flags_is_documented(command: str) -> None:
     section = DOCS.read_text(encoding="utf-8").partition(f"\n## recorder {command}\n")[2]
     section = section.partition("\n## ")[0]
-    assert section, f"docs/commands.md has no section '## recorder {command}'"
+    assert section, f"docs/reference/commands.md has no section '## recorder {command}'"
 
     subparsers = next(a for a in _parser(command)._actions if a.dest == "command")
     assert isinstance(subparsers.choices, dict)

@@ -11,7 +11,9 @@ import pytest
 
 from recorder import client
 
-PAGE = (Path(__file__).parents[2] / "docs" / "python.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "queue-from-python.md").read_text(
+    encoding="utf-8"
+)
 EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
 SERVER = "://bot@localhost/recorder"
 SIGNALS = "CREATE TABLE signals (signal_id INTEGER PRIMARY KEY, done INTEGER)"

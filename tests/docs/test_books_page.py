@@ -20,7 +20,9 @@ from tests.cli.scene import fold
 from tests.log.drafts import run_sql, write
 from tests.outbox.trading import Account
 
-PAGE = (Path(__file__).parents[2] / "docs" / "books.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "explain-balances.md").read_text(
+    encoding="utf-8"
+)
 MOVED, ON_POSTGRESQL, ON_SQLITE = re.findall(r"```sql\n(.*?)```", PAGE, flags=re.DOTALL)
 BEGIN, END = 8, 1_000_000
 

@@ -16,7 +16,7 @@ from tests.cli.scene import ask, fold, now_us, own, record_scene
 from tests.cli.test_gaps import HOUR_US, history
 from tests.log.drafts import frame, run_sql, write
 
-PAGE = (Path(__file__).parents[2] / "docs" / "gaps.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "gaps.md").read_text(encoding="utf-8")
 STATEMENTS = re.findall(r"```sql\n(.*?)```", PAGE, flags=re.DOTALL)
 
 

@@ -44,7 +44,7 @@ def test_what_a_page_links_to_is_there(page: Path) -> None:
         assert not anchor or anchor in anchors(target), link
 
 
-WALK = ROOT / "docs" / "walk.md"
+WALK = ROOT / "docs" / "explanation" / "walk.md"
 NAMED: list[tuple[str, str]] = CODE.findall(WALK.read_text(encoding="utf-8"))
 
 

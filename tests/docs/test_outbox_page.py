@@ -10,7 +10,7 @@ import pytest
 from recorder.outbox.rules.states import Status
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "outbox.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "reference" / "outbox.md").read_text(encoding="utf-8")
 SQL = ROOT / "migrations" / "sql"
 
 
@@ -30,7 +30,7 @@ INSERTS = refusals("sqlite", "outbox_insert_checks") | refusals(
     "postgresql", "outbox_insert_checks"
 )
 CHANGES = {
-    message.removesuffix("; see docs/outbox.md")
+    message.removesuffix("; see docs/reference/outbox.md")
     for file in ("outbox_status_changes", "outbox_transitions")
     for message in refusals("sqlite", file)
 }

@@ -1,4 +1,4 @@
-"""Every statement of the README runs on both databases, and finds what is there to be found."""
+"""Every statement of the README and of the page of questions runs, and finds what is there."""
 
 from __future__ import annotations
 
@@ -23,8 +23,14 @@ from recorder.outbox.sql.steps import change_status
 from recorder.projections import PROJECTIONS
 from recorder.projections.sql.tables import Memory, project
 
-README = Path(__file__).parents[2] / "README.md"
-STATEMENTS = re.findall(r"```sql\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
+ROOT = Path(__file__).parents[2]
+README, QUESTIONS = ROOT / "README.md", ROOT / "docs" / "sql-questions.md"
+LINES_MAX = 150
+STATEMENTS = [
+    statement
+    for page in (README, QUESTIONS)
+    for statement in re.findall(r"```sql\n(.*?)```", page.read_text("utf-8"), flags=re.DOTALL)
+]
 DIALECTS = {"-- SQLite": "sqlite", "-- PostgreSQL": "postgresql"}
 
 NOW = datetime(2026, 2, 1, 12, 0, 0, tzinfo=UTC)
@@ -94,7 +100,7 @@ FRAMES = [
 
 @define
 class CommandOf:
-    """An account with something to find for all others who asks."""
+    """An account with a row for every question."""
 
     database: Database
     heads: dict[str, Head] = field(factory=lambda: {"main": EMPTY_HEAD})
@@ -146,7 +152,7 @@ def frame(
 
 @pytest.fixture
 def recorded(database: Database) -> Database:
-    """A database in which each query of the README has something to find."""
+    """A database in which each query of the pages has something to find."""
     history_of = CommandOf(database)
     in_unit(database.writer, take, "main", holder="x", now=NOW, ttl=timedelta(hours=1))
     in_unit(database.writer, outbox.ensure_control, "main", NOW)
@@ -180,7 +186,7 @@ def numbers(kind: str) -> list[int]:
 
 
 def ask(database: Database, statement: str) -> list[dict[str, object]]:
-    """Return what a SELECT of the README finds; colons in it are no parameters."""
+    """Return what a SELECT of the pages finds; colons in it are no parameters."""
 
     def unit(connection: Connection) -> list[dict[str, object]]:
         found = connection.execute(text(statement.replace(":", r"\:"))).mappings()
@@ -195,7 +201,11 @@ def containing(words: str) -> str:
     return str(statement)
 
 
-def test_the_readme_answers_at_least_ten_questions() -> None:
+def test_the_readme_can_be_read_in_one_go() -> None:
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= LINES_MAX
+
+
+def test_the_pages_answer_at_least_ten_questions() -> None:
     assert len(numbers("SELECT")) >= 10
     assert len(numbers("SELECT")) + len(numbers("INSERT")) + len(numbers("UPDATE")) == len(
         STATEMENTS
@@ -203,7 +213,7 @@ def test_the_readme_answers_at_least_ten_questions() -> None:
 
 
 def test_every_statement_can_be_pasted_into_a_shell_as_it_stands() -> None:
-    pages = [README, *(README.parent / "docs").rglob("*.md")]
+    pages = [README, *(ROOT / "docs").rglob("*.md")]
     found = [
         statement
         for page in pages
@@ -215,7 +225,7 @@ def test_every_statement_can_be_pasted_into_a_shell_as_it_stands() -> None:
 
 
 @pytest.mark.parametrize("number", numbers("SELECT"))
-def test_a_query_of_the_readme_finds_what_is_there(recorded: Database, number: int) -> None:
+def test_a_query_of_the_pages_finds_what_is_there(recorded: Database, number: int) -> None:
     wanted = DIALECTS.get(STATEMENTS[number].split("\n", 1)[0])
     if wanted not in (None, recorded.dialect):
         pytest.skip(f"is written for {wanted}")
@@ -223,7 +233,7 @@ def test_a_query_of_the_readme_finds_what_is_there(recorded: Database, number: i
 
 
 @pytest.mark.parametrize("number", numbers("INSERT") + numbers("UPDATE"))
-def test_a_change_of_the_readme_changes_one_row(recorded: Database, number: int) -> None:
+def test_a_change_of_the_pages_changes_one_row(recorded: Database, number: int) -> None:
     def change(connection: Connection) -> int:
         return connection.execute(text(STATEMENTS[number].replace(":", r"\:"))).rowcount
 

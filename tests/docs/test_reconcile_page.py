@@ -13,8 +13,10 @@ from recorder.projections.rules import reconciliations as fold_of
 from tests.cli.scene import fold, record_scene
 from tests.log.drafts import run_sql, write
 
-PAGE = (Path(__file__).parents[2] / "docs" / "reconcile.md").read_text(encoding="utf-8")
-STATEMENTS = re.findall(r"```sql\n(.*?)```", PAGE, flags=re.DOTALL)
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "explanation" / "reconciliation.md").read_text(encoding="utf-8")
+TASK = (DOCS / "how-to" / "reconcile.md").read_text(encoding="utf-8")
+STATEMENTS = re.findall(r"```sql\n(.*?)```", TASK, flags=re.DOTALL)
 STATES = (
     *(fold_of.RUNNING, fold_of.CLEAN, fold_of.DIFFERING, fold_of.INCOMPLETE),
     *(fold_of.OPEN, fold_of.GONE, fold_of.FOUND_AGAIN, fold_of.FILLED_IN),

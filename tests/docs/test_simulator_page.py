@@ -19,7 +19,9 @@ from recorder.simulator import (
 from recorder.simulator.control import control
 from recorder.simulator.server import system_time
 
-PAGE = (Path(__file__).parents[2] / "docs" / "simulator.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "simulator.md").read_text(
+    encoding="utf-8"
+)
 FAULTS = [fault.name for fault in fields(Faults)]
 
 

@@ -21,7 +21,9 @@ from recorder.timestamps import from_us
 from tests.log.drafts import write
 from tests.outbox.trading import Account
 
-PAGE = Path("docs/time-travel.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "explanation" / "time-travel.md").read_text(
+    encoding="utf-8"
+)
 POSITION_OF, BALANCES, BALANCES_TRUE, ORDERS, ORDERS_TRUE, FUTURES = [
     block.split("```")[0] for block in PAGE.split("```sql\n")[1:]
 ]

@@ -52,7 +52,7 @@ EXAMPLES = int(os.environ.get("RECORDER_MODEL_EXAMPLES", "60"))
 SELDOM = st.sampled_from([False, False, False, False, True])
 _accounts = count(1)
 
-#: What each answer does to a row in each status, written out by hand from docs/outbox.md.
+#: What each answer does to a row in each status, written out by hand from docs/reference/outbox.md.
 OPEN = ("sending", "sent", "in_doubt", "not_placed")
 BECOMES = {
     "ack": dict.fromkeys(OPEN, "acknowledged"),
@@ -394,7 +394,7 @@ class OutboxModel(RuleBasedStateMachine):
 
 
 def _wire_id(row: Row) -> str:
-    """Return the id of its latest sending, by the words of docs/outbox.md."""
+    """Return the id of its latest sending, by the words of docs/reference/outbox.md."""
     return row.name if not row.attempts else f"{row.name}-again{row.attempts}"
 
 

@@ -48,7 +48,8 @@ def connections_of(books: Books, epoch: int) -> set[str]:
 async def freeze(process: subprocess.Popen[bytes], books: Books) -> None:
     """Stop a process as SIGSTOP does, at a moment at which it holds no lock in the database.
 
-    One that does keeps others out for as long as docs/operating.md reports: on SQLite for ever.
+    One that does keeps others out for as long as docs/how-to/run-a-standby.md describes: on SQLite
+    for ever.
     """
     while True:
         process.send_signal(signal.SIGSTOP)

@@ -23,7 +23,7 @@ BEGIN
                 'acknowledged>accepted', 'acknowledged>rejected',
                 'in_doubt>acknowledged', 'in_doubt>accepted', 'in_doubt>rejected', 'in_doubt>not_placed',
                 'not_placed>acknowledged', 'not_placed>accepted', 'not_placed>rejected')
-            THEN format('status can not change from %s to %s; see docs/outbox.md',
+            THEN format('status can not change from %s to %s; see docs/reference/outbox.md',
                 OLD.status, coalesce(NEW.status, '<NULL>'))
         WHEN NEW.attempts IS DISTINCT FROM OLD.attempts
                 + CAST(is_step AND NEW.status IS NOT DISTINCT FROM 'queued' AS integer)

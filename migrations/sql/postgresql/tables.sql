@@ -173,7 +173,7 @@ CREATE TABLE orders (
     status text,                            -- the exchange's own word
     created_at timestamptz,                 -- by the exchange's time
     updated_at timestamptz,                 -- by the exchange's time
-    state text NOT NULL,                    -- the recorder's word for it; docs/tables.md lists them
+    state text NOT NULL,                    -- the recorder's word for it; docs/reference/tables.md lists them
     live boolean NOT NULL,                  -- open at the exchange
     listed boolean NOT NULL,                -- named by the last full list
     executed_quantity numeric,
@@ -245,7 +245,7 @@ CREATE TABLE trades (
     item integer NOT NULL DEFAULT 0,        -- place within an answer of several rows; 0 for a frame
     natural_id text,                        -- the exchange's id, or "@" and the position of a frame that had none
     source text NOT NULL DEFAULT 'stream',  -- stream or backfill: where it was reported first
-    matched_by text NOT NULL DEFAULT 'id',  -- how: id, counted, alone or undecided (docs/backfill.md)
+    matched_by text NOT NULL DEFAULT 'id',  -- how: id, counted, alone or undecided (docs/explanation/back-fill.md)
     CONSTRAINT trades_pkey PRIMARY KEY (account, position, item)
 );
 CREATE UNIQUE INDEX trades_natural_id ON trades (account, natural_id);
@@ -277,7 +277,7 @@ CREATE TABLE ledger (
     item integer NOT NULL DEFAULT 0,        -- place within an answer of several rows; 0 for a frame
     natural_id text,                        -- the exchange's id, or "@" and the position of a frame that had none
     source text NOT NULL DEFAULT 'stream',  -- stream or backfill: where it was reported first
-    matched_by text NOT NULL DEFAULT 'id',  -- how: id, counted, alone or undecided (docs/backfill.md)
+    matched_by text NOT NULL DEFAULT 'id',  -- how: id, counted, alone or undecided (docs/explanation/back-fill.md)
     fee_basis text,                         -- what the row's price proves: net (fee already taken off) or gross
     CONSTRAINT ledger_pkey PRIMARY KEY (account, position, item)
 );
@@ -448,12 +448,12 @@ CREATE TABLE outbox (
     client_msg_id text NOT NULL DEFAULT replace(gen_random_uuid()::text, '-', ''),  -- unique per account: the caller's idempotency key
     command text NOT NULL,
     payload text NOT NULL,                        -- a JSON object
-    priority integer NOT NULL DEFAULT 0,          -- smaller goes first
+    priority integer NOT NULL DEFAULT 0,          -- the higher goes first
     not_before timestamptz,
     expires_at timestamptz,                       -- never sent after this time
     created_at timestamptz NOT NULL DEFAULT now(),
     created_by text NOT NULL DEFAULT session_user,
-    status text NOT NULL DEFAULT 'queued',        -- docs/outbox.md has the diagram
+    status text NOT NULL DEFAULT 'queued',        -- docs/reference/outbox.md has the diagram
     reason text,                                  -- from here on the recorder writes
     epoch bigint,                                 -- of the lease under which it was claimed
     connection_id text,

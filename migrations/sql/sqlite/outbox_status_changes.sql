@@ -18,7 +18,7 @@ CREATE TRIGGER outbox_check_change BEFORE UPDATE ON outbox BEGIN
                 'acknowledged>accepted', 'acknowledged>rejected',
                 'in_doubt>acknowledged', 'in_doubt>accepted', 'in_doubt>rejected', 'in_doubt>not_placed',
                 'not_placed>acknowledged', 'not_placed>accepted', 'not_placed>rejected')
-            THEN RAISE(ABORT, 'outbox: status can not change this way; see docs/outbox.md')
+            THEN RAISE(ABORT, 'outbox: status can not change this way; see docs/reference/outbox.md')
         WHEN NEW.attempts IS NOT OLD.attempts + (is_step AND NEW.status IS 'queued')
             THEN RAISE(ABORT,
                 'outbox: attempts rises by one when a rate limit puts a command back to queued, and never else')

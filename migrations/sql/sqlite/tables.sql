@@ -174,7 +174,7 @@ CREATE TABLE orders (
     status TEXT,                            -- the exchange's own word
     created_at TEXT,                        -- by the exchange's time
     updated_at TEXT,                        -- by the exchange's time
-    state TEXT NOT NULL,                    -- the recorder's word for it; docs/tables.md lists them
+    state TEXT NOT NULL,                    -- the recorder's word for it; docs/reference/tables.md lists them
     live INTEGER NOT NULL,                  -- open at the exchange
     listed INTEGER NOT NULL,                -- named by the last full list
     executed_quantity TEXT,
@@ -246,7 +246,7 @@ CREATE TABLE trades (
     item INTEGER NOT NULL DEFAULT 0,        -- place within an answer of several rows; 0 for a frame
     natural_id TEXT,                        -- the exchange's id, or "@" and the position of a frame that had none
     source TEXT NOT NULL DEFAULT 'stream',  -- stream or backfill: where it was reported first
-    matched_by TEXT NOT NULL DEFAULT 'id',  -- how: id, counted, alone or undecided (docs/backfill.md)
+    matched_by TEXT NOT NULL DEFAULT 'id',  -- how: id, counted, alone or undecided (docs/explanation/back-fill.md)
     CONSTRAINT trades_pkey PRIMARY KEY (account, position, item)
 ) STRICT;
 CREATE UNIQUE INDEX trades_natural_id ON trades (account, natural_id);
@@ -278,7 +278,7 @@ CREATE TABLE ledger (
     item INTEGER NOT NULL DEFAULT 0,        -- place within an answer of several rows; 0 for a frame
     natural_id TEXT,                        -- the exchange's id, or "@" and the position of a frame that had none
     source TEXT NOT NULL DEFAULT 'stream',  -- stream or backfill: where it was reported first
-    matched_by TEXT NOT NULL DEFAULT 'id',  -- how: id, counted, alone or undecided (docs/backfill.md)
+    matched_by TEXT NOT NULL DEFAULT 'id',  -- how: id, counted, alone or undecided (docs/explanation/back-fill.md)
     fee_basis TEXT,                         -- what the row's price proves: net (fee already taken off) or gross
     CONSTRAINT ledger_pkey PRIMARY KEY (account, position, item)
 ) STRICT;
@@ -449,12 +449,12 @@ CREATE TABLE outbox (
     client_msg_id TEXT NOT NULL DEFAULT (lower(hex(randomblob(16)))),  -- unique per account: the caller's idempotency key
     command TEXT NOT NULL,
     payload TEXT NOT NULL,                        -- a JSON object
-    priority INTEGER NOT NULL DEFAULT 0,          -- smaller goes first
+    priority INTEGER NOT NULL DEFAULT 0,          -- the higher goes first
     not_before TEXT,
     expires_at TEXT,                              -- never sent after this time
     created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f000', 'now')),
     created_by TEXT NOT NULL DEFAULT 'sqlite',
-    status TEXT NOT NULL DEFAULT 'queued',        -- docs/outbox.md has the diagram
+    status TEXT NOT NULL DEFAULT 'queued',        -- docs/reference/outbox.md has the diagram
     reason TEXT,                                  -- from here on the recorder writes
     epoch INTEGER,                                -- of the lease under which it was claimed
     connection_id TEXT,

@@ -53,7 +53,7 @@ GIVE_UP_S = 3_600.0
 TOTALS_TRIES = 3
 #: The fold of our notes on fetching.
 _NOTES = ("backfills",)
-#: What a back-fill can't prove, whatever it reads; docs/backfill.md has the reasons.
+#: What a back-fill can't prove, whatever it reads; docs/explanation/back-fill.md has the reasons.
 NOT_COVERED = (
     "states that an order passed through in the gap: its history reports the latest only",
     "equal deposits of one transaction on two pages",

@@ -1,8 +1,7 @@
 """Two clocks that are compared: what it means when they don't go together.
 
-While a machine is suspended its monotonic clock stands still and the one on the wall doesn't. The
-same is seen where somebody sets the wall clock forward: the two can't be reported different, and
-both mean that times before and after are not of one piece.
+While a machine is suspended its monotonic clock stops and the wall clock doesn't. A wall clock
+that is set forward looks the same. Both mean that times before and after cannot be compared.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The bounded queue before the log.
 
 Everything that is to become an event goes through one `Inbox` per process, in the order in which
-it happened. It is bounded in frames and in bytes: when it is full, whoever reads the socket waits,
-and TCP holds the rest. Facts of our own are few and always taken, so that no fault keeps the
-log from saying so.
+it happened. It is bounded in frames and in bytes: when it is full, the reader of the socket waits,
+and TCP holds the rest. Facts of our own are few and always taken, so that every fault is
+recorded.
 
 An `Entry` is a frame's draft alone, or drafts together with row changes that belong into the same
 transaction (`Submission`): a claim and its ``sent`` event are durable together or not at all.
@@ -70,7 +70,7 @@ class Inbox:
     _taken: int = 0
     _closed: bool = False
     _is_waited_for: bool = False
-    #: Submissions that wait: somebody waits for those.
+    #: Submissions that wait: their callers wait for the commit.
     _submissions: int = 0
     _arrival: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot)
     _room: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot)
@@ -94,7 +94,7 @@ class Inbox:
 
     @property
     def has_waiting_submissions(self) -> bool:
-        """True when somebody waits for what is to be written next."""
+        """True when a caller waits for what is to be written next."""
         return self._submissions > 0
 
     def put(self, entry: Entry) -> None:
@@ -144,7 +144,7 @@ class Inbox:
         return batch
 
     def settle(self, batch: Sequence[Entry]) -> None:
-        """Give back the room of a batch that is durable now."""
+        """Free the room of a batch that is durable now."""
         self.frames -= len(batch)
         self.bytes -= self._taken
         self._batch, self._taken = (), 0

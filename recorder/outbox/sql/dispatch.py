@@ -1,7 +1,7 @@
-"""What goes out next, chosen and claimed in one transaction.
+"""Chooses and claims what is sent next, in one transaction.
 
-It runs in the transaction that also writes the ``sent`` events, so nothing stands between reading
-the queue and taking from it, and nobody waits for two trips where one will do. A queue that is long
+It runs in the transaction that also writes the ``sent`` events, so nothing comes between reading
+the queue and claiming, and a command takes one round trip instead of two. A queue that is long
 or asks for strict order takes longer to read than the log may wait: it is read beforehand, and
 handed over. Either way the claim asks the row itself again.
 """

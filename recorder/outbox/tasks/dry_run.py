@@ -1,8 +1,8 @@
-"""The dry run: reports of each queued command what would become of it, and sends nothing.
+"""The dry run: notes for each queued command what would happen to it, and sends nothing.
 
-It stands in the commander's place: while it runs there is no commander, and nobody else hands
-anything to the socket. It only reads the outbox, so that no row reports what isn't so: each stays
-``queued``. What would have become of it, is noted in the log once per row and start:
+It replaces the commander: while it runs, no task hands commands to the socket. It only reads the
+outbox, so that no row is untrue: each stays ``queued``. What would have happened to it is noted in
+the log once per row and start:
 
 - ``would be sent``, with the frame. The row is due, permitted by the switch, in the right form and
   within the limits as they stand.
