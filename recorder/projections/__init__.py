@@ -1,4 +1,11 @@
-"""Projections: folds of the log into tables that a person can query. Pure."""
+"""Projections: folds of the log into the tables that people and programs query.
+
+Guarantees: the same events give the same rows, however they are cut into batches; rows and
+checkpoint are one transaction; an event that cannot be folded is noted and passed.
+
+Begin with `rules.fold` (what a projection is) and one of the modules beside it. `PROJECTIONS` below
+is the registry. `tasks.projector` runs them, `sql.tables` reads and writes their rows.
+"""
 
 from __future__ import annotations
 

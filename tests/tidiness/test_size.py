@@ -14,7 +14,7 @@ from statistics import median
 ROOT = Path(__file__).parents[2]
 MODULES = sorted((ROOT / "recorder").rglob("*.py"))
 
-LINES_MAX = 36_900
+LINES_MAX = 36_970
 MODULES_MAX = 231
 MODULE_LINES_MAX = 456
 FUNCTION_LINES_MAX = 60

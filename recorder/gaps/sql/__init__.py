@@ -1,1 +1,1 @@
-"""Its transactions: synchronous functions of a SQLAlchemy connection."""
+"""Finds gaps, unobserved time, and what a back-fill has left open. Synchronous."""

@@ -1,1 +1,1 @@
-"""Its tasks on trio."""
+"""The back-filler, and how it reads each list of the exchange."""

@@ -1,1 +1,1 @@
-"""Its tasks on trio."""
+"""Renews a lease, and waits for one as standby."""

@@ -1,1 +1,1 @@
-"""Decisions of this capability: values and functions without I/O, clock or randomness."""
+"""What an event, a digest, a checkpoint and a covered period are. Pure."""

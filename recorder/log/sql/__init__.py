@@ -1,1 +1,1 @@
-"""Its transactions: synchronous functions of a SQLAlchemy connection."""
+"""Append, read and verify the log; checkpoint files and keys. Synchronous."""

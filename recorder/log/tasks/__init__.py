@@ -1,1 +1,1 @@
-"""Its tasks on trio."""
+"""The inbox, the writer, the WAL checkpointer and the publisher of checkpoints."""

@@ -1,1 +1,1 @@
-"""Decisions of this capability: values and functions without I/O, clock or randomness."""
+"""States, evidence, selection, limits and look-ups of commands. Pure."""

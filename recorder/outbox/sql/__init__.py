@@ -1,1 +1,1 @@
-"""Its transactions: synchronous functions of a SQLAlchemy connection."""
+"""Choose, claim, settle and look up commands. Synchronous."""

@@ -1,1 +1,1 @@
-"""Its tasks on trio."""
+"""The commander, the dry run, the resolver, and what wakes them."""

@@ -1,1 +1,1 @@
-"""Decisions of this capability: values and functions without I/O, clock or randomness."""
+"""One module for each projection, and the fold that they share. Pure."""

@@ -1,1 +1,1 @@
-"""Its transactions: synchronous functions of a SQLAlchemy connection."""
+"""Loads rows, carries out changes with their checkpoint, rebuilds and compares. Synchronous."""

@@ -1,1 +1,1 @@
-"""Its tasks on trio."""
+"""The projector: folds what is behind its checkpoint, and waits."""

@@ -1,1 +1,1 @@
-"""Its transactions: synchronous functions of a SQLAlchemy connection."""
+"""What we held while an answer was on its way, and the rows of histories. Synchronous."""

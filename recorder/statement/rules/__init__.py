@@ -1,1 +1,1 @@
-"""Decisions of this capability: values and functions without I/O, clock or randomness."""
+"""The report as values, its caveats, its page and charts. Pure."""
