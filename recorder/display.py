@@ -22,7 +22,7 @@ def plain(text: str) -> str:
     """Return ``text`` with every unprintable character as its escape, on one line."""
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() else _escaped(c) for c in text)
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def plain_lines(text: str) -> str:
@@ -74,13 +74,30 @@ def json_value(value: object) -> Any:
             return value
 
 
-def ago(seconds: float) -> str:
-    """Return a stretch of time for a person, in its largest fitting unit."""
-    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{max(seconds, 0):.1f} s"
+#: Unit → its seconds, and what one, and several, of it are called.
+_UNITS = ((86_400, "day", "days"), (3_600, "h", "h"), (60, "min", "min"), (1, "s", "s"))
 
 
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape").decode("ascii")
+def duration_text(seconds: float | Decimal) -> str:
+    """Return a duration for a person, in its two largest units: ``22 h 11 min``, ``1.5 s``."""
+    if 0 < seconds < 0.001:
+        return "under 1 ms"
+    if seconds < 59.95:
+        # "g" drops the zeros that rounding leaves.
+        return f"{round(float(max(seconds, 0)), 3 if seconds < 1 else 1):g} s"
+    largest = next(unit for unit, _, _ in _UNITS if seconds >= unit - 0.5)
+    precision = {86_400: 3_600, 3_600: 60}.get(largest, 1)
+    left, parts = round(float(seconds) / precision) * precision, []
+    for unit, one, many in _UNITS:
+        number, left = divmod(left, unit)
+        if number:
+            parts.append(f"{number} {one if number == 1 else many}")
+    return " ".join(parts)
+
+
+def size_text(number: int) -> str:
+    """Return a number of bytes for a person: ``64 MiB``, ``1.5 GiB``, ``512 bytes``."""
+    for unit, name in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+        if number >= unit:
+            return f"{round(number / unit, 1):g} {name}"
+    return f"{number} bytes"

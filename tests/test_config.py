@@ -84,7 +84,7 @@ def test_a_secret_file_with_nothing_in_it_is_named(tmp_path: Path) -> None:
 def test_a_wrong_value_in_an_accounts_table_is_named_with_its_key(tmp_path: Path) -> None:
     file = tmp_path / "recorder.toml"
     file.write_text("[accounts.main]\ntrading = 5\n")
-    with pytest.raises(ConfigurationError, match=r"\[accounts.main\]: trading is 5: report 1 or 0"):
+    with pytest.raises(ConfigurationError, match=r"\[accounts.main\]: trading is 5: use 1 or 0"):
         read_settings({}, file=file)
 
 
@@ -135,7 +135,7 @@ def test_every_setting_has_a_flag_and_a_variable_of_its_own() -> None:
     [
         ("[account.main]\ntrading = true\n", r"\[accounts.main\]"),
         ("database_url = ['a', 'b']\n", "database_url in the file is a list"),
-        ("[accounts.main]\ntrading = [1]\n", "report one value"),
+        ("[accounts.main]\ntrading = [1]\n", "use one value"),
     ],
 )
 def test_a_table_or_a_list_where_one_value_belongs_is_refused(
@@ -157,7 +157,7 @@ def test_a_key_that_can_be_none_is_refused_and_not_repeated(key: str) -> None:
 
 @pytest.mark.parametrize("url", ["ws://127.0.0.1:99999", "ws://host:port/"])
 def test_a_port_that_is_none_is_refused(url: str) -> None:
-    with pytest.raises(ConfigurationError, match="report a port"):
+    with pytest.raises(ConfigurationError, match="use a port"):
         read_settings({"RECORDER_WS_URL": url})
 
 

@@ -4,10 +4,19 @@ import json
 from datetime import UTC, datetime
 from decimal import Decimal
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recorder.display import ago, iso_time, json_value, plain, plain_lines, shown
+from recorder.display import (
+    duration_text,
+    iso_time,
+    json_value,
+    plain,
+    plain_lines,
+    shown,
+    size_text,
+)
 from tests.cli.scene import ESCAPES
 
 
@@ -54,11 +63,30 @@ def test_values_inside_of_lists_and_objects_are_made_ready_for_json() -> None:
     assert json.dumps(json_value(value)) == '{"amounts": ["1.1", null], "digest": "01", "on": true}'
 
 
-def test_ages_are_shown_in_their_largest_fitting_unit() -> None:
-    assert [ago(s) for s in (-1, 0.5, 119, 7_300, 800_000)] == [
-        "0.0 s",
-        "0.5 s",
-        "119.0 s",
-        "2 h",
-        "9 d",
-    ]
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-1, "0 s"),
+        (0, "0 s"),
+        (Decimal("0.000001"), "under 1 ms"),
+        (0.25, "0.25 s"),
+        (0.5, "0.5 s"),
+        (Decimal("1.5"), "1.5 s"),
+        (12, "12 s"),
+        (59.97, "1 min"),
+        (119, "1 min 59 s"),
+        (3_599.7, "1 h"),
+        (7_300, "2 h 2 min"),
+        (79_860, "22 h 11 min"),
+        (86_399, "1 day"),
+        (259_200, "3 days"),
+        (800_000, "9 days 6 h"),
+    ],
+)
+def test_a_duration_is_shown_in_its_two_largest_units(seconds: float, text: str) -> None:
+    assert duration_text(seconds) == text
+
+
+def test_a_size_is_shown_in_its_largest_unit() -> None:
+    sizes = (0, 512, 1_024, 64 * 2**20, 3 * 2**29)
+    assert [size_text(n) for n in sizes] == ["0 bytes", "512 bytes", "1 KiB", "64 MiB", "1.5 GiB"]

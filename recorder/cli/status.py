@@ -16,7 +16,7 @@ from recorder.cli.exits import OK
 from recorder.cli.flags import DATABASE, add_output, add_settings
 from recorder.cli.output import Column, Output
 from recorder.database.engine import in_unit
-from recorder.display import ago, plain, short_time
+from recorder.display import duration_text, plain, short_time
 from recorder.queries.account_status import (
     AccountStatus,
     read_account_status,
@@ -161,7 +161,7 @@ def _validity_line(status: AccountStatus, now: datetime) -> str:
         return "never ran for this account on this database"
     holder = f"{plain(lease.holder)}, epoch {lease.epoch}"
     if status.is_running(now):
-        renewed = ago((now - lease.renewed_at).total_seconds())
+        renewed = duration_text((now - lease.renewed_at).total_seconds())
         return f"running: {holder}; lease renewed {renewed} ago"
     if lease.expires_at > now:
         # Its process is gone; the lease stays until then, or until another process takes it over.
@@ -182,15 +182,15 @@ def _connection_line(status: AccountStatus, now: datetime) -> str:
         state += f" ({plain(connection['close_reason'])})" if connection["close_reason"] else ""
     when = f" since {short_time(since)} UTC" if since else ""
     age_s = status.frame_age_s(now)
-    last_frame = f"; last frame {ago(age_s)} ago" if age_s is not None else ""
+    last_frame = f"; last frame {duration_text(age_s)} ago" if age_s is not None else ""
     return f"{state}{when}{last_frame}"
 
 
 def _head_line(status: AccountStatus, now: datetime) -> str:
     if status.head_at is None:
         return "empty"
-    age_s = (now - status.head_at).total_seconds()
-    return f"position {status.position:,}, {short_time(status.head_at)} UTC ({ago(age_s)} ago)"
+    age = duration_text((now - status.head_at).total_seconds())
+    return f"position {status.position:,}, {short_time(status.head_at)} UTC ({age} ago)"
 
 
 def _outbox_line(status: AccountStatus) -> str:

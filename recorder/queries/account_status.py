@@ -26,7 +26,7 @@ from recorder.database.schema import (
     projections,
     reconciliations,
 )
-from recorder.display import ago, plain, short_time
+from recorder.display import duration_text, plain, short_time
 from recorder.lease.holder import is_alive_here, is_dead
 from recorder.lease.sql import Lease, current
 from recorder.log.rules.event import Origin
@@ -199,7 +199,7 @@ def _validity(status: AccountStatus, now: datetime) -> list[str]:
 def _silence(status: AccountStatus, now: datetime) -> list[str]:
     age_s = status.frame_age_s(now)
     if age_s is None or age_s > SILENT_AFTER_S:
-        since = "lately" if age_s is None else f"for {ago(age_s)}"
+        since = "lately" if age_s is None else f"for {duration_text(age_s)}"
         return [f"nothing was received from the exchange {since}"]
     return []
 
@@ -239,7 +239,8 @@ def tables_behind(status: AccountStatus, now: datetime) -> tuple[str, ...]:
             found.append(f"the table '{name}' is {behind:,} events behind the log")
         elif behind > 0 and age_s is not None and age_s > STOPPED_AFTER_S:
             found.append(
-                f"the table '{name}' stands still at position {row['position']:,} for {ago(age_s)}"
+                f"the table '{name}' stands still at position {row['position']:,}"
+                f" for {duration_text(age_s)}"
             )
     return tuple(found)
 
