@@ -16,7 +16,7 @@ DIGITS_MAX = 200
 
 #: What nearly every amount on the wire looks like. Such a text needs no further check: it is finite
 #: and within `DIGITS_MAX`, and has nothing in it that `Decimal` would take and we don't.
-_is_plain = re.compile(r"-?[0-9]{1,40}(?:\.[0-9]{1,40})?").fullmatch
+is_plain_amount = re.compile(r"-?[0-9]{1,40}(?:\.[0-9]{1,40})?").fullmatch
 _WITH_COMMAS = re.compile(r"[+-]?[0-9]{1,3}(,[0-9]{3})+(\.[0-9]*)?")
 
 
@@ -31,7 +31,7 @@ def parse_amount(value: object) -> Decimal:
     ("6.00E-7") are read, thousands commas ("114,953", seen in the published documents) dropped.
     Raises AmountError.
     """
-    if isinstance(value, str) and _is_plain(value):
+    if isinstance(value, str) and is_plain_amount(value):
         return Decimal(value)
     return _parse_unusual(value)
 
