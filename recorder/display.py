@@ -47,6 +47,20 @@ def shown(value: object) -> str:
             return plain(str(value))
 
 
+def printed(value: object) -> str:
+    """Return a value as a report prints it: as `shown`, times to the second, counts grouped."""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return shown(value)
+
+
+def counted(number: int, one: str, many: str) -> str:
+    """Return ``1 order is`` or ``2 orders are``."""
+    return f"{number:,} {one if number == 1 else many}"
+
+
 def short_time(moment: datetime) -> str:
     """Return ``YYYY-MM-DD HH:MM:SS.ffffff``, in UTC."""
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat(sep=" ", timespec="microseconds")

@@ -33,30 +33,26 @@ from recorder.statement.rules.charts import Step
 from recorder.statement.rules.report import End
 
 OPENING, CLOSING, HEAD = "opening", "closing", "head"
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
 #: What is read of an order; its state is what is known now.
-ORDER_COLUMNS = (
-    "order_id",
-    "customer_order_id",
-    "pair",
-    "side",
-    "type",
-    "time_in_force",
-    "price",
-    "original_quantity",
-    "remaining_quantity",
-    "executed_quantity",
-    "average_price",
-    "fee",
-    "fee_currency",
-    "state",
-    "status",
-    "reason",
-    "created_at",
-    "began_at",
-    "ended_at",
-    "source",
-    "first_position",
-    "last_position",
+ORDER_COLUMNS = _names(
+    """
+    order_id customer_order_id pair side type time_in_force price original_quantity
+    remaining_quantity executed_quantity average_price fee fee_currency state status reason
+    created_at began_at ended_at source first_position last_position
+    """
+)
+#: What a statement has of an order that was open at an end of the period.
+OPEN_ORDER_COLUMNS = _names(
+    """
+    order_id customer_order_id pair side type time_in_force price original_quantity
+    remaining_quantity state status created_at updated_at source
+    """
 )
 Rows = Iterator[Mapping[str, Any]]
 

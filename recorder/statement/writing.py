@@ -32,9 +32,9 @@ from recorder.projections.rules.books import Explained
 from recorder.queries.books import Period, explain, folded_up_to, unread
 from recorder.reconciliation.sql.fill_checks import unmatched_fills
 from recorder.statement import sql as read
+from recorder.statement.page import render
 from recorder.statement.rules.caveats import caveats
 from recorder.statement.rules.charts import Chart, Thinned
-from recorder.statement.rules.page import render
 from recorder.statement.rules.report import End, OrderSums, Proof, Report, Seen, TradeSums
 
 PAGE = "statement.html"
@@ -59,93 +59,45 @@ class Asked:
     unknowable: Sequence[str] = ()
 
 
-def _fields(**kinds: Kind) -> tuple[Field, ...]:
-    return tuple(Field(name, kind) for name, kind in kinds.items())
+def _fields(columns: str) -> tuple[Field, ...]:
+    """Return columns of a text: each is a name and a kind."""
+    return tuple(Field(name, Kind(kind)) for name, kind in map(str.split, columns.split(",")))
 
 
-def _of_table(table: sqlalchemy.Table, names: Iterable[str]) -> tuple[Field, ...]:
-    known = {each.name: each for each in fields_of(table)}
-    return tuple(known[name] for name in names)
+def _of_table(table: sqlalchemy.Table, names: Iterable[str] = ()) -> tuple[Field, ...]:
+    """Return the named columns of a table of the schema, or all but the account."""
+    known = {each.name: each for each in fields_of(table) if each.name != "account"}
+    return tuple(known[name] for name in names or known)
 
 
 #: The tables of a statement and their columns, in the order in which they are written.
 TABLES: dict[str, tuple[Field, ...]] = {
-    "balances": _fields(
-        currency=Kind.TEXT,
-        opening=Kind.AMOUNT,
-        opening_basis=Kind.TEXT,
-        opening_position=Kind.INTEGER,
-        opening_at=Kind.TIME,
-        closing=Kind.AMOUNT,
-        closing_basis=Kind.TEXT,
-        closing_position=Kind.INTEGER,
-        closing_at=Kind.TIME,
-        moved=Kind.AMOUNT,
-        residual=Kind.AMOUNT,
-        in_flight=Kind.FLAG,
-        adds_up=Kind.FLAG,
-    ),
-    "books": _fields(
-        currency=Kind.TEXT,
-        kind=Kind.TEXT,
-        amount=Kind.AMOUNT,
-        movements=Kind.INTEGER,
-        backfilled=Kind.INTEGER,
-        without_amount=Kind.INTEGER,
-        reported_later=Kind.INTEGER,
-        assumed_fees=Kind.AMOUNT,
-    ),
-    "movements": _fields(
-        at=Kind.TIME,
-        currency=Kind.TEXT,
-        kind=Kind.TEXT,
-        leg=Kind.TEXT,
-        amount=Kind.AMOUNT,
-        type=Kind.TEXT,
-        natural_id=Kind.TEXT,
-        order_id=Kind.TEXT,
-        pair=Kind.TEXT,
-        source=Kind.TEXT,
-        fee_basis=Kind.TEXT,
-        source_table=Kind.TEXT,
-        position=Kind.INTEGER,
-        item=Kind.INTEGER,
-        received_at=Kind.TIME,
-    ),
+    "balances": _fields("""
+        currency text, opening amount, opening_basis text, opening_position integer,
+        opening_at time, closing amount, closing_basis text, closing_position integer,
+        closing_at time, moved amount, residual amount, in_flight flag, adds_up flag
+    """),
+    "books": _fields("""
+        currency text, kind text, amount amount, movements integer, backfilled integer,
+        without_amount integer, reported_later integer, assumed_fees amount
+    """),
+    "movements": _fields("""
+        at time, currency text, kind text, leg text, amount amount, type text, natural_id text,
+        order_id text, pair text, source text, fee_basis text, source_table text,
+        position integer, item integer, received_at time
+    """),
     "orders": (*_of_table(orders, read.ORDER_COLUMNS), Field("foreign", Kind.FLAG)),
     "open_orders": (
         Field("at_end", Kind.TEXT),
-        *_of_table(
-            orders,
-            (
-                "order_id",
-                "customer_order_id",
-                "pair",
-                "side",
-                "type",
-                "time_in_force",
-                "price",
-                "original_quantity",
-                "remaining_quantity",
-                "state",
-                "status",
-                "created_at",
-                "updated_at",
-                "source",
-            ),
-        ),
-        Field("position", Kind.INTEGER),
-        Field("received_at", Kind.TIME),
-        Field("certain", Kind.FLAG),
+        *_of_table(orders, read.OPEN_ORDER_COLUMNS),
+        *_fields("position integer, received_at time, certain flag"),
     ),
-    "trades": tuple(each for each in fields_of(trades) if each.name != "account"),
-    "coverage": _fields(part=Kind.TEXT, cause=Kind.TEXT, seconds=Kind.AMOUNT),
-    "gaps": tuple(each for each in fields_of(gaps) if each.name != "account"),
-    "comparisons": tuple(each for each in fields_of(reconciliations) if each.name != "account"),
-    "differences": tuple(each for each in fields_of(differences) if each.name != "account"),
-    "heads": _fields(
-        end=Kind.TEXT, position=Kind.INTEGER, received_at=Kind.TIME, digest=Kind.BYTES
-    ),
+    "trades": _of_table(trades),
+    "coverage": _fields("part text, cause text, seconds amount"),
+    "gaps": _of_table(gaps),
+    "comparisons": _of_table(reconciliations),
+    "differences": _of_table(differences),
+    "heads": _fields("end text, position integer, received_at time, digest bytes"),
 }
 
 
@@ -212,7 +164,7 @@ def _require_free(target: Path) -> None:
     with file_errors(target):
         if target.is_dir() and any(target.iterdir()):
             raise ConfigurationError(
-                f"{target} is not empty: a statement gets a folder of its own, so report another"
+                f"{target} is not empty: a statement gets a folder of its own, so name another"
             )
 
 
@@ -327,10 +279,10 @@ def _write_tables(connection: Connection, report: Report, period: Period, files:
     files.rows("books", _book_rows(report.currencies))
     files.rows("movements", read.movements_of(connection, report.account, period))
     lived = read.orders_of(connection, report.account, period)
-    files.rows("orders", _counted_orders(lived, report.orders))
+    files.rows("orders", _passed(lived, report.orders.add))
     files.rows("open_orders", report.open_orders)
     filled = read.trades_of(connection, report.account, period)
-    files.rows("trades", _counted_trades(filled, report.trades))
+    files.rows("trades", _passed(filled, report.trades.add))
     files.rows("coverage", _coverage_rows(report.seen))
     files.rows("gaps", report.gaps)
     files.rows("comparisons", report.comparisons)
@@ -401,19 +353,12 @@ def _book_rows(currencies: Sequence[Explained]) -> Iterable[Mapping[str, Any]]:
         yield nothing | residual
 
 
-def _counted_orders(
-    rows: Iterable[Mapping[str, Any]], sums: OrderSums
+def _passed(
+    rows: Iterable[Mapping[str, Any]], add: Callable[[Mapping[str, Any]], None]
 ) -> Iterable[Mapping[str, Any]]:
+    """Yield rows, each after it was added to a sum."""
     for row in rows:
-        sums.add(row["state"], is_foreign=row["foreign"])
-        yield row
-
-
-def _counted_trades(
-    rows: Iterable[Mapping[str, Any]], sums: TradeSums
-) -> Iterable[Mapping[str, Any]]:
-    for row in rows:
-        sums.add(row)
+        add(row)
         yield row
 
 

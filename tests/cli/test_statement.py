@@ -106,7 +106,7 @@ def test_a_sound_period_is_exit_code_0_and_its_files_prove_themselves(scene: Sce
         assert (each["bytes"], each["sha256"]) == (len(text), sha256(text).hexdigest())
         if each["table"]:
             assert each["rows"] == len(scene.rows(each["table"]))
-    assert "Nothing was found wanting" in scene.page()
+    assert "No caveat was found" in scene.page()
     assert reported["heads"]["head"]["position"] == len(scene.account.log)
 
 
@@ -133,7 +133,7 @@ def test_the_figures_are_those_of_the_exchange(scene: Scene) -> None:
     assert {row["trade_id"] for row in scene.rows("trades")} == inside < set(fills)
     # No command of ours placed any of them.
     assert {row["foreign"] for row in scene.rows("orders")} == {"true"}
-    assert f"{len(scene.rows('orders')):,} orders lived in the period" in scene.page()
+    assert f"{len(scene.rows('orders')):,} orders existed in the period" in scene.page()
 
 
 def test_what_nothing_explains_is_exit_code_1_and_at_the_top(scene: Scene) -> None:
@@ -174,7 +174,7 @@ def test_a_gap_is_shaded_counted_and_doubted(scene: Scene) -> None:
     assert row["state"] == "closed"
     seconds = sum(Decimal(row["seconds"]) for row in scene.rows("coverage"))
     assert seconds == Decimal(str((scene.end - scene.begin).total_seconds()))
-    assert "url(#unobserved)" in scene.page() and "connection_lost 90 s" in scene.page()
+    assert "url(#unobserved)" in scene.page() and "connection_lost 1 min 30 s" in scene.page()
 
 
 def test_made_again_the_tables_are_the_same_bytes(scene: Scene) -> None:

@@ -1,7 +1,7 @@
-"""A balance over time as a drawing: steps, with what was not observed shaded. SVG, by hand.
+"""A balance over time as a drawing: steps, with what was not observed shaded.
 
-What is drawn is thinned to what an eye can report different: of each column of the picture the
-first, the lowest, the highest and the last value. Numbers that are read stand in the tables.
+A chart is thinned to the resolution of the picture: of each column the first, the lowest, the
+highest and the last value. `drawing` gives it coordinates; templates/chart.svg draws them.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from decimal import Decimal
 
 from attrs import define, field, frozen
 
+from recorder.display import duration_text, printed
 from recorder.log.rules.coverage import Kind, Stretch
-from recorder.statement.rules.markup import Markup, element, shown
 
-#: Of the picture, in its own units.
+#: Of the picture, in its own units; the axes lie within.
 WIDTH, HEIGHT = 720, 170
-_LEFT, _RIGHT, _TOP, _BOTTOM = 116, 8, 10, 24
+_LEFT, _RIGHT, _TOP, _BOTTOM = 116, 712, 10, 146
 #: Of a balance beside the axis: so many characters fit as they are, longer ones are drawn closer.
 _LABEL_CHARACTERS = 17
-#: So many columns of time are reported different.
+#: Columns of time in a picture.
 COLUMNS = 600
 _TICKS = 4
 #: What is shaded must be seen, however short it was.
@@ -53,19 +53,19 @@ class Chart:
         until_at: datetime,
         thinned: Thinned,
     ) -> Chart:
-        """Return the chart of what stood at the beginning and what was reported since."""
+        """Return the chart of the opening balance and what was reported since."""
         steps = thinned.steps()
         if opening is not None:
             steps.insert(0, Step(from_at, opening))
         if steps:
-            # What was reported last holds to the end.
+            # The last report holds to the end.
             steps.append(Step(until_at, steps[-1].total))
         return cls(currency, steps, thinned.count)
 
 
 @define
 class Thinned:
-    """Keeps of many steps, given in the order of their times, those that a picture shows."""
+    """Keeps those of many steps, in the order of their times, that a picture shows."""
 
     from_at: datetime
     until_at: datetime
@@ -83,7 +83,7 @@ class Thinned:
             self._column = column
         self._here.append(step)
         if len(self._here) > 8:
-            self._here = _telling(self._here)
+            self._here = _visible(self._here)
 
     def steps(self) -> list[Step]:
         """Return what is kept of all so far."""
@@ -91,12 +91,12 @@ class Thinned:
         return list(self._kept)
 
     def _close(self) -> None:
-        self._kept += _telling(self._here)
+        self._kept += _visible(self._here)
         self._here = []
 
 
-def _telling(steps: Sequence[Step]) -> list[Step]:
-    """Return first, lowest, highest and last, and where it wasn't known, in their order."""
+def _visible(steps: Sequence[Step]) -> list[Step]:
+    """Return first, lowest, highest and last, and one of unknown total, in their order."""
     if len(steps) <= 4:
         return list(steps)
     known = [each for each in steps if each.total is not None]
@@ -119,51 +119,61 @@ def _share(at: datetime, from_at: datetime, until_at: datetime) -> float:
     return min(max((at - from_at) / (until_at - from_at), 0.0), 1.0)
 
 
-def draw(
+@frozen
+class Shade:
+    """A stretch that was not observed: ``kind`` names its pattern."""
+
+    x: float
+    width: float
+    kind: Kind
+    title: str
+
+
+@frozen
+class Label:
+    """A text; ``fitted_to`` is the width that it must not exceed, 0 for none."""
+
+    text: str
+    x: float
+    y: float
+    anchor: str
+    fitted_to: int = 0
+
+
+@frozen
+class Drawing:
+    """A chart in the coordinates of its picture. ``lines`` are paths of SVG."""
+
+    title: str
+    description: str
+    shades: Sequence[Shade]
+    lines: Sequence[str]
+    labels: Sequence[Label]
+    width: int = WIDTH
+    height: int = HEIGHT
+    left: int = _LEFT
+    right: int = _RIGHT
+    top: int = _TOP
+    bottom: int = _BOTTOM
+
+
+def drawing(
     chart: Chart, from_at: datetime, until_at: datetime, stretches: Iterable[Stretch]
-) -> Markup:
-    """Return a chart as one SVG element."""
+) -> Drawing:
+    """Return a chart with its coordinates."""
     known = [each.total for each in chart.steps if each.total is not None]
     low, high = (min(known), max(known)) if known else (Decimal(0), Decimal(0))
     frame = _Frame(from_at, until_at, low, high)
-    what = f"Balance of {shown(chart.currency)} over the period, in UTC."
-    reported = f"Lowest {shown(low)}, highest {shown(high)}." if known else "It is not known."
-    parts = [
-        element("title", what),
-        element("desc", f"{reported} Shaded is what was not observed."),
-        *(_shade(frame, each) for each in stretches if each.kind is not Kind.OBSERVED),
-        *_axis(frame),
-        *(_line(frame, run) for run in _runs(chart.steps)),
-    ]
+    extremes = f"Lowest {printed(low)}, highest {printed(high)}." if known else "It is not known."
+    labels = frame.times()
     if known:
-        parts += [
-            _balance_label(shown(high), _TOP + 8),
-            _balance_label(shown(low), HEIGHT - _BOTTOM),
-        ]
-    box = f"0 0 {WIDTH} {HEIGHT}"
-    return element("svg", *parts, viewBox=box, role="img", xmlns="http://www.w3.org/2000/svg")
-
-
-def patterns() -> Markup:
-    """Return the SVG that defines the shadings, once for all charts of a page."""
-    unobserved = element(
-        "pattern",
-        element("path", d="M0 6L6 0", stroke="#b00", stroke_width="1.2"),
-        id="unobserved",
-        width=6,
-        height=6,
-        patternUnits="userSpaceOnUse",
-    )
-    healed = element(
-        "pattern",
-        element("circle", cx=2, cy=2, r="0.8", fill="#579"),
-        id="healed",
-        width=4,
-        height=4,
-        patternUnits="userSpaceOnUse",
-    )
-    return element(
-        "svg", element("defs", unobserved, healed), width=0, height=0, aria_hidden="true"
+        labels += [_balance_label(high, _TOP + 8), _balance_label(low, _BOTTOM)]
+    return Drawing(
+        title=f"Balance of {chart.currency} over the period, in UTC.",
+        description=f"{extremes} Shaded is what was not observed.",
+        shades=[frame.shade(each) for each in stretches if each.kind is not Kind.OBSERVED],
+        lines=[frame.line(run) for run in _runs(chart.steps)],
+        labels=labels,
     )
 
 
@@ -175,40 +185,33 @@ class _Frame:
     high: Decimal
 
     def x(self, at: datetime) -> float:
-        wide = WIDTH - _LEFT - _RIGHT
-        return round(_LEFT + wide * _share(at, self.from_at, self.until_at), 2)
+        return round(_LEFT + (_RIGHT - _LEFT) * _share(at, self.from_at, self.until_at), 2)
 
     def y(self, total: Decimal) -> float:
-        tall = HEIGHT - _TOP - _BOTTOM
         span = self.high - self.low
         share = float((total - self.low) / span) if span else 0.5
-        return round(_TOP + tall * (1 - share), 2)
+        return round(_TOP + (_BOTTOM - _TOP) * (1 - share), 2)
 
+    def shade(self, stretch: Stretch) -> Shade:
+        begin, end = self.x(stretch.from_at), self.x(stretch.until_at)
+        wide = max(end - begin, _SHADE_MIN)
+        title = f"{stretch.kind}: {stretch.cause}, {duration_text(stretch.seconds)}"
+        return Shade(round(min(begin, _RIGHT - wide), 2), round(wide, 2), stretch.kind, title)
 
-def _shade(frame: _Frame, stretch: Stretch) -> Markup:
-    begin, end = frame.x(stretch.from_at), frame.x(stretch.until_at)
-    wide = max(end - begin, _SHADE_MIN)
-    left = min(begin, WIDTH - _RIGHT - wide)
-    tall = HEIGHT - _TOP - _BOTTOM
-    title = element("title", f"{stretch.kind}: {stretch.cause}, {shown(stretch.seconds)} s")
-    fill = f"url(#{stretch.kind})"
-    return element(
-        "rect", title, x=round(left, 2), y=_TOP, width=round(wide, 2), height=tall, fill=fill
-    )
+    def times(self) -> list[Label]:
+        span = self.until_at - self.from_at
+        form = "%Y-%m-%d" if span > timedelta(days=_TICKS) else "%m-%d %H:%M:%S"
+        anchors = ("start", *["middle"] * (_TICKS - 1), "end")
+        ats = [self.from_at + span * number / _TICKS for number in range(_TICKS + 1)]
+        return [
+            Label(at.strftime(form), self.x(at), HEIGHT - 8, anchor)
+            for at, anchor in zip(ats, anchors, strict=True)
+        ]
 
-
-def _axis(frame: _Frame) -> list[Markup]:
-    bottom = HEIGHT - _BOTTOM
-    found = [
-        element("path", d=f"M{_LEFT} {_TOP}V{bottom}H{WIDTH - _RIGHT}", fill="none", stroke="#888")
-    ]
-    span = frame.until_at - frame.from_at
-    form = "%Y-%m-%d" if span > timedelta(days=_TICKS) else "%m-%d %H:%M:%S"
-    for number in range(_TICKS + 1):
-        at = frame.from_at + span * number / _TICKS
-        anchor = "start" if number == 0 else "end" if number == _TICKS else "middle"
-        found.append(_label(at.strftime(form), frame.x(at), HEIGHT - 8, anchor))
-    return found
+    def line(self, steps: Sequence[Step]) -> str:
+        first, *rest = steps
+        begin = f"M{self.x(first.at)} {self.y(_total(first))}"
+        return begin + "".join(f"H{self.x(each.at)}V{self.y(_total(each))}" for each in rest)
 
 
 def _runs(steps: Sequence[Step]) -> list[list[Step]]:
@@ -223,19 +226,7 @@ def _runs(steps: Sequence[Step]) -> list[list[Step]]:
     return [each for each in found if each]
 
 
-def _line(frame: _Frame, steps: Sequence[Step]) -> Markup:
-    first = steps[0]
-    path = [f"M{frame.x(first.at)} {frame.y(_total(first))}"]
-    path += [f"H{frame.x(each.at)}V{frame.y(_total(each))}" for each in steps[1:]]
-    return element("path", d="".join(path), fill="none", stroke="#036", stroke_width="1.4")
-
-
-def _balance_label(text: str, y: float) -> Markup:
+def _balance_label(total: Decimal, y: float) -> Label:
     """Return a balance left of the axis, where no line runs through it."""
-    fitted = {"textLength": _LEFT - 10, "lengthAdjust": "spacingAndGlyphs"}
-    closer = fitted if len(text) > _LABEL_CHARACTERS else {}
-    return _label(text, _LEFT - 6, y, "end", **closer)
-
-
-def _label(text: str, x: float, y: float, anchor: str = "start", **more: object) -> Markup:
-    return element("text", text, x=x, y=y, font_size=10, text_anchor=anchor, fill="#333", **more)
+    text = printed(total)
+    return Label(text, _LEFT - 6, y, "end", _LEFT - 10 if len(text) > _LABEL_CHARACTERS else 0)

@@ -1,8 +1,6 @@
 """The content of a statement of one account and one period of the exchange's time.
 
-The end belongs to the period, its beginning doesn't. Everything is reported as it is known at
-position
-``as_of``, up to which all is read.
+The end belongs to the period, its beginning doesn't. All values are as known at position ``as_of``.
 """
 
 from __future__ import annotations
@@ -54,14 +52,14 @@ class OrderSums:
     #: By our word for the state, as it is known now.
     states: dict[str, int] = field(factory=dict)
 
-    def add(self, state: str, *, is_foreign: bool) -> None:
-        """Count one."""
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Count one row of an order."""
         self.lived += 1
-        self.foreign += is_foreign
-        self.states[state] = self.states.get(state, 0) + 1
+        self.foreign += row["foreign"]
+        self.states[row["state"]] = self.states.get(row["state"], 0) + 1
 
     @property
-    def untold(self) -> int:
+    def of_unknown_end(self) -> int:
         """Orders with an unknown final state."""
         return self.states.get(END_UNKNOWN, 0)
 
