@@ -3,7 +3,7 @@ receive.
 
 Each class has the fields of VALR's payload in Python's spelling (``customer_order_id`` for
 ``customerOrderId``). The rules are those that the recorder goes by before it sends
-(`recorder.exchange.command_rules`); here they are asked when the value is made, in the program that
+(`recorder.exchange.commands`); here they are asked when the value is made, in the program that
 made the mistake, and name the field as that program spells it.
 
 Amounts keep their digits and their number of places: ``Decimal("0.0010")`` goes out as ``0.0010``.
@@ -22,7 +22,7 @@ from attrs import field, frozen
 
 from recorder.errors import Refused
 from recorder.exchange.amounts import AmountError, parse_amount
-from recorder.exchange.command_rules import (
+from recorder.exchange.commands import (
     BATCH_TYPES,
     CANCEL_ORDER,
     MODIFY_ORDER,

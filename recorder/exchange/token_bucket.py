@@ -1,5 +1,4 @@
-"""A token bucket that can be reported to wait: the exchange's rate limits, kept before they are
-met.
+"""A token bucket whose callers wait: the exchange's rate limits, kept before they are met.
 
 Each request or command takes one token. Where there is none, nothing is taken and the caller is
 given the time to ask again. So a waiting caller holds no place in a queue: by then something more
@@ -16,13 +15,7 @@ from collections.abc import Iterable, Mapping
 
 from attrs import Attribute, define, field
 
-from recorder.exchange.commands import (
-    CANCEL_ORDER,
-    MODIFY_ORDER,
-    PLACE_BATCH_ORDERS,
-    PLACE_LIMIT_ORDER,
-    PLACE_MARKET_ORDER,
-)
+from recorder.exchange.commands import RULES
 
 #: No shorter wait is named: one too short to move a clock would be asked for without end.
 WAIT_S_MIN = 1e-6
@@ -89,13 +82,7 @@ class TokenBucket:
 
 
 #: What the exchange counts each command as.
-KIND = {
-    PLACE_LIMIT_ORDER: "place",
-    PLACE_MARKET_ORDER: "place",
-    CANCEL_ORDER: "cancel",
-    MODIFY_ORDER: "modify",
-    PLACE_BATCH_ORDERS: "batch",
-}
+KIND = {name: rule.pace for name, rule in RULES.items()}
 
 
 @define

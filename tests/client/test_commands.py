@@ -22,8 +22,7 @@ from recorder.client import (
     Refused,
 )
 from recorder.client.commands import _wire_name
-from recorder.exchange import command_rules
-from recorder.exchange.command_rules import parse_command
+from recorder.exchange.commands import RULES, parse_command
 
 CLASSES = (PlaceLimitOrder, PlaceMarketOrder, CancelOrder, ModifyOrder)
 LIMIT: Mapping[str, Any] = {"side": "BUY", "pair": "BTCZAR", "quantity": "0.001", "price": 100}
@@ -45,10 +44,10 @@ def modify(**changed: Any) -> ModifyOrder:
 @pytest.mark.parametrize("kind", CLASSES)
 def test_a_class_has_the_fields_that_the_rules_know(kind: type[attrs.AttrsInstance]) -> None:
     command: str = kind.command  # type: ignore[attr-defined]
-    rules = command_rules.CHECKS[command]
-    assert {_wire_name(at.name) for at in attrs.fields(kind)} == set(rules)
+    rule = RULES[command]
+    assert {_wire_name(at.name) for at in attrs.fields(kind)} == set(rule.checks)
     without_default = {at.name for at in attrs.fields(kind) if at.default is attrs.NOTHING}
-    assert {_wire_name(name) for name in without_default} == command_rules._REQUIRED[command]
+    assert {_wire_name(name) for name in without_default} == rule.required
 
 
 EVERYTHING: list[tuple[Command, dict[str, object]]] = [

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recorder.errors import ConfigurationError, Refused
-from recorder.exchange.command_rules import CHECKS
 from recorder.exchange.commands import (
     CANCEL_ORDER,
     COMMANDS,
@@ -20,7 +19,7 @@ from recorder.exchange.commands import (
     PLACE_BATCH_ORDERS,
     PLACE_LIMIT_ORDER,
     PLACE_MARKET_ORDER,
-    WIRE_TYPES,
+    RULES,
     Encoded,
     WireNames,
     batch_of_leg,
@@ -249,7 +248,7 @@ def test_a_batch_of_twenty_passes() -> None:
 
 def test_every_published_command_passes() -> None:
     frames = Path(__file__).parent.parent / "frames"
-    ours = {wire: command for command, wire in WIRE_TYPES.items()}
+    ours = {rule.wire_type: command for command, rule in RULES.items()}
     seen = set()
     for path in sorted(frames.glob("*.json")):
         text = path.read_text(encoding="utf-8")
@@ -354,7 +353,7 @@ def _json_text(value: object) -> str:
 def test_every_value_goes_out_in_the_text_in_which_it_was_queued(
     quantity: str, price: str, extras: dict[str, str]
 ) -> None:
-    known = set(CHECKS[PLACE_LIMIT_ORDER])
+    known = set(RULES[PLACE_LIMIT_ORDER].checks)
     members = {
         "side": '"BUY"',
         "pair": '"BTC\\u005aAR"',
@@ -400,7 +399,7 @@ def test_no_payload_raises_anything_but_a_refusal(command: str, payload: object)
         assert refused.rule
     else:
         made.text.encode()
-        assert json.loads(made.text)["type"] == WIRE_TYPES[command]
+        assert json.loads(made.text)["type"] == RULES[command].wire_type
 
 
 @given(st.sampled_from(COMMANDS), st.data())

@@ -24,7 +24,7 @@ import msgspec
 from attrs import frozen
 
 from recorder.exchange.amounts import canonical_amount
-from recorder.exchange.command_rules import (
+from recorder.exchange.commands import (
     BATCH_TYPES,
     MODIFY_ORDER,
     PLACE_BATCH_ORDERS,
