@@ -17,7 +17,7 @@ from attrs import field, frozen
 AMOUNT_CHARS_MAX = 64
 
 _AMOUNT = re.compile(r"(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
-_PAIR = re.compile(r"[0-9A-Za-z_-]{1,40}")
+PAIR = re.compile(r"[0-9A-Za-z_-]{1,40}")
 _ORDER_ID = re.compile(r"[0-9A-Za-z-]{1,64}")
 _CUSTOMER_ORDER_ID = re.compile(r"[0-9a-zA-Z-]{1,50}")
 
@@ -100,7 +100,7 @@ class Rule:
 
 
 _ANY_ORDER: Final[Mapping[str, Check]] = {
-    "pair": matching(_PAIR),
+    "pair": matching(PAIR),
     "customerOrderId": matching(_CUSTOMER_ORDER_ID),
 }
 _NEW_ORDER: Final[Mapping[str, Check]] = {
