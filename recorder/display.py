@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 from recorder.exchange.amounts import canonical_amount
@@ -88,25 +89,20 @@ def json_value(value: object) -> Any:
             return value
 
 
-#: Unit → its seconds, and what one, and several, of it are called.
 _UNITS = ((86_400, "day", "days"), (3_600, "h", "h"), (60, "min", "min"), (1, "s", "s"))
 
 
 def duration_text(seconds: float | Decimal) -> str:
-    """Return a duration for a person, in its two largest units: ``22 h 11 min``, ``1.5 s``."""
+    """Return a duration in its two largest units, cut off: ``22 h 11 min``, ``1.5 s``."""
     if 0 < seconds < 0.001:
         return "under 1 ms"
-    if seconds < 59.95:
-        # "g" drops the zeros that rounding leaves.
-        return f"{round(float(max(seconds, 0)), 3 if seconds < 1 else 1):g} s"
-    largest = next(unit for unit, _, _ in _UNITS if seconds >= unit - 0.5)
-    precision = {86_400: 3_600, 3_600: 60}.get(largest, 1)
-    left, parts = round(float(seconds) / precision) * precision, []
-    for unit, one, many in _UNITS:
-        number, left = divmod(left, unit)
-        if number:
-            parts.append(f"{number} {one if number == 1 else many}")
-    return " ".join(parts)
+    for (length, one, many), (minor, _, minors) in pairwise(_UNITS):
+        if seconds >= length:
+            number, rest = divmod(int(seconds), length)
+            text = f"{number} {one if number == 1 else many}"
+            return f"{text} {rest // minor} {minors}" if rest >= minor else text
+    parts = 1_000 if seconds < 1 else 10
+    return f"{int(max(seconds, 0) * parts) / parts:g} s"
 
 
 def size_text(number: int) -> str:

@@ -12,7 +12,7 @@ import sys
 from argparse import Action, ArgumentParser, _SubParsersAction
 from pathlib import Path
 
-from recorder.cli import COMMANDS, _parser
+from recorder.cli import COMMANDS, parser_of
 from recorder.cli.exits import MEANINGS
 from recorder.config import SETTINGS
 
@@ -77,7 +77,7 @@ def arguments(name: str) -> str:
 
 def parsers(name: str) -> list[tuple[ArgumentParser, str]]:
     """Return the parser of a command, and those of its own sub-commands with their names."""
-    whole = next(each for each in _parser(name)._actions if isinstance(each, _SubParsersAction))
+    whole = next(each for each in parser_of(name)._actions if isinstance(each, _SubParsersAction))
     own = whole.choices[name]
     found = [(own, "")]
     for action in own._actions:

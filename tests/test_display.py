@@ -73,17 +73,21 @@ def test_values_inside_of_lists_and_objects_are_made_ready_for_json() -> None:
         (0.5, "0.5 s"),
         (Decimal("1.5"), "1.5 s"),
         (12, "12 s"),
-        (59.97, "1 min"),
+        (Decimal("0.999999"), "0.999 s"),
+        (59.97, "59.9 s"),
         (119, "1 min 59 s"),
-        (3_599.7, "1 h"),
-        (7_300, "2 h 2 min"),
+        (3_599.7, "59 min 59 s"),
+        (7_300, "2 h 1 min"),
         (79_860, "22 h 11 min"),
-        (86_399, "1 day"),
+        (86_399, "23 h 59 min"),
         (259_200, "3 days"),
-        (800_000, "9 days 6 h"),
+        (259_260, "3 days"),
+        (90_000, "1 day 1 h"),
     ],
 )
-def test_a_duration_is_shown_in_its_two_largest_units(seconds: float, text: str) -> None:
+def test_a_duration_is_shown_in_its_two_largest_units_and_never_rounded_up(
+    seconds: float, text: str
+) -> None:
     assert duration_text(seconds) == text
 
 

@@ -1,8 +1,7 @@
 """The command line: ``recorder COMMAND …``.
 
-Each command is a module with ``configure(parser)`` and ``run(call) -> exit code``, or an object in
-one. A module is imported when its command is called and not before, so that ``recorder --help`` is
-quick.
+`COMMANDS` lists the commands; each is declared as ``NAME_command`` in a module. That is imported
+when its command is called and not before, so that ``recorder --help`` is quick.
 """
 
 from __future__ import annotations
@@ -12,17 +11,18 @@ import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Mapping, Sequence
 from importlib import import_module
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from recorder import __version__
 from recorder.cli.call import Call
-from recorder.cli.exits import INTERRUPTED, MEANINGS, UNREAD, WRONG, exit_code
-from recorder.cli.groups import only
+from recorder.cli.exits import INTERRUPTED, MEANINGS, UNREAD, WRONG, exit_code, only
 from recorder.cli.output import Output
 from recorder.errors import RecorderError
 
-#: Command → what its line of ``recorder --help`` reports. The module has the command's name,
-#: except for those of `HOLDINGS`.
+if TYPE_CHECKING:
+    from recorder.cli.command import Command
+
+#: Command → its line of ``recorder --help``.
 COMMANDS = {
     "run": "record the accounts, and send what is queued",
     "demo": "show it all at work against a simulated exchange",
@@ -47,8 +47,13 @@ COMMANDS = {
     "export": "write the log or tables to files: JSON lines, CSV, Parquet",
     "import": "load an exported log into a database that has none of it",
 }
-#: The commands that are declared in the module `holdings`.
-HOLDINGS = ("balances", "positions", "conditionals")
+#: The module of a command, where it hasn't the command's name.
+_MODULES = {
+    **dict.fromkeys(("balances", "positions", "conditionals"), "holdings"),
+    **dict.fromkeys(("backfill", "reconcile"), "requests"),
+    "enqueue": "outbox",
+    "import": "export",
+}
 
 
 def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] | None = None) -> int:
@@ -58,12 +63,19 @@ def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] | Non
     """
     given = list(sys.argv[1:] if argv is None else argv)
     out, err = sys.stdout, sys.stderr
-    _tolerate(out, err)
+    for stream in (out, err):
+        # A terminal that can't show a character shows its escape, instead of failing on it.
+        if reconfigure := getattr(stream, "reconfigure", None):
+            reconfigure(errors="backslashreplace")
     try:
         code = _call(given, os.environ if environment is None else environment, out, err)
         out.flush()
     except BrokenPipeError:
-        return _unread(out, err)
+        # Keep the interpreter from complaining when it flushes at its exit.
+        with open(os.devnull, "w", encoding="ascii") as nowhere:  # noqa: PTH123 - not a path
+            for stream in (out, err):
+                os.dup2(nowhere.fileno(), stream.fileno())
+        return UNREAD
     except KeyboardInterrupt:
         return INTERRUPTED
     except BaseExceptionGroup as group:
@@ -78,30 +90,30 @@ def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] | Non
 
 
 def _call(given: Sequence[str], environment: Mapping[str, str], out: TextIO, err: TextIO) -> int:
-    arguments = _parser(given[0] if given else "").parse_args(given)
-    output = Output(_wants_json(getattr(arguments, "form", None), out), out, err)
-    command = _command(arguments.command)
+    arguments = parser_of(given[0] if given else "").parse_args(given)
+    form = getattr(arguments, "form", None)
+    output = Output(form == "json" or (form is None and not out.isatty()), out, err)
     try:
-        code: int = command.run(Call(arguments, environment, output))
+        return command_named(arguments.command).run(Call(arguments, environment, output))
     except RecorderError as error:
         output.warn(str(error))
         return exit_code(error)
-    return code
 
 
-def _command(name: str) -> Any:
-    """Import the module of a command, and return what has its ``configure`` and ``run``."""
-    if name in HOLDINGS:
-        return import_module(f"{__name__}.holdings").COMMANDS[name]
-    return import_module(f"{__name__}.{name}")
+def command_named(name: str) -> Command:
+    """Import the module of a command and return the command."""
+    module = import_module(f"{__name__}.{_MODULES.get(name, name)}")
+    command: Command = getattr(module, f"{name}_command")
+    return command
 
 
-def _parser(chosen: str) -> ArgumentParser:
+def parser_of(chosen: str) -> ArgumentParser:
     """Return the parser; only the chosen command's own arguments are known to it."""
+    codes = "\n".join(f"  {code:<4} {text}" for code, text in MEANINGS.items())
     parser = ArgumentParser(
         prog="recorder",
         description="Records all activity of VALR accounts, and sends queued commands.",
-        epilog=exit_codes(),
+        epilog=f"exit codes:\n{codes}",
         formatter_class=RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -114,34 +126,10 @@ def _parser(chosen: str) -> ArgumentParser:
             name,
             help=summary,
             description=summary[0].upper() + summary[1:] + ".",
-            epilog=exit_codes(),
+            epilog=parser.epilog,
             formatter_class=RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
         if name == chosen:
-            _command(name).configure(own)
+            command_named(name).configure(own)
     return parser
-
-
-def exit_codes() -> str:
-    """Return the lines that report the exit codes."""
-    return "exit codes:\n" + "\n".join(f"  {code:<4} {text}" for code, text in MEANINGS.items())
-
-
-def _wants_json(form: str | None, out: TextIO) -> bool:
-    return form == "json" or (form is None and not out.isatty())
-
-
-def _tolerate(*streams: TextIO) -> None:
-    """Let a terminal that can't show a character show its escape, instead of failing on it."""
-    for stream in streams:
-        if reconfigure := getattr(stream, "reconfigure", None):
-            reconfigure(errors="backslashreplace")
-
-
-def _unread(*streams: TextIO) -> int:
-    """End quietly, and keep the interpreter from complaining when it flushes at its exit."""
-    with open(os.devnull, "w", encoding="ascii") as nowhere:  # noqa: PTH123 - not a path
-        for stream in streams:
-            os.dup2(nowhere.fileno(), stream.fileno())
-    return UNREAD

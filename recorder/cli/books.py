@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -12,14 +11,14 @@ from attrs import asdict, frozen
 from sqlalchemy import Connection
 
 from recorder.cli.call import Call
+from recorder.cli.command import argument, command, period, value, whole
 from recorder.cli.exits import DAMAGED, OK, WRONG
-from recorder.cli.flags import DATABASE, add_output, add_settings, moment, whole
-from recorder.cli.output import Column, Output, count_of, quoted
-from recorder.database.engine import in_unit
-from recorder.display import plain, short_time
-from recorder.gaps.sql.gaps import read_known, read_unobserved, tail
-from recorder.log.rules.coverage import Totals, seconds_between, timeline, totals
-from recorder.projections.rules.books import Basis, Explained
+from recorder.cli.gaps import observed_totals
+from recorder.cli.output import Column, Output, count_of, print_answers, quoted
+from recorder.display import duration_text, plain, short_time
+from recorder.gaps.sql.gaps import read_known
+from recorder.log.rules.coverage import seconds_between
+from recorder.projections.rules.books import Basis, Explained, Line, Reported
 from recorder.queries.account_status import as_of, read_account_status, warnings
 from recorder.queries.books import (
     SOURCES,
@@ -39,8 +38,6 @@ LINES = (
     Column("movements", right=True),
     Column("backfilled", "back-filled", right=True, spare=True),
 )
-#: What stands for the name where the exchange gave an amount and no currency.
-NO_CURRENCY = "(no currency named)"
 UNMATCHED = (
     Column("order_id"),
     Column("pair"),
@@ -48,71 +45,34 @@ UNMATCHED = (
     Column("traded", "in trades", right=True),
     Column("booked", "in ledger", right=True),
 )
+#: What is printed for the name where the exchange gave an amount and no currency.
+NO_CURRENCY = "(no currency named)"
+_BASES = {
+    Basis.REPORTED: "",
+    Basis.INFERRED_ZERO: "zero by inference: a complete snapshot left it out",
+    Basis.NOT_NAMED: "zero by inference: no snapshot named it",
+    Basis.UNKNOWN: "not known",
+}
 
 
-@frozen
-class ObservedTime:
-    """How much of a period was seen; ``unrecorded_s`` of it lies before the first start.
-
-    All null where the clock was set back so that the period has no length.
-    """
-
-    unobserved_s: Decimal | None
-    healed_s: Decimal | None
-    unrecorded_s: Decimal | None
-
-
-@frozen
-class Answer:
-    """What is reported about one account."""
-
-    account: str
-    period: Period
-    from_at: datetime | None
-    until_at: datetime | None
-    observation: ObservedTime
-    currencies: Sequence[Explained]
-    unmatched: Sequence[Unmatched]
-    unchecked: int
-    unread: int
-    warnings: Sequence[str]
-
-    @property
-    def adds_up(self) -> bool:
-        """True if nothing is left unexplained in any currency."""
-        return all(each.adds_up for each in self.currencies)
-
-
-def configure(parser: ArgumentParser) -> None:
-    """Add this command's arguments."""
-    zone = "(the exchange's time, with a zone, as 2026-01-31T12:00:00Z)"
-    parser.add_argument(
-        "--from",
-        dest="from_at",
-        type=moment,
-        metavar="TIME",
-        help=f"default: the first complete snapshot {zone}",
-    )
-    parser.add_argument(
-        "--to", dest="until_at", type=moment, metavar="TIME", help="default, and at most: now"
-    )
-    parser.add_argument(
+@command(
+    *period(
+        "default: the first complete snapshot"
+        " (the exchange's time, with a zone, as 2026-01-31T12:00:00Z)",
+        "default, and at most: now",
+    ),
+    value(
         "--from-position",
-        type=whole(0),
-        metavar="N",
-        help="what was reported behind event N, instead of what happened in a time",
-    )
-    parser.add_argument(
-        "--to-position", type=whole(0), metavar="N", help="and up to event N; default: the last"
-    )
-    parser.add_argument("--currency", metavar="CODE", help="only this one")
-    add_settings(parser, DATABASE)
-    add_output(parser)
-
-
-def run(call: Call) -> int:
+        whole(0),
+        "N",
+        "what was reported behind event N, instead of what happened in a time",
+    ),
+    value("--to-position", whole(0), "N", "and up to event N; default: the last"),
+    argument("--currency", metavar="CODE", help="only this one"),
+)
+def books_command(call: Call) -> int:
     """Print the books of each account: exit code 1 where they don't add up, 2 if not askable."""
-    asked, now = call.arguments, call.now()
+    asked = call.arguments
     by_time = (asked.from_at, asked.until_at) != (None, None)
     by_position = (asked.from_position, asked.to_position) != (None, None)
     if by_time and by_position:
@@ -122,71 +82,26 @@ def run(call: Call) -> int:
         return WRONG
 
     def look(connection: Connection) -> list[Answer | str]:
-        names = call.accounts(connection)
-        return [_answer(connection, name, asked, now, by_position) for name in names]
+        now = call.now()
+        return [
+            _answer(call, connection, account, now, by_position)
+            for account in call.accounts(connection)
+        ]
 
-    with call.database() as database:
-        answers = in_unit(database.reader, look)
-    for answer in answers:
-        if isinstance(answer, str):
-            call.output.warn(answer)
-            continue
-        if call.output.as_json:
-            call.output.json_line(facts(answer))
-        else:
-            _print_page(call.output, answer)
-        for warning in answer.warnings:
-            call.output.warn(warning)
-    if any(isinstance(answer, str) for answer in answers):
+    answers = call.read(look)
+    if not print_answers(call.output, answers):
         return WRONG
-    adds_up = all(isinstance(answer, str) or answer.adds_up for answer in answers)
-    return OK if adds_up else DAMAGED
-
-
-def facts(answer: Answer) -> dict[str, Any]:
-    """Return everything that is reported about one account, for a program."""
-    period = answer.period
-    ends = (period.begin, period.end) if period.is_by_position else (None, None)
-    return {
-        "account": answer.account,
-        "by": "position" if period.is_by_position else "time",
-        "from": answer.from_at,
-        "until": answer.until_at,
-        "from_position": ends[0],
-        "to_position": ends[1],
-        "as_of_position": period.as_of,
-        **asdict(answer.observation),
-        "unread": answer.unread,
-        "adds_up": answer.adds_up,
-        "currencies": [_currency_facts(each) for each in answer.currencies],
-        "unmatched_fills": [asdict(each) for each in answer.unmatched],
-        "unchecked_fills": answer.unchecked,
-        "warnings": answer.warnings,
-    }
-
-
-def _currency_facts(reported: Explained) -> dict[str, Any]:
-    return {
-        "currency": reported.currency,
-        "opening": asdict(reported.opening),
-        "lines": [asdict(line) for line in reported.lines],
-        "moved": reported.moved,
-        "residual": reported.residual,
-        "closing": asdict(reported.closing),
-        "without_amount": reported.without_amount,
-        "in_flight": reported.in_flight,
-        "adds_up": reported.adds_up,
-    }
+    return OK if all(isinstance(each, str) or each.adds_up for each in answers) else DAMAGED
 
 
 def _answer(
-    connection: Connection, account: str, asked: Namespace, now: datetime, by_position: bool
+    call: Call, connection: Connection, account: str, now: datetime, by_position: bool
 ) -> Answer | str:
     """Return the account's books, or why there are none."""
-    folded = folded_up_to(connection, account)
+    folded, currency = folded_up_to(connection, account), call.arguments.currency
     if not folded:
         return f"nothing of account {quoted(account)} is folded yet: start `recorder run`"
-    period = _period(connection, account, asked, now, by_position, folded)
+    period = _period(call, connection, account, now, by_position, folded)
     is_reported = not isinstance(period.end, int) or period.end <= folded
     if not is_reported or period.begin >= period.end:  # type: ignore[operator]
         return (
@@ -194,10 +109,10 @@ def _answer(
             f" {quoted(account)}: name a beginning before the end, and no position behind"
             f" {folded:,}, up to which balances and ledger are folded"
         )
-    from_at, until_at = (_time(connection, account, e) for e in (period.begin, period.end))
-    reported = explain(connection, account, period, currency=asked.currency)
-    if asked.currency is not None and not reported:
-        return f"account {quoted(account)} has no currency {quoted(asked.currency)}"
+    explained = explain(connection, account, period, currency=currency)
+    if currency is not None and not explained:
+        return f"account {quoted(account)} has no currency {quoted(currency)}"
+    from_at, until_at = (_time(connection, account, each) for each in (period.begin, period.end))
     status = read_account_status(connection, account)
     is_running = status.is_running(now)
     return Answer(
@@ -205,8 +120,8 @@ def _answer(
         period,
         from_at,
         until_at,
-        _observation(connection, account, from_at, until_at, now, is_running=is_running),
-        reported,
+        _observed(connection, account, from_at, until_at, now, is_running=is_running),
+        explained,
         unmatched_fills(connection, account, period),
         unchecked_fills(connection, account, period),
         unread(connection, account, period),
@@ -215,14 +130,14 @@ def _answer(
 
 
 def _period(
+    call: Call,
     connection: Connection,
     account: str,
-    asked: Namespace,
     now: datetime,
     by_position: bool,
     folded: int,
 ) -> Period:
-    snapshot = first_snapshot(connection, account)
+    asked, snapshot = call.arguments, first_snapshot(connection, account)
     if by_position:
         first = snapshot.position if snapshot else 0
         begin = first if asked.from_position is None else asked.from_position
@@ -238,12 +153,34 @@ def _end(end: int | datetime) -> str:
 def _time(connection: Connection, account: str, end: int | datetime) -> datetime | None:
     if isinstance(end, datetime):
         return end
-    return (
-        time_of_position(connection, account, end) if end else read_known(connection, account).since
-    )
+    known = read_known(connection, account)
+    return time_of_position(connection, account, end) if end else known.since
 
 
-def _observation(
+@frozen
+class Observed:
+    """How much of a period was observed; ``unrecorded_s`` of it lies before the first start.
+
+    All null where the clock was set back so that the period has no length.
+    """
+
+    unobserved_s: Decimal | None = None
+    healed_s: Decimal | None = None
+    unrecorded_s: Decimal | None = None
+
+    def __str__(self) -> str:
+        if self.unobserved_s is None or self.healed_s is None:
+            return "not measurable: a clock was set back in between"
+        before = ""
+        if self.unrecorded_s:
+            before = f", {duration_text(self.unrecorded_s)} before the first start"
+        return (
+            f"{duration_text(self.unobserved_s)} not observed, {duration_text(self.healed_s)}"
+            f" not observed but healed since{before}"
+        )
+
+
+def _observed(
     connection: Connection,
     account: str,
     from_at: datetime | None,
@@ -251,132 +188,147 @@ def _observation(
     now: datetime,
     *,
     is_running: bool,
-) -> ObservedTime:
+) -> Observed:
     known = read_known(connection, account)
     if from_at is None or until_at is None or from_at > until_at or known.since is None:
-        return ObservedTime(None, None, None)
+        return Observed()
     end = min(until_at, now)
     begin = min(max(from_at, known.since), end)
-    unobserved_intervals = read_unobserved(connection, account, begin, end)
-    unobserved_intervals += tail(known, end, is_running=is_running)
-    sums: Totals = totals(timeline(unobserved_intervals, begin, end))
+    sums = observed_totals(connection, account, known, begin, end, is_running=is_running)
     unrecorded = seconds_between(from_at, begin) if begin > from_at else Decimal(0)
-    return ObservedTime(sums.unobserved_s, sums.healed_s, unrecorded)
+    return Observed(sums.unobserved_s, sums.healed_s, unrecorded)
 
 
-# For a person
+@frozen
+class Answer:
+    """What is printed about one account."""
 
+    account: str
+    period: Period
+    from_at: datetime | None
+    until_at: datetime | None
+    observed: Observed
+    currencies: Sequence[Explained]
+    unmatched: Sequence[Unmatched]
+    unchecked: int
+    unread: int
+    warnings: Sequence[str]
 
-def _print_page(output: Output, answer: Answer) -> None:
-    period = answer.period
-    output.line(f"account     {plain(answer.account)}")
-    output.line(f"period      after {_end(period.begin)}, up to {_end(period.end)}")
-    output.line(
-        f"as of       position {period.as_of:,}: balances and ledger are folded up to there"
-    )
-    output.line(f"observed    {_seen(answer.observation)}")
-    if answer.unread:
-        failed = count_of(answer.unread, "event", "events")
-        output.line(f"unread      {failed} could not be folded (fold_failures): not in these books")
-    output.line("")
-    rows = [row for each in answer.currencies for row in _rows(each)]
-    output.rows(LINES, rows, empty="nothing is held, and nothing moved")
-    output.line("")
-    # Under the table: a narrow screen must not leave out what keeps a number from being one.
-    for row in rows:
-        if row["note"]:
-            output.line(f"- {plain(row['currency'] or NO_CURRENCY)}, {row['line']}: {row['note']}")
-    if answer.unmatched:
-        output.line("Orders whose fills differ between trades and ledger:")
-        output.rows(UNMATCHED, [asdict(each) for each in answer.unmatched], empty="")
-    if answer.unchecked:
-        fills = count_of(answer.unchecked, "fill names", "fills name")
-        output.line(f"{fills} no order: not compared between trades and ledger")
-    output.line(_verdict(answer))
+    @property
+    def adds_up(self) -> bool:
+        """True if nothing is left unexplained in any currency."""
+        return all(each.adds_up for each in self.currencies)
 
-
-def _rows(reported: Explained) -> list[dict[str, Any]]:
-    """Return the lines of one currency; none if nothing is and was held, and nothing moved."""
-    if not reported.lines and reported.opening.total == reported.closing.total == 0:
-        return []
-    rows = [_end_row(reported, "opening")]
-    rows += [
-        {
-            "currency": reported.currency,
-            "line": line.kind,
-            "amount": line.amount,
-            "movements": line.movements,
-            "backfilled": line.backfilled,
-            "note": _line_note(line.without_amount, line.reported_later, line.assumed_fees),
+    def facts(self) -> dict[str, Any]:
+        """Return everything that is printed, for a program."""
+        period = self.period
+        begin, end = (period.begin, period.end) if period.is_by_position else (None, None)
+        return {
+            "account": self.account,
+            "by": "position" if period.is_by_position else "time",
+            "from": self.from_at,
+            "until": self.until_at,
+            "from_position": begin,
+            "to_position": end,
+            "as_of_position": period.as_of,
+            **asdict(self.observed),
+            "unread": self.unread,
+            "adds_up": self.adds_up,
+            "currencies": [_currency(each) for each in self.currencies],
+            "unmatched_fills": [asdict(each) for each in self.unmatched],
+            "unchecked_fills": self.unchecked,
+            "warnings": self.warnings,
         }
-        for line in reported.lines
-    ]
-    residual = {"amount": reported.residual, "note": _residual_note(reported)}
-    rows.append({"currency": reported.currency, "line": "residual", **residual})
-    return [*rows, _end_row(reported, "closing")]
+
+    def print_page(self, output: Output) -> None:
+        """Print it for a person."""
+        period, failed = self.period, count_of(self.unread, "event", "events")
+        lines = {
+            "account": plain(self.account),
+            "period": f"after {_end(period.begin)}, up to {_end(period.end)}",
+            "as of": f"position {period.as_of:,}: balances and ledger are folded up to there",
+            "observed": str(self.observed),
+        }
+        if self.unread:
+            lines["unread"] = f"{failed} could not be folded (fold_failures): not in these books"
+        output.labelled(lines)
+        output.line()
+        rows = [row for each in self.currencies for row in _rows(each)]
+        output.rows(LINES, rows, empty="nothing is held, and nothing moved")
+        output.line()
+        # Under the table: a narrow screen must not leave out what makes a number unreliable.
+        for row in rows:
+            if row["note"]:
+                currency = plain(row["currency"] or NO_CURRENCY)
+                output.line(f"- {currency}, {row['line']}: {row['note']}")
+        if self.unmatched:
+            output.line("Orders whose fills differ between trades and ledger:")
+            output.rows(UNMATCHED, [asdict(each) for each in self.unmatched], empty="")
+        if self.unchecked:
+            fills = count_of(self.unchecked, "fill names", "fills name")
+            output.line(f"{fills} no order: not compared between trades and ledger")
+        output.line(self._verdict())
+
+    def _verdict(self) -> str:
+        unobserved_s = self.observed.unobserved_s
+        unobserved = duration_text(unobserved_s) if unobserved_s else ""
+        if self.adds_up:
+            unknown = f"; changes that cancelled out in the {unobserved} not observed are not known"
+            return f"the books add up{unknown if unobserved else ''}"
+        names = [
+            plain(each.currency or NO_CURRENCY) for each in self.currencies if not each.adds_up
+        ]
+        where = f", {unobserved} of the period not observed" if unobserved else ""
+        return f"unexplained: {', '.join(names)}{where}"
 
 
-def _end_row(reported: Explained, which: str) -> dict[str, Any]:
-    end = reported.opening if which == "opening" else reported.closing
-    notes = {
-        Basis.REPORTED: "" if end.total is not None else "reported without a total",
-        Basis.INFERRED_ZERO: "zero by inference: a complete snapshot left it out",
-        Basis.NOT_NAMED: "zero by inference: no snapshot named it",
-        Basis.UNKNOWN: "not known",
-    }
+def _currency(explained: Explained) -> dict[str, Any]:
     return {
-        "currency": reported.currency,
-        "line": which,
-        "amount": end.total,
-        "note": notes[end.basis],
+        "currency": explained.currency,
+        "opening": asdict(explained.opening),
+        "lines": [asdict(line) for line in explained.lines],
+        "moved": explained.moved,
+        "residual": explained.residual,
+        "closing": asdict(explained.closing),
+        "without_amount": explained.without_amount,
+        "in_flight": explained.in_flight,
+        "adds_up": explained.adds_up,
     }
 
 
-def _line_note(without_amount: int, reported_later: int, assumed: Decimal) -> str:
-    notes = []
-    if without_amount:
-        notes.append(f"{without_amount:,} without an amount, not in the sum")
-    if reported_later:
-        notes.append(f"{reported_later:,} reported after the period")
-    if assumed:
-        notes.append(f"{assumed:f} fees of unproved basis")
-    return "; ".join(notes)
-
-
-def _residual_note(reported: Explained) -> str:
-    if reported.residual is None:
-        return "not known, as an end isn't"
-    if reported.in_flight:
-        return "unexplained, but gone with the frames next to the period's ends: in flight"
-    return "unexplained" if reported.residual else ""
-
-
-def _seen(observation: ObservedTime) -> str:
-    if (
-        observation.unobserved_s is None
-        or observation.healed_s is None
-        or observation.unrecorded_s is None
-    ):
-        return "not measurable: a clock was set back in between"
-    parts = [
-        f"{observation.unobserved_s:f} s not observed",
-        f"{observation.healed_s:f} s not observed but healed since",
+def _rows(explained: Explained) -> list[dict[str, Any]]:
+    """Return the lines of one currency; none if nothing is and was held, and nothing moved."""
+    opening, closing = explained.opening, explained.closing
+    if not explained.lines and opening.total == closing.total == 0:
+        return []
+    if explained.residual is None:
+        note = "not known, as an end isn't"
+    elif explained.in_flight:
+        note = "unexplained, but gone with the frames next to the period's ends: in flight"
+    else:
+        note = "unexplained" if explained.residual else ""
+    rows = [
+        _end_row("opening", opening),
+        *(
+            {**asdict(line), "line": line.kind, "note": _line_note(line)}
+            for line in explained.lines
+        ),
+        {"line": "residual", "amount": explained.residual, "note": note},
+        _end_row("closing", closing),
     ]
-    if observation.unrecorded_s:
-        parts.append(f"{observation.unrecorded_s:f} s before the first start")
-    return ", ".join(parts)
+    return [{"currency": explained.currency, **row} for row in rows]
 
 
-def _verdict(answer: Answer) -> str:
-    unobserved = answer.observation.unobserved_s
-    if answer.adds_up:
-        unseen = (
-            f"; changes that cancelled out in the {unobserved:f} s not observed are not known"
-            if unobserved
-            else ""
-        )
-        return f"the books add up{unseen}"
-    open_ = [each for each in answer.currencies if not each.adds_up]
-    names = ", ".join(plain(each.currency or NO_CURRENCY) for each in open_)
-    where = f", {unobserved:f} s of the period not observed" if unobserved else ""
-    return f"unexplained: {names}{where}"
+def _end_row(name: str, end: Reported) -> dict[str, Any]:
+    has_no_total = end.basis == Basis.REPORTED and end.total is None
+    note = "reported without a total" if has_no_total else _BASES[end.basis]
+    return {"line": name, "amount": end.total, "note": note}
+
+
+def _line_note(line: Line) -> str:
+    notes = {
+        f"{line.without_amount:,} without an amount, not in the sum": line.without_amount,
+        f"{line.reported_later:,} reported after the period": line.reported_later,
+        f"{line.assumed_fees:f} fees of unproved basis": line.assumed_fees,
+    }
+    return "; ".join(note for note, count in notes.items() if count)

@@ -7,24 +7,27 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from attrs import field, frozen
 
 from recorder.cli.output import Output, quoted
 from recorder.clock import Clock, SystemClock
 from recorder.config import SETTINGS, Settings, read_settings
-from recorder.errors import ConfigurationError
+from recorder.errors import ConfigurationError, SchemaMismatch
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from recorder.database.engine import Database
+    from recorder.database.engine import Database, Unit
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @frozen
 class Call:
-    """What a command's ``run`` is given."""
+    """What a command is given to run."""
 
     arguments: Namespace
     environment: Mapping[str, str] = field(repr=False)
@@ -34,7 +37,7 @@ class Call:
     def settings(self, *, credentials: bool = False) -> Settings:
         """Return flags, environment and file as settings. Raises ConfigurationError.
 
-        Only with ``credentials`` are key and secret read: who asks the database needs none.
+        Key and secret are read only with ``credentials``: a question to the database needs none.
         """
         given = vars(self.arguments)
         flags = {setting.name: given.get(setting.name) for setting in SETTINGS}
@@ -62,22 +65,29 @@ class Call:
             if database.dialect == "sqlite" and not path.exists():
                 raise ConfigurationError(
                     f"there is no database {database.url_shown} yet: `recorder run` makes it when"
-                    " it starts; if it stands elsewhere, report where with --database-url"
+                    " it starts; if it is elsewhere, name it with --database-url"
                 )
             if check_schema:
                 in_unit(database.reader, require_schema)
             yield database
 
+    def read(self, unit: Unit[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Open the database, and return what one unit of reading returns."""
+        from recorder.database.engine import in_unit
+
+        with self.database() as database:
+            return in_unit(database.reader, unit, *args, **kwargs)
+
     def named_account(self) -> str | None:
         """Return the one account that flag or variable names, or None where neither does."""
-        flag = vars(self.arguments).get("account")
+        flag: str | None = vars(self.arguments).get("account")
         return flag if flag is not None else self.environment.get("RECORDER_ACCOUNT")
 
     def accounts(self, connection: Connection, *, queued: bool = False) -> list[str]:
         """Return the accounts to answer for: the one that was named, else all the database knows.
 
-        None known: those of the settings, so that an answer can report that nothing is known of
-        them. With ``queued``, also those that are nothing but a name in the outbox.
+        Where it knows none, they are those of the settings, so that the answer names them. With
+        ``queued``, accounts that are nothing but a name in the outbox count too.
         """
         from recorder.queries.account_status import known_accounts, queued_accounts
 
@@ -99,7 +109,7 @@ class Call:
         known, wanted = known_accounts(connection), self.accounts(connection)
         unknown = [quoted(name) for name in wanted if name not in known]
         if unknown:
-            named = f"report one with --account: {', '.join(map(quoted, known))}"
+            named = f"name one with --account: {', '.join(map(quoted, known))}"
             raise ConfigurationError(
                 f"the database knows no account {', '.join(unknown)}:"
                 f" {named if known else 'start `recorder run`, which makes it'}"
@@ -110,23 +120,20 @@ class Call:
         """Return the account of a command that is for exactly one. Raises ConfigurationError."""
         configured = [account.name for account in self.settings().accounts]
         named = self.named_account()
-        if named is not None:
-            return named
-        if len(configured) > 1:
+        if named is None and len(configured) > 1:
             names = ", ".join(configured)
             raise ConfigurationError(f"name the account with --account: one of {names}")
-        return configured[0]
+        return configured[0] if named is None else named
 
 
 def require_schema(connection: Connection) -> None:
     """Raise SchemaMismatch unless the tables are those this program names."""
     from recorder.database.migrate import EXPECTED, look
-    from recorder.errors import SchemaMismatch
 
     found = look(connection)
     if found != EXPECTED:
-        stands = "holds no tables yet" if found is None else f"has the schema {found}"
+        state = "holds no tables yet" if found is None else f"has the schema {found}"
         raise SchemaMismatch(
-            f"the database {stands}, and this program wants {EXPECTED}: run `recorder migrate`"
+            f"the database {state}, and this program wants {EXPECTED}: run `recorder migrate`"
             " (or, if that refuses, the version of the recorder that wrote it)"
         )

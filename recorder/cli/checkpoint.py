@@ -6,7 +6,6 @@ It only reads the database, so it may run beside a recorder. ``keygen`` makes th
 from __future__ import annotations
 
 import json
-from argparse import ArgumentParser
 from functools import partial
 from pathlib import Path
 
@@ -14,10 +13,9 @@ import trio
 from sqlalchemy import Connection
 
 from recorder.cli.call import Call
+from recorder.cli.command import DATABASE, argument, command
 from recorder.cli.exits import OK, WRONG
-from recorder.cli.flags import DATABASE, add_output, add_settings
 from recorder.cli.output import quoted
-from recorder.database.engine import in_unit
 from recorder.errors import CheckpointNotWritten, ConfigurationError
 from recorder.log.rules.checkpoint import Checkpoint, checkpoint_line
 from recorder.log.rules.event import EMPTY_HEAD, Head
@@ -27,19 +25,14 @@ from recorder.log.tasks.checkpoints import LogSink, Place
 from recorder.runtime import Runtime
 from recorder.wiring import checkpoint_sinks, signing_key
 
-SETTINGS = ("checkpoint_file", "checkpoint_hook", "checkpoint_key_file")
 
-
-def configure(parser: ArgumentParser) -> None:
-    """Add this command's arguments."""
-    parser.add_argument(
+@command(
+    argument(
         "action", nargs="?", choices=["keygen"], help="keygen: make a key that signs checkpoints"
-    )
-    add_settings(parser, (*DATABASE, *SETTINGS))
-    add_output(parser)
-
-
-def run(call: Call) -> int:
+    ),
+    settings=(*DATABASE, "checkpoint_file", "checkpoint_hook", "checkpoint_key_file"),
+)
+def checkpoint_command(call: Call) -> int:
     """Take out the heads of one account, or of all; or make a key."""
     if call.arguments.action == "keygen":
         return _keygen(call)
@@ -51,15 +44,14 @@ def run(call: Call) -> int:
         call.output.warn(f"{settings.checkpoint_key_file} can be read by others: chmod 600 it")
     # What this prints takes the place of the recorder's log.
     runtime = Runtime(environment=call.environment)
-    places = [each for each in checkpoint_sinks(settings, runtime) if each != LogSink()]
-    with call.database() as database:
-        heads = in_unit(database.reader, _heads, call)
+    sinks = [each for each in checkpoint_sinks(settings, runtime) if each != LogSink()]
+    heads = call.read(_heads, call)
     codes = [OK if heads else WRONG]
     for account, found in heads.items():
         line = checkpoint_line(Checkpoint(account, found, call.clock.wall_us()), key)
         sentence = f"account {quoted(account)}: position {found.position} {found.digest.hex()}"
         call.output.fact(json.loads(line), sentence)
-        codes += [_take(call, place, line) for place in places]
+        codes += [_publish(call, sink, line) for sink in sinks]
     if not heads:
         call.output.warn("there is no head to take out: no account has an event yet")
     return max(codes)
@@ -70,25 +62,25 @@ def _heads(connection: Connection, call: Call) -> dict[str, Head]:
     return {account: found for account, found in heads.items() if found != EMPTY_HEAD}
 
 
-def _take(call: Call, place: Place, line: str) -> int:
+def _publish(call: Call, sink: Place, line: str) -> int:
     try:
-        trio.run(partial(place.take, line))
+        trio.run(partial(sink.take, line))
     except CheckpointNotWritten as error:
-        call.output.warn(f"{place.name} did not take the checkpoint: {error}")
+        call.output.warn(f"{sink.name} did not take the checkpoint: {error}")
         return WRONG
-    call.output.remark(f"written to {place.name}")
+    call.output.remark(f"written to {sink.name}")
     return OK
 
 
 def _keygen(call: Call) -> int:
     name = call.settings().checkpoint_key_file
     if not name:
-        raise ConfigurationError("report where the key is to be: --checkpoint-key-file FILE")
+        raise ConfigurationError("name the file of the key to make: --checkpoint-key-file FILE")
     file = Path(name)
-    public = make_keys(file).public.hex()
+    public, public_file = make_keys(file).public.hex(), str(public_file_of(file))
     call.output.fact(
-        {"key_file": name, "public_file": str(public_file_of(file)), "public_key": public},
-        f"{file} holds the key, for its owner alone; {public_file_of(file)} its public half:\n"
+        {"key_file": name, "public_file": public_file, "public_key": public},
+        f"{file} holds the key, for its owner alone; {public_file} its public half:\n"
         f"{public}\nKeep the public half where the owner of this machine can't change it.",
     )
     return OK

@@ -6,43 +6,48 @@ or the history of one row, and warns of whatever keeps the answer from being the
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from attrs import frozen
-from sqlalchemy import ColumnElement, Connection, Select, Table, select
+from sqlalchemy import ColumnElement, Connection, Table, select
 
 from recorder.cli.call import Call
+from recorder.cli.command import (
+    Argument,
+    Command,
+    argument,
+    choice,
+    command,
+    exclusive,
+    position_or_time,
+    switch,
+    value,
+)
 from recorder.cli.exits import OK, WRONG
-from recorder.cli.flags import DATABASE, add_output, add_settings, position_or_time
 from recorder.cli.output import Column, Output, quoted
-from recorder.database.engine import in_unit
 from recorder.display import short_time
 from recorder.errors import ConfigurationError
 from recorder.queries.account_status import AccountStatus, as_of, read_account_status, warnings
 from recorder.queries.as_of import HEALED, UNOBSERVED, AsOf, find_as_of
 from recorder.queries.as_of_rows import AsOfTable, Rows, known_at, true_at
 
-KNOWN = "known"
-TRUE = "true"
+KNOWN, TRUE = "known", "true"
 CERTAIN = Column("certain", show=lambda value: "yes" if value else "no")
-
-
-def add_as_of(parser: ArgumentParser) -> None:
-    """Add ``--at`` and ``--as``."""
-    parser.add_argument(
+AS_OF: tuple[Argument, ...] = (
+    value(
         "--at",
-        type=position_or_time,
-        metavar="WHEN",
-        help="as it was then: at a position, or at a time with a zone, as 2026-01-31T12:00:00Z",
-    )
-    parser.add_argument(
+        position_or_time,
+        "WHEN",
+        "as it was then: at a position, or at a time with a zone, as 2026-01-31T12:00:00Z",
+    ),
+    choice(
         "--as",
+        (KNOWN, TRUE),
+        "what was known then, or what was true then as known now [default: known]",
         dest="reading",
-        choices=(KNOWN, TRUE),
-        help="what was known then, or what was true then as known now [default: known]",
-    )
+    ),
+)
 
 
 def is_as_of(call: Call) -> bool:
@@ -58,40 +63,39 @@ class _Past:
 
     account: str
     point: AsOf
-    reading: str
+    is_true: bool
     folded: int
+    rows: Rows
 
-    @property
     def columns(self) -> Mapping[str, Any]:
-        """What every row of a JSON answer has."""
-        is_true = self.reading == TRUE
+        """Return what every row of a JSON answer has."""
+        point = self.point
         return {
-            "as_of_position": self.folded if is_true else self.point.position,
-            "as_of": self.point.at if is_true else self.point.received_at,
-            "reading": self.reading,
+            "as_of_position": self.folded if self.is_true else point.position,
+            "as_of": point.at if self.is_true else point.received_at,
+            "reading": TRUE if self.is_true else KNOWN,
             "live": False,
-            "observed": self.point.observed,
+            "observed": point.observed,
         }
 
-    @property
     def heading(self) -> str:
         name, point = quoted(self.account), self.point
-        if self.reading == TRUE:
+        if self.is_true:
             until = f"known up to position {self.folded:,}"
             return f"account {name} as true at {short_time(point.at)} UTC, {until}"
         received = short_time(point.received_at)
         return f"account {name} as known at position {point.position:,}, received {received} UTC"
 
-    @property
     def warning(self) -> str | None:
-        """What a gap makes of the answer."""
-        if self.reading == TRUE and self.point.position == 0:
+        """Return what a gap makes of the answer."""
+        observed = self.point.observed
+        if self.is_true and self.point.position == 0:
             return "that time is before the log's first event: what isn't listed isn't known"
-        if self.point.observed == UNOBSERVED:
+        if observed == UNOBSERVED:
             return "that time lies in a gap: these are the last known values; the true may differ"
-        if self.point.observed == HEALED and self.reading == KNOWN:
+        if observed == HEALED and not self.is_true:
             return "that time lies in a gap that was healed since: this is what was known then"
-        if self.point.observed == HEALED:
+        if observed == HEALED:
             return (
                 "that time lies in a gap: back-fill has the movements since, not the values at"
                 " each moment; these are the last values reported before"
@@ -117,51 +121,48 @@ class AsOfAnswer:
         """Print the rows of each account; exit code 2 if one of the accounts has no answer."""
         refused: list[str] = []
 
-        def read(connection: Connection) -> Iterator[tuple[_Past, Rows]]:
+        def read(connection: Connection) -> list[_Past]:
+            found = []
             for account in call.accounts(connection):
                 try:
-                    past = self._find(call, connection, account)
+                    found.append(self._read(call, connection, account))
                 except ConfigurationError as error:
                     refused.append(str(error))
-                    continue
-                if past.reading == TRUE:
-                    rows = true_at(connection, account, past.point.at, self.of)
-                else:
-                    rows = known_at(connection, account, past.point.position, self.of)
-                yield past, self.marked(connection, account, rows)
+            return found
 
-        with call.database() as database:
-            for past, rows in in_unit(database.reader, lambda connection: [*read(connection)]):
-                self._print(call.output, past, rows)
+        for past in call.read(read):
+            self._print(call.output, past)
         for reason in dict.fromkeys(refused):
             call.output.warn(reason)
         return WRONG if refused else OK
 
-    def _find(self, call: Call, connection: Connection, account: str) -> _Past:
+    def _read(self, call: Call, connection: Connection, account: str) -> _Past:
         now, status = call.now(), read_account_status(connection, account)
-        reading = call.arguments.reading or KNOWN
+        is_true = call.arguments.reading == TRUE
+        is_running = status.is_running(now)
+        at = call.arguments.at
         point = find_as_of(
-            connection,
-            account,
-            call.arguments.at,
-            now=now,
-            is_running=status.is_running(now),
-            may_precede=reading == TRUE,
+            connection, account, at, now=now, is_running=is_running, may_precede=is_true
         )
         folded, _ = as_of(status, self.projection)
         if folded < point.position:
             raise ConfigurationError(
                 f"the {self.projection.replace('_', ' ')} of account {quoted(account)} are folded"
-                f" up to position {folded} only, not yet up to {point.position}: ask again when the"
-                " recorder has caught up"
+                f" up to position {folded:,} only, not yet up to {point.position:,}: ask again"
+                " when the recorder has caught up"
             )
-        return _Past(account, point, reading, folded)
+        if is_true:
+            rows = true_at(connection, account, point.at, self.of)
+        else:
+            rows = known_at(connection, account, point.position, self.of)
+        return _Past(account, point, is_true, folded, self.marked(connection, account, rows))
 
-    def _print(self, output: Output, past: _Past, rows: Rows) -> None:
+    def _print(self, output: Output, past: _Past) -> None:
+        rows = past.rows
         if not output.as_json:
-            output.line(past.heading)
+            output.line(past.heading())
         limit = len(rows) if self.limit is None else self.limit
-        printed = [{**row, **past.columns} for row in rows[:limit] if self.is_shown(row)]
+        printed = [{**row, **past.columns()} for row in rows[:limit] if self.is_shown(row)]
         output.rows(self.columns, printed, empty=self.empty(quoted(past.account), rows))
         if limit < len(rows):
             output.remark(
@@ -172,8 +173,8 @@ class AsOfAnswer:
                 "whether the rows that are not certain were still open then is not known:"
                 " they may have ended before"
             )
-        if past.warning is not None:
-            output.warn(past.warning)
+        if warning := past.warning():
+            output.warn(warning)
 
 
 @frozen
@@ -184,7 +185,6 @@ class History:
     key: str
     columns: Sequence[Column]
     help: str
-    metavar: str
     #: What the row is called in the message that there is none of that name.
     noun: str
 
@@ -212,16 +212,13 @@ class StateCommand:
     #: Whether the heading and each row name the position of the answer.
     shows_position: bool = True
 
-    def configure(self, parser: ArgumentParser) -> None:
-        """Add this command's arguments."""
-        which = parser.add_mutually_exclusive_group()
-        which.add_argument("--all", action="store_true", help=self.all_help)
-        parser.set_defaults(history=None)
+    def command(self) -> Command:
+        """Return the command."""
+        which = [switch("--all", self.all_help)]
         if self.history is not None:
-            which.add_argument("--history", metavar=self.history.metavar, help=self.history.help)
-        add_as_of(parser)
-        add_settings(parser, DATABASE)
-        add_output(parser)
+            metavar = self.history.key.upper()
+            which.append(argument("--history", metavar=metavar, help=self.history.help))
+        return command(exclusive(*which), *AS_OF)(self.run)
 
     def run(self, call: Call) -> int:
         """Print the rows of each account; exit code 2 if a row that was named has no history."""
@@ -234,39 +231,37 @@ class StateCommand:
                 for account in call.accounts(connection)
             ]
 
-        with call.database() as database:
-            found = in_unit(database.reader, read)
+        found, named = call.read(read), _named(call)
         for status, rows in found:
             self._print(call, status, rows)
-        named = call.arguments.history
         return OK if named is None or any(rows for _, rows in found) else WRONG
 
     def _read(self, call: Call, connection: Connection, account: str) -> Rows:
-        query = self._query(account, call.arguments.history, is_all=call.arguments.all)
+        if self.history is not None and (named := _named(call)) is not None:
+            line = self.history.table.c
+            query = select(self.history.table).where(line[self.history.key] == named)
+            query = query.where(line.account == account).order_by(line.position)
+        else:
+            query = select(self.table).where(self.table.c.account == account)
+            if self.is_live is not None and not call.arguments.all:
+                query = query.where(self.is_live)
+            query = query.order_by(self.order_by)
         return [dict(row) for row in connection.execute(query).mappings()]
 
-    def _query(self, account: str, named: str | None, *, is_all: bool) -> Select[*tuple[Any, ...]]:
-        if self.history is not None and named is not None:
-            line = self.history.table.c
-            mine = (line.account == account, line[self.history.key] == named)
-            return select(self.history.table).where(*mine).order_by(line.position)
-        query = select(self.table).where(self.table.c.account == account).order_by(self.order_by)
-        return query if is_all or self.is_live is None else query.where(self.is_live)
-
     def _print(self, call: Call, status: AccountStatus, rows: Rows) -> None:
-        output, name, named = call.output, quoted(status.account), call.arguments.history
+        output, name, named = call.output, quoted(status.account), _named(call)
         position, folded_at = as_of(status, self.projection)
         found = warnings(status, call.now(), self.projection)
         if not output.as_json:
             when = f", folded {short_time(folded_at)} UTC" if folded_at else ""
             where = f" as of position {position:,}{when}" if self.shows_position else ""
             output.line(f"account {name}{where}")
+        shown: Rows = []
         if self.history is not None and named is not None:
             empty = f"account {name} knows no {self.history.noun} {quoted(named)}"
             output.rows(self.history.columns, rows, empty=empty)
-            shown = []
         else:
-            shown = self._shown(call, rows)
+            shown = [row for row in rows if call.arguments.all or self.is_shown(row)]
             extra = {"as_of_position": position, "as_of": folded_at, "live": not found}
             printed = [{**row, **extra} for row in shown] if self.shows_position else shown
             output.rows(self.columns, printed, empty=self.empty(name, rows))
@@ -275,12 +270,9 @@ class StateCommand:
         if self.hidden and not output.as_json and len(rows) > len(shown) > 0:
             output.line(self.hidden(len(rows) - len(shown)))
 
-    def _shown(self, call: Call, rows: Rows) -> Rows:
-        return rows if call.arguments.all else [row for row in rows if self.is_shown(row)]
-
     def _run_as_of(self, call: Call) -> int:
-        asked, has_history = call.arguments, self.history is not None
-        if has_history and (asked.all or asked.history is not None):
+        is_all, has_history = call.arguments.all, self.history is not None
+        if has_history and (is_all or _named(call) is not None):
             raise ConfigurationError("--at shows what was open then: leave --all and --history out")
         columns = (*self.columns, CERTAIN) if has_history else self.columns
         return AsOfAnswer(
@@ -288,5 +280,11 @@ class StateCommand:
             self.as_of,
             columns,
             self.empty_as_of,
-            is_shown=lambda row: asked.all or self.is_shown(row),
+            is_shown=lambda row: is_all or self.is_shown(row),
         ).run(call)
+
+
+def _named(call: Call) -> str | None:
+    """Return the row whose history was asked for."""
+    named: str | None = getattr(call.arguments, "history", None)
+    return named

@@ -1,12 +1,14 @@
 """``recorder demo``: a simulated exchange, a recorder and a trader, all at work on one screen.
 
 They are what they are elsewhere: the recorder speaks to the exchange over a socket, the trader
-queues orders with plain INSERTs, and what is shown is read with SQL. Nothing of the caller's own
-settings is used, so that a demo never touches a real account or a real log.
+queues orders with plain INSERTs and knows the market only from the recorder's tables, and what is
+shown is read with SQL. Nothing of the caller's own settings is used, so that a demo never touches
+a real account or a real log.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import secrets
@@ -14,28 +16,28 @@ import shlex
 import shutil
 import signal
 import sys
-from argparse import ArgumentParser
 from collections.abc import AsyncIterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
+from decimal import ROUND_DOWN, Decimal
 from functools import partial
 from pathlib import Path
 
 import trio
 from attrs import define
 from rich.live import Live
+from sqlalchemy import Connection, text
 
 from recorder.cli.call import Call
+from recorder.cli.command import NEITHER, argument, command, value, whole
 from recorder.cli.demo_screen import one_line, read_view, screen
-from recorder.cli.demo_trader import queue_next
-from recorder.cli.exits import DAMAGED, OK
-from recorder.cli.flags import whole
-from recorder.cli.groups import only
-from recorder.cli.logs import log_to
+from recorder.cli.exits import DAMAGED, OK, only
 from recorder.cli.output import Output, count_of
-from recorder.config import Settings, read_settings
+from recorder.cli.run import log_to
+from recorder.config import read_settings
 from recorder.daemon import run_daemon
 from recorder.database.engine import Database, in_unit, open_database
 from recorder.errors import RecorderError
+from recorder.exchange.amounts import canonical_amount
 from recorder.log.sql.verify import Damage, verify_account
 from recorder.runtime import Runtime
 from recorder.simulator import Simulator, SimulatorConfig, serve
@@ -43,15 +45,15 @@ from recorder.simulator import Simulator, SimulatorConfig, serve
 ACCOUNT = "demo"
 #: Duration in seconds where no terminal can send Ctrl-C.
 SECONDS = 30
-#: Between two looks at the tables, in seconds: on a screen, and in lines.
+#: Seconds between two looks at the tables: on a screen, and in lines.
 LOOK_S = 0.25
 LINE_S = 2.0
-#: Between two orders of the trader, in seconds.
+#: Seconds between two orders of the trader, and between two moves of the market.
 ORDER_S = 1.5
-#: When the line is cut once, in seconds, to show a gap open and close. No order is on its way then.
-CUT_S = 5.2
-#: Between two moves of the market, in seconds.
 TICK_S = 0.5
+#: When the connection is dropped once, in seconds, to show a gap open and close. No order is on its
+#: way then.
+CUT_S = 5.2
 QUERIES = (
     "SELECT currency, available, reserved, total FROM balances",
     "SELECT position, received_at, origin, type FROM events ORDER BY position DESC LIMIT 10",
@@ -59,31 +61,34 @@ QUERIES = (
 )
 
 
-def configure(parser: ArgumentParser) -> None:
-    """Add this command's arguments."""
-    parser.add_argument(
+@command(
+    value(
         "--seconds",
-        type=whole(1),
-        metavar="N",
-        help=f"end after N seconds [default: on a terminal at Ctrl-C, elsewhere after {SECONDS}]",
-    )
-    parser.add_argument("--seed", type=whole(0), default=1, help="of the market's moves [1]")
-    parser.add_argument(
+        whole(1),
+        "N",
+        f"end after N seconds [default: on a terminal at Ctrl-C, elsewhere after {SECONDS}]",
+    ),
+    value("--seed", whole(0), "SEED", "of the market's moves [1]", default=1),
+    argument(
         "--database-url",
         dest="demo_database_url",
         metavar="URL",
         help="record into this database, as account 'demo' [default: a new SQLite file here]",
-    )
-
-
-def run(call: Call) -> int:
+    ),
+    settings=(),
+    prints=NEITHER,
+)
+def demo_command(call: Call) -> int:
     """Show it until Ctrl-C or the end of its time, then print what is left and queries for it."""
-    url = call.arguments.demo_database_url or f"sqlite:///{_new_file()}"
+    url = call.arguments.demo_database_url
+    while not url:
+        if not (path := Path(f"recorder-demo-{secrets.token_hex(2)}.db")).exists():
+            url = f"sqlite:///{path}"
     is_terminal = call.output.out.isatty()
-    # A line in between would tear the screen; what ends the recorder is reported at the end anyway.
+    # A line in between would tear the screen; what ends the recorder is printed at the end anyway.
     level = logging.CRITICAL if is_terminal else logging.WARNING
     log_to(call.output.err, as_json=False, level=level)
-    seconds = call.arguments.seconds or (None if is_terminal else SECONDS)
+    seconds = call.arguments.seconds or (float("inf") if is_terminal else SECONDS)
     try:
         trio.run(_demonstrate, call, url, seconds, is_terminal)
     except BaseExceptionGroup as group:
@@ -93,14 +98,7 @@ def run(call: Call) -> int:
     return _print_summary(call.output, url)
 
 
-def _new_file() -> Path:
-    """Return a path here that nothing stands at yet. The recorder makes the file."""
-    while (path := Path(f"recorder-demo-{secrets.token_hex(2)}.db")).exists():
-        pass
-    return path
-
-
-async def _demonstrate(call: Call, url: str, seconds: int | None, is_terminal: bool) -> None:
+async def _demonstrate(call: Call, url: str, seconds: float, is_terminal: bool) -> None:
     """Start the exchange, then the recorder, then trader and screen; stop the other way round."""
     config = SimulatorConfig(
         seed=call.arguments.seed, tick_s=TICK_S, autoplay=True, keep_sent=False
@@ -108,7 +106,16 @@ async def _demonstrate(call: Call, url: str, seconds: int | None, is_terminal: b
     stop = trio.Event()
     async with trio.open_nursery() as exchange:
         simulator: Simulator = await exchange.start(partial(serve, config))
-        settings = _settings(url, simulator, config)
+        flags = {
+            "database_url": url,
+            "account": ACCOUNT,
+            "ws_url": simulator.ws_url,
+            "rest_url": simulator.rest_url,
+            "trading": "1",
+        }
+        credentials = {"VALR_API_KEY": config.key, "VALR_API_SECRET": config.secret}
+        # The null device is an empty file: without a name, a recorder.toml here would be read.
+        settings = read_settings(credentials, flags, file=Path(os.devnull))
         async with trio.open_nursery() as recorder:
             await recorder.start(partial(run_daemon, settings, Runtime(), stop=stop))
             with open_database(url, application="recorder-demo") as database:
@@ -117,24 +124,10 @@ async def _demonstrate(call: Call, url: str, seconds: int | None, is_terminal: b
         exchange.cancel_scope.cancel()
 
 
-def _settings(url: str, simulator: Simulator, config: SimulatorConfig) -> Settings:
-    """Return settings from nowhere but here: neither environment nor recorder.toml are asked."""
-    flags = {
-        "database_url": url,
-        "account": ACCOUNT,
-        "ws_url": simulator.ws_url,
-        "rest_url": simulator.rest_url,
-        "trading": "1",
-    }
-    credentials = {"VALR_API_KEY": config.key, "VALR_API_SECRET": config.secret}
-    # The null device is an empty file: without a name, a recorder.toml here would be read.
-    return read_settings(credentials, flags, file=Path(os.devnull))
-
-
-async def _show_until_over(show: _Show, seconds: int | None) -> None:
+async def _show_until_over(show: _Show, seconds: float) -> None:
     with (
         trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals,
-        trio.move_on_after(float("inf") if seconds is None else seconds),
+        trio.move_on_after(seconds),
     ):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_watch_signals, signals, nursery.cancel_scope)
@@ -167,9 +160,8 @@ class _Show:
                 in_unit, self.database.writer, queue_next, ACCOUNT, step
             )
             step += 1
-            self.sentence = (
-                f"INSERT INTO outbox: {queued}   (Ctrl-C ends)" if queued else self.sentence
-            )
+            if queued:
+                self.sentence = f"INSERT INTO outbox: {queued}   (Ctrl-C ends)"
 
     async def cut_once(self) -> None:
         """Drop the connection as a network does, without a close frame."""
@@ -181,34 +173,29 @@ class _Show:
 
     async def look(self) -> None:
         """Read the tables and show them, again and again."""
-        began = trio.current_time()
-        with self._live() as live:
+        began, output = trio.current_time(), self.call.output
+        drawn = Live(console=output.console, screen=True, auto_refresh=False)
+        with drawn if self.is_terminal else nullcontext():
             while True:
                 view = await trio.to_thread.run_sync(
                     in_unit, self.database.reader, read_view, ACCOUNT
                 )
-                if live is None:
-                    self.call.output.line(one_line(view, trio.current_time() - began))
-                    self.call.output.out.flush()
+                if self.is_terminal:
+                    drawn.update(screen(view, self.call.now(), self.sentence), refresh=True)
                 else:
-                    live.update(screen(view, self.call.now(), self.sentence), refresh=True)
-                await trio.sleep(LINE_S if live is None else LOOK_S)
-
-    def _live(self) -> AbstractContextManager[Live | None]:
-        if not self.is_terminal:
-            return nullcontext()
-        return Live(console=self.call.output.console, screen=True, auto_refresh=False)
+                    output.line(one_line(view, trio.current_time() - began))
+                    output.out.flush()
+                await trio.sleep(LOOK_S if self.is_terminal else LINE_S)
 
 
 def _print_summary(output: Output, url: str) -> int:
-    """Prove the log, and report where everything is now."""
+    """Prove the log, and print where everything is now."""
     with open_database(url) as database:
-        proof = in_unit(
-            database.reader, partial(verify_account, account=ACCOUNT, on_progress=lambda _: None)
-        )
+        prove = partial(verify_account, account=ACCOUNT, on_progress=lambda _: None)
+        proof = in_unit(database.reader, prove)
         shown, is_sqlite = database.url_shown, database.dialect == "sqlite"
         path = database.url.database or ""
-    output.line("")
+    output.line()
     if isinstance(proof, Damage):
         output.line(f"the log is DAMAGED at position {proof.position}: {proof.what}")
         return DAMAGED
@@ -219,14 +206,58 @@ def _print_summary(output: Output, url: str) -> int:
         output.line(f"  {asked}")
     # A URL from the command line may hold a password: nothing of it is repeated.
     flag = shlex.quote(url) if is_sqlite else "URL"
-    for command in ("status", "balances", "outbox", "verify"):
-        output.line(f"  {_command()} {command} --database-url {flag}")
+    # What this person types to call the recorder, wherever that is installed.
+    program, beside = "recorder", Path(sys.executable).with_name("recorder")
+    if not shutil.which(program):
+        module = f"{sys.executable} -m recorder"
+        program = shlex.quote(os.path.relpath(beside)) if beside.exists() else module
+    for name in ("status", "balances", "outbox", "verify"):
+        output.line(f"  {program} {name} --database-url {flag}")
     return OK
 
 
-def _command() -> str:
-    """Return what this person types to call the recorder, wherever that is installed."""
-    beside = Path(sys.executable).with_name("recorder")
-    if shutil.which("recorder") or not beside.exists():
-        return "recorder" if shutil.which("recorder") else f"{sys.executable} -m recorder"
-    return shlex.quote(os.path.relpath(beside))
+# The trader
+
+PAIR = "BTCZAR"
+QUEUE = "INSERT INTO outbox (account, command, payload) VALUES (:account, :command, :payload)"
+LAST_PRICE = (
+    "SELECT price FROM trades WHERE account = :account AND pair = :pair"
+    " ORDER BY position DESC LIMIT 1"
+)
+OLDEST_ORDER = (
+    "SELECT order_id, pair FROM open_orders WHERE account = :account"
+    " ORDER BY created_at, order_id LIMIT 1"
+)
+#: Turn → side, price as a share of the last one, quantity.
+_LIMITS = {
+    1: ("BUY", Decimal("0.97"), "0.001"),
+    2: ("SELL", Decimal("1.01"), "0.0008"),
+    3: ("BUY", Decimal("0.999"), "0.0015"),
+    4: ("BUY", Decimal("0.98"), "1000"),
+}
+
+
+def queue_next(connection: Connection, account: str, step: int) -> str | None:
+    """Queue the order of this step; return what was queued, or None if there is none.
+
+    The steps go round: buy at the market, bid below it, offer above it, bid near it, ask for more
+    than the account has (the exchange refuses that), cancel the oldest order.
+    """
+    turn = step % 6
+    # Text on SQLite, NUMERIC on PostgreSQL; exact either way.
+    price = connection.execute(text(LAST_PRICE), {"account": account, "pair": PAIR}).scalar()
+    order: dict[str, object] = {"side": "BUY", "pair": PAIR, "quoteAmount": "1000"}
+    name = "PLACE_MARKET_ORDER"
+    if price is not None and turn == 5:
+        row = connection.execute(text(OLDEST_ORDER), {"account": account}).one_or_none()
+        if row is None:
+            return None
+        name, order = "CANCEL_ORDER", {"orderId": row.order_id, "pair": row.pair}
+    elif price is not None and turn:
+        side, share, quantity = _LIMITS[turn]
+        bid = (Decimal(price) * share).quantize(Decimal(1), rounding=ROUND_DOWN)
+        terms = {"quantity": quantity, "price": canonical_amount(bid), "postOnly": True}
+        name, order = "PLACE_LIMIT_ORDER", {"side": side, "pair": PAIR, **terms}
+    payload = json.dumps(order, separators=(",", ":"))
+    connection.execute(text(QUEUE), {"account": account, "command": name, "payload": payload})
+    return f"{name} {payload}"

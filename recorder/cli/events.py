@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import shutil
 import time
-from argparse import ArgumentParser
 from collections.abc import Iterator
 from typing import Any
 
 from attrs import asdict, frozen
-from sqlalchemy import Connection, Select, select
+from sqlalchemy import Connection, select
 
 from recorder.cli.call import Call
+from recorder.cli.command import choice, command, switch, value, whole
 from recorder.cli.exits import OK
-from recorder.cli.flags import DATABASE, add_output, add_settings, whole
 from recorder.cli.output import Output, quoted
 from recorder.database.engine import Database, in_unit
 from recorder.database.schema import events
@@ -34,24 +33,6 @@ POLL_S = 0.2
 EXCERPT = 500
 
 
-def configure(parser: ArgumentParser) -> None:
-    """Add this command's arguments."""
-    parser.add_argument("--follow", action="store_true", help="go on with what comes, until Ctrl-C")
-    parser.add_argument("--after", type=whole(0), metavar="N", help="only events behind position N")
-    parser.add_argument(
-        "--limit",
-        type=whole(1),
-        metavar="N",
-        help=f"at most N events [default: all with --after, else the last {RECENT}]",
-    )
-    parser.add_argument("--type", metavar="T", help="only events of this type")
-    parser.add_argument(
-        "--origin", choices=[origin.value for origin in Origin], help="only events of this origin"
-    )
-    add_settings(parser, DATABASE)
-    add_output(parser)
-
-
 @frozen
 class _Wanted:
     """Which events of which account."""
@@ -60,29 +41,41 @@ class _Wanted:
     type: str | None
     origin: str | None
 
-    def passes(self, event: Event) -> bool:
-        return self.origin is None or event.origin == self.origin
+    @property
+    def is_all(self) -> bool:
+        return self.type is None and self.origin is None
 
 
-def run(call: Call) -> int:
+@command(
+    switch("--follow", "go on with what comes, until Ctrl-C"),
+    value("--after", whole(0), "N", "only events behind position N"),
+    value(
+        "--limit",
+        whole(1),
+        "N",
+        f"at most N events [default: all with --after, else the last {RECENT}]",
+    ),
+    value("--type", str, "T", "only events of this type"),
+    choice("--origin", Origin, "only events of this origin"),
+)
+def events_command(call: Call) -> int:
     """Print events until there are no more, or until the limit."""
-    asked = call.arguments
+    asked, output = call.arguments, call.output
     with call.database() as database:
-        account = in_unit(database.reader, _account, call)
-        wanted = _Wanted(account, asked.type, asked.origin)
+        wanted = _Wanted(in_unit(database.reader, _account, call), asked.type, asked.origin)
         after = in_unit(database.reader, _start, wanted, asked.after, asked.limit)
         # With --follow the last N are where it begins, not where it ends.
         is_bounded = asked.limit is not None and (asked.after is not None or not asked.follow)
-        left = asked.limit if is_bounded else None
         printed = 0
-        _print_header(call.output)
-        for event in _read(database, wanted, after, asked.follow, call.output):
-            _print(call.output, event)
+        if not output.as_json:
+            output.line(_line("position", "received (UTC)", "origin", "type"))
+        for event in _read(database, wanted, after, asked.follow, output):
+            _print(output, event)
             printed += 1
-            if printed == left:
+            if is_bounded and printed == asked.limit:
                 break
     if not printed:
-        call.output.remark(_nothing(wanted, asked.after))
+        output.remark(_nothing(wanted, asked.after))
     return OK
 
 
@@ -100,20 +93,17 @@ def _start(connection: Connection, wanted: _Wanted, after: int | None, limit: in
     """Return the position behind which printing begins."""
     if after is not None:
         return after
-    last = limit or RECENT
-    if wanted.type is None and wanted.origin is None:
-        return max(head(connection, wanted.account).position - last, 0)
-    found = connection.execute(_newest(wanted, last)).scalars().all()
-    return min(found) - 1 if found else head(connection, wanted.account).position
-
-
-def _newest(wanted: _Wanted, number: int) -> Select[int]:
+    last = head(connection, wanted.account).position
+    if wanted.is_all:
+        return max(last - (limit or RECENT), 0)
     newest = select(events.c.position).where(events.c.account == wanted.account)
     if wanted.type is not None:
         newest = newest.where(events.c.type == wanted.type)
     if wanted.origin is not None:
         newest = newest.where(events.c.origin == wanted.origin)
-    return newest.order_by(events.c.position.desc()).limit(number)
+    newest = newest.order_by(events.c.position.desc()).limit(limit or RECENT)
+    found = connection.execute(newest).scalars().all()
+    return min(found) - 1 if found else last
 
 
 def _read(
@@ -122,7 +112,9 @@ def _read(
     """Yield events page by page, one short transaction each, so that no reader holds up the log."""
     while True:
         last, page = in_unit(database.reader, _next_page, wanted, after)
-        yield from filter(wanted.passes, page.events)
+        for event in page.events:
+            if wanted.origin is None or event.origin == wanted.origin:
+                yield event
         if not page.is_last:
             after = page.events[-1].position
             continue
@@ -141,29 +133,12 @@ def _next_page(connection: Connection, wanted: _Wanted, after: int) -> tuple[int
 
 
 def _nothing(wanted: _Wanted, after: int | None) -> str:
-    what = "the log of account " + quoted(wanted.account)
-    if wanted.type is not None or wanted.origin is not None:
-        return f"{what} holds no such event" + (f" behind position {after}" if after else "")
+    log = f"the log of account {quoted(wanted.account)}"
+    if not wanted.is_all:
+        return f"{log} holds no such event" + (f" behind position {after}" if after else "")
     if after:
-        return f"{what} holds nothing behind position {after}"
-    return f"{what} is empty: `recorder run` fills it"
-
-
-def event_row(event: Event) -> dict[str, Any]:
-    """Return an event as programs get it: the payload is the text as it stands in the log."""
-    fields = asdict(event)
-    del fields["received_us"]
-    return {
-        "account": fields.pop("account"),
-        "position": fields.pop("position"),
-        "received_at": event.received_at,
-        **fields,
-    }
-
-
-def _print_header(output: Output) -> None:
-    if not output.as_json:
-        output.line(_line("position", "received (UTC)", "origin", "type"))
+        return f"{log} holds nothing behind position {after}"
+    return f"{log} is empty: `recorder run` fills it"
 
 
 def _print(output: Output, event: Event) -> None:
@@ -172,6 +147,14 @@ def _print(output: Output, event: Event) -> None:
         return
     for line in event_lines(event, shutil.get_terminal_size().columns):
         output.line(line)
+
+
+def event_row(event: Event) -> dict[str, Any]:
+    """Return an event as programs get it: the payload is the text that the log holds."""
+    fields = asdict(event)
+    del fields["received_us"]
+    first = {"account": event.account, "position": event.position}
+    return {**first, "received_at": event.received_at, **fields}
 
 
 def event_lines(event: Event, width: int) -> list[str]:

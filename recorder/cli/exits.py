@@ -5,6 +5,8 @@ Programs that call us decide by these numbers, so they never change their meanin
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from recorder.errors import (
     LeaseHeld,
     LeaseLost,
@@ -13,6 +15,8 @@ from recorder.errors import (
     StorageFailed,
     StorageUnavailable,
 )
+
+E = TypeVar("E", bound=BaseException)
 
 OK = 0
 DAMAGED = 1
@@ -32,15 +36,24 @@ MEANINGS = {
     UNREAD: "the reader of the output ended before the output did",
 }
 
-_CODES: tuple[tuple[type[RecorderError], int], ...] = (
-    (LogDamaged, DAMAGED),
-    (StorageFailed, STORAGE),
-    (StorageUnavailable, STORAGE),
-    (LeaseHeld, OWNED),
-    (LeaseLost, OWNED),
-)
+_CODES: dict[type[RecorderError], int] = {
+    LogDamaged: DAMAGED,
+    StorageFailed: STORAGE,
+    StorageUnavailable: STORAGE,
+    LeaseHeld: OWNED,
+    LeaseLost: OWNED,
+}
 
 
 def exit_code(error: RecorderError) -> int:
     """Return the code with which a command ends that this error ended."""
-    return next((code for kind, code in _CODES if isinstance(error, kind)), WRONG)
+    return next((code for kind, code in _CODES.items() if isinstance(error, kind)), WRONG)
+
+
+def only(kind: type[E], group: BaseExceptionGroup[BaseException]) -> E | None:
+    """Return the group's first error of this kind, or None if it holds any other: that is a bug."""
+    _, others = group.split(kind)
+    found: BaseException = group
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found if others is None and isinstance(found, kind) else None

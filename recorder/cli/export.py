@@ -1,23 +1,31 @@
-"""``recorder export``: write the log, or any table, to files."""
+"""``recorder export`` writes the log, or any table, to files; ``recorder import`` loads a log."""
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import IO
 
 from recorder.cli.call import Call
+from recorder.cli.command import (
+    FACTS,
+    choice,
+    command,
+    period,
+    position_or_time,
+    switch,
+    value,
+)
 from recorder.cli.exits import OK
-from recorder.cli.flags import DATABASE, add_settings, position_or_time
-from recorder.cli.output import count_of
-from recorder.cli.progress import shown_progress
-from recorder.database.engine import in_unit
+from recorder.cli.output import count_of, quoted, shown_progress
+from recorder.database.engine import in_unit, open_database
+from recorder.database.migrate import bring_to_current
 from recorder.errors import ConfigurationError
 from recorder.export.formats import Format
+from recorder.export.loading import load, require_from_the_start
 from recorder.export.manifest import Manifest
+from recorder.export.reading import read_log
 from recorder.export.rows import LOG, TABLES, Period
 from recorder.export.writing import Order, Progress, Step, export, pour
 
@@ -25,65 +33,40 @@ STDOUT = "-"
 _ALL = "all"
 
 
-def configure(parser: ArgumentParser) -> None:
-    """Add this command's arguments."""
-    parser.add_argument(
-        "target", metavar="DIR", help="a folder that does not exist yet; - is standard output"
-    )
-    parser.add_argument(
+@command(
+    value("target", str, "DIR", "a folder that does not exist yet; - is standard output"),
+    choice(
         "--table",
+        (*TABLES, _ALL),
+        f"{', '.join(TABLES)}, or all; may be given several times [default: events]",
         action="append",
         dest="tables",
         metavar="TABLE",
-        choices=(*TABLES, _ALL),
-        help=f"{', '.join(TABLES)}, or all; may be given several times [default: events]",
-    )
-    parser.add_argument(
+    ),
+    choice(
         "--format",
+        Format,
+        "jsonl, csv or parquet [default: jsonl, which can be verified and imported]",
         dest="file_format",
-        choices=tuple(map(str, Format)),
         default=str(Format.JSONL),
-        help="jsonl, csv or parquet [default: jsonl, which can be verified and imported]",
-    )
-    parser.add_argument("--compress", choices=("gzip",), help="compress the files")
-    parser.add_argument(
-        "--from",
-        dest="since",
-        type=position_or_time,
-        metavar="WHEN",
-        help="from this position or time on (2026-01-31T12:00:00Z)",
-    )
-    parser.add_argument(
-        "--to",
-        dest="until",
-        type=position_or_time,
-        metavar="WHEN",
-        help="up to and including this position, or before this time",
-    )
-    parser.add_argument(
-        "--no-partition", action="store_true", help="one file a table instead of one a day"
-    )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace the export that stands in DIR"
-    )
-    add_settings(parser, DATABASE)
-    parser.add_argument_group("output").add_argument(
-        "--json",
-        action="store_const",
-        const="json",
-        dest="form",
-        help="report as JSON what was written [default where the output is no terminal]",
-    )
-
-
-def run(call: Call) -> int:
+    ),
+    choice("--compress", ("gzip",), "compress the files"),
+    *period(
+        "from this position or time on (2026-01-31T12:00:00Z)",
+        "up to and including this position, or before this time",
+        parse=position_or_time,
+    ),
+    switch("--no-partition", "one file a table instead of one a day"),
+    switch("--overwrite", "replace the export that is in DIR"),
+    prints=FACTS,
+)
+def export_command(call: Call) -> int:
     """Export, and print what was written."""
     asked = call.arguments
     with call.database() as database, _shown(call) as progress:
-        accounts = in_unit(database.reader, call.recorded_accounts)
-        order = _order(call, accounts)
+        order = _order(call, in_unit(database.reader, call.recorded_accounts))
         if asked.target == STDOUT:
-            pour(database, order, _stdout(call, order), progress)
+            pour(database, order, call.output.out.buffer, progress)
             return OK
         target = Path(asked.target)
         manifest = export(
@@ -94,36 +77,28 @@ def run(call: Call) -> int:
 
 
 def _order(call: Call, accounts: list[str]) -> Order:
-    asked = call.arguments
+    """Return what to export. Raises ConfigurationError for what can't be."""
+    asked, since, until = call.arguments, call.arguments.from_at, call.arguments.until_at
     tables = asked.tables or [LOG]
-    if _is_empty(asked.since, asked.until):
-        raise ConfigurationError(
-            "there is nothing between --from and --to: report an earlier --from"
-        )
-    return Order(
+    # A position and a time can't be compared.
+    by_time = isinstance(since, datetime) and isinstance(until, datetime)
+    by_position = isinstance(since, int) and isinstance(until, int)
+    if (by_time and since >= until) or (by_position and since > until):
+        raise ConfigurationError("there is nothing between --from and --to: use an earlier --from")
+    order = Order(
         accounts=accounts,
         tables=TABLES if _ALL in tables else tuple(dict.fromkeys(tables)),
         form=Format(asked.file_format),
-        period=Period(asked.since, asked.until),
+        period=Period(since, until),
         packed=asked.compress == "gzip",
         by_day=not (asked.no_partition or asked.target == STDOUT),
     )
-
-
-def _is_empty(since: int | datetime | None, until: int | datetime | None) -> bool:
-    """Return whether nothing can be between. A position and a time are not to be compared."""
-    if isinstance(since, datetime) and isinstance(until, datetime):
-        return since >= until
-    return isinstance(since, int) and isinstance(until, int) and since > until
-
-
-def _stdout(call: Call, order: Order) -> IO[bytes]:
-    if len(order.tables) != 1 or order.packed or order.form is Format.PARQUET:
+    is_one_text = len(order.tables) == 1 and not order.packed and order.form is not Format.PARQUET
+    if asked.target == STDOUT and not is_one_text:
         raise ConfigurationError(
-            "standard output takes one table, as jsonl or csv and not compressed; report a folder"
+            "standard output takes one table, as jsonl or csv and not compressed; name a folder"
         )
-    to: IO[bytes] = call.output.out.buffer
-    return to
+    return order
 
 
 @contextmanager
@@ -160,3 +135,29 @@ def _report(call: Call, target: Path, manifest: Manifest) -> None:
         for account, stretch in manifest.log.items()
     )
     call.output.fact(row, f"{target}: {rows} in {files}{heads}")
+
+
+@command(value("folder", Path, "DIR", "what `recorder export` made"), settings=("database_url",))
+def import_command(call: Call) -> int:
+    """Import every account of the export, all of it or nothing."""
+    folder = call.arguments.folder
+    manifest = read_log(folder)
+    require_from_the_start(folder, manifest)
+    total = sum(file.rows for file in manifest.files if file.table == LOG)
+    with open_database(call.settings().database_url, application="recorder-cli") as database:
+        bring_to_current(database)
+        with shown_progress(call.output.err, f"importing {folder}", total) as on_progress:
+            heads = load(database, folder, manifest, on_progress)
+    for account, head in sorted(heads.items()):
+        position, digest = head.position, head.digest.hex()
+        facts = {"account": account, "result": "imported", "events": position}
+        call.output.fact(
+            {**facts, "position": position, "digest": digest},
+            f"account {quoted(account)}: {count_of(position, 'event', 'events')} imported;"
+            f" head {position} {digest}",
+        )
+    call.output.remark(
+        "the tables are folded from the log by the next `recorder run`,"
+        " or now by `recorder rebuild --all`"
+    )
+    return OK

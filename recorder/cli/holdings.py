@@ -53,11 +53,6 @@ def _no_balances_then(account: str, rows: Rows) -> str:
     return f"no balances of account {account} then: {why}"
 
 
-def _hidden_currencies(count: int) -> str:
-    currencies = count_of(count, "currency", "currencies")
-    return f"{currencies} with nothing left out; --all shows them"
-
-
 BALANCES = StateCommand(
     projection="balances",
     table=balances,
@@ -68,7 +63,9 @@ BALANCES = StateCommand(
     empty=_no_balances,
     empty_as_of=_no_balances_then,
     is_shown=_is_not_zero,
-    hidden=_hidden_currencies,
+    hidden=lambda count: (
+        f"{count_of(count, 'currency', 'currencies')} with nothing left out; --all shows them"
+    ),
 )
 
 
@@ -123,7 +120,6 @@ POSITIONS = StateCommand(
         key="position_id",
         columns=_POSITION_HISTORY,
         help="every value of one position, and each close",
-        metavar="POSITION_ID",
         noun="position",
     ),
     warnings=_position_warnings,
@@ -183,12 +179,12 @@ CONDITIONALS = StateCommand(
         key="order_id",
         columns=_CONDITIONAL_HISTORY,
         help="every change of one order",
-        metavar="ORDER_ID",
         noun="conditional order",
     ),
     warnings=_conditional_warnings,
     shows_position=False,
 )
 
-
-COMMANDS = {"balances": BALANCES, "positions": POSITIONS, "conditionals": CONDITIONALS}
+balances_command = BALANCES.command()
+positions_command = POSITIONS.command()
+conditionals_command = CONDITIONALS.command()

@@ -2,74 +2,62 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
 from datetime import datetime
 
 from sqlalchemy import Connection, inspect, select
 
 from recorder.cli.call import Call
+from recorder.cli.command import argument, command, switch
 from recorder.cli.exits import OK
-from recorder.cli.flags import add_output, add_settings
-from recorder.database.engine import Database, in_unit, open_database
+from recorder.database.engine import in_unit, open_database
 from recorder.database.migrate import EXPECTED, current_revision, downgrade, look, migrate
 from recorder.database.schema import leases
 from recorder.errors import ConfigurationError, LeaseHeld
 from recorder.lease.holder import is_dead
 
 
-def configure(parser: ArgumentParser) -> None:
-    """Add this command's arguments."""
-    parser.add_argument(
+@command(
+    argument(
         "--to",
         metavar="REV",
         help=f"go back to an older revision; base drops every table [default: {EXPECTED}]",
-    )
-    parser.add_argument(
-        "--yes", action="store_true", help="with --to: yes, drop tables and what they hold"
-    )
-    parser.add_argument("--show", action="store_true", help="only report which revision it is at")
-    add_settings(parser, ("database_url",))
-    add_output(parser)
-
-
-def run(call: Call) -> int:
+    ),
+    switch("--yes", "with --to: yes, drop tables and what they hold"),
+    switch("--show", "only report which revision it is at"),
+    settings=("database_url",),
+)
+def migrate_command(call: Call) -> int:
     """Change the schema, or show its revision."""
-    asked = call.arguments
+    asked, output = call.arguments, call.output
     if asked.show:
         with call.database(check_schema=False) as database:
             found = in_unit(database.reader, look)
-            shown = found or "no revision"
-            call.output.fact(
-                {"revision": found, "expected": EXPECTED},
-                f"{database.url_shown} is at {shown}; this program expects {EXPECTED}",
-            )
+            sentence = f"is at {found or 'no revision'}; this program expects {EXPECTED}"
+            facts = {"revision": found, "expected": EXPECTED}
+            output.fact(facts, f"{database.url_shown} {sentence}")
         return OK
-    if asked.to not in (None, EXPECTED) and not asked.yes:
+    is_back = asked.to not in (None, EXPECTED)
+    if is_back and not asked.yes:
         raise ConfigurationError(
             f"going back to {asked.to!r} drops tables and what they hold, the log among them:"
             " stop the recorder, make a copy, then add --yes"
         )
     with open_database(call.settings().database_url, application="recorder-migrate") as database:
-        before, after = _change(database, asked.to, call.now())
+        before = in_unit(database.writer, current_revision)
+        if is_back:
+            in_unit(database.reader, _refuse_under_a_recorder, call.now())
+            downgrade(database, asked.to)
+        else:
+            migrate(database)
+        after = in_unit(database.writer, current_revision)
         done = "is at" if before == after else f"went from {before or 'an empty database'} to"
-        call.output.fact(
-            {"from": before, "to": after}, f"{database.url_shown} {done} {after or 'base'}"
-        )
+        facts = {"from": before, "to": after}
+        output.fact(facts, f"{database.url_shown} {done} {after or 'base'}")
     return OK
 
 
-def _change(database: Database, to: str | None, now: datetime) -> tuple[str | None, str | None]:
-    before = in_unit(database.writer, _revision)
-    if to in (None, EXPECTED):
-        migrate(database)
-    else:
-        in_unit(database.reader, _refuse_under_a_recorder, now)
-        downgrade(database, to)
-    return before, in_unit(database.writer, _revision)
-
-
 def _refuse_under_a_recorder(connection: Connection, now: datetime) -> None:
-    """Raise LeaseHeld where a living recorder would lose its tables."""
+    """Raise LeaseHeld where a running recorder would lose its tables."""
     if not inspect(connection).has_table(leases.name):
         return
     for row in connection.execute(select(leases)):
@@ -78,7 +66,3 @@ def _refuse_under_a_recorder(connection: Connection, now: datetime) -> None:
                 f"a recorder ({row.holder}) runs on account {row.account!r}: stop it before its"
                 " tables are dropped"
             )
-
-
-def _revision(connection: Connection) -> str | None:
-    return current_revision(connection)

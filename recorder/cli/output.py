@@ -7,8 +7,9 @@ first, then every row is printed as a block of lines: an id that is cut or broke
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TextIO
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from attrs import define, field, frozen
 
@@ -21,6 +22,15 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 #: Wider than any table: what a table wants is measured against it.
 _UNBOUNDED = 1_000_000
+
+
+class Answer(Protocol):
+    """The answer for one account: for programs, for people, and why it may not be true."""
+
+    @property
+    def warnings(self) -> Sequence[str]: ...
+    def facts(self) -> Row: ...
+    def print_page(self, output: Output) -> None: ...
 
 
 @frozen
@@ -63,16 +73,13 @@ class Output:
     def rows(self, columns: Sequence[Column], rows: Iterable[Row], *, empty: str) -> None:
         """Print rows; without any, print what that means (on the error stream for programs)."""
         if self.as_json:
-            found = False
+            is_any = False
             for row in rows:
-                found = True
                 self.json_line(row)
-        else:
-            kept = list(rows)
-            found = bool(kept)
-            if found:
-                self._table(columns, kept)
-        if not found:
+                is_any = True
+        elif is_any := bool(kept := list(rows)):
+            self._table(columns, kept)
+        if not is_any:
             self.remark(empty)
 
     def json_line(self, row: Row) -> None:
@@ -86,7 +93,13 @@ class Output:
         else:
             self.line(sentence)
 
-    def line(self, text: str) -> None:
+    def labelled(self, lines: Mapping[str, str]) -> None:
+        """Print sentences, each behind its label."""
+        width = max(map(len, lines))
+        for label, text in lines.items():
+            self.line(f"{label:<{width}}  {text}")
+
+    def line(self, text: str = "") -> None:
         """Print a sentence. The terminal breaks it, so that what is copied from it is whole."""
         print(plain_lines(text), file=self.out)
 
@@ -148,6 +161,23 @@ def _title(column: Column) -> str:
     return column.title or column.name
 
 
+def print_answers(output: Output, answers: Iterable[Answer | str]) -> bool:
+    """Print an answer per account; return False if one is only the reason why there is none."""
+    is_all = True
+    for answer in answers:
+        if isinstance(answer, str):
+            output.warn(answer)
+            is_all = False
+            continue
+        if output.as_json:
+            output.json_line(answer.facts())
+        else:
+            answer.print_page(output)
+        for warning in answer.warnings:
+            output.warn(warning)
+    return is_all
+
+
 def count_of(number: int, one: str, many: str) -> str:
     """Return ``1 event`` or ``2 events``."""
     return f"{number:,} {one if number == 1 else many}"
@@ -156,3 +186,18 @@ def count_of(number: int, one: str, many: str) -> str:
 def quoted(text: str) -> str:
     """Return a name as a sentence holds it."""
     return f"'{plain(text)}'"
+
+
+@contextmanager
+def shown_progress(err: TextIO, label: str, total: int) -> Iterator[Callable[[int], object]]:
+    """Yield a function of a position; on a terminal it shows how far of ``total`` that is."""
+    if not err.isatty():
+        yield lambda position: None
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import Progress
+
+    with Progress(console=Console(file=err), transient=True) as bars:
+        bar = bars.add_task(escape(plain(label)), total=max(total, 1))
+        yield lambda position: bars.update(bar, completed=position)

@@ -6,21 +6,19 @@ rebuild replaces what a recorder writes, so it takes the account's lease for as 
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from recorder.cli.call import Call
+from recorder.cli.command import argument, command, switch
 from recorder.cli.exits import DAMAGED, OK
-from recorder.cli.flags import DATABASE, add_output, add_settings
-from recorder.cli.output import count_of, quoted
-from recorder.cli.progress import shown_progress
+from recorder.cli.output import count_of, quoted, shown_progress
 from recorder.database.engine import Database, in_unit
 from recorder.display import shown
 from recorder.errors import ConfigurationError, LeaseHeld
 from recorder.lease.holder import is_alive_here, is_dead, this_holder
-from recorder.lease.sql import Lease, has_run_out, release, take
+from recorder.lease.sql import has_run_out, release, take
 from recorder.log.sql.read import head
 from recorder.projections import PROJECTIONS
 from recorder.projections.rules.fold import Projection
@@ -31,27 +29,26 @@ from recorder.projections.sql import rebuild
 LEASE_TTL = timedelta(hours=6)
 #: Differences printed of one projection.
 SHOWN_MAX = 20
+_BY_NAME = {projection.name: projection for projection in PROJECTIONS}
+_HOW = {
+    "missing": "the log makes this row, and the table lacks it",
+    "extra": "the table has this row, and the log doesn't make it",
+    "different": "the table holds something else than the log makes",
+}
 
 
-def configure(parser: ArgumentParser) -> None:
-    """Add this command's arguments."""
-    names = ", ".join(projection.name for projection in PROJECTIONS)
-    parser.add_argument("projections", nargs="*", metavar="PROJECTION", help=f"any of {names}")
-    parser.add_argument("--all", action="store_true", help="all projections")
-    parser.add_argument(
+@command(
+    argument("projections", nargs="*", metavar="PROJECTION", help=f"any of {', '.join(_BY_NAME)}"),
+    switch("--all", "all projections"),
+    switch(
         "--check",
-        action="store_true",
-        help="change nothing: compare the tables with the log (of all projections by default)",
-    )
-    add_settings(parser, DATABASE)
-    add_output(parser)
-
-
-def run(call: Call) -> int:
+        "change nothing: compare the tables with the log (of all projections by default)",
+    ),
+)
+def rebuild_command(call: Call) -> int:
     """Rebuild or check the projections of one account, or of all."""
-    chosen = _chosen(call)
+    chosen, codes = _chosen(call), [OK]
     with call.database() as database:
-        codes = [OK]
         for account in in_unit(database.reader, call.recorded_accounts):
             if call.arguments.check:
                 codes += [_check(call, database, account, each) for each in chosen]
@@ -64,14 +61,13 @@ def run(call: Call) -> int:
 
 def _chosen(call: Call) -> Sequence[Projection]:
     asked = call.arguments
-    by_name = {projection.name: projection for projection in PROJECTIONS}
-    unknown = [quoted(name) for name in asked.projections if name not in by_name]
+    unknown = [quoted(name) for name in asked.projections if name not in _BY_NAME]
     if unknown:
         raise ConfigurationError(
-            f"there is no projection {', '.join(unknown)}; there are {', '.join(by_name)}"
+            f"there is no projection {', '.join(unknown)}; there are {', '.join(_BY_NAME)}"
         )
     if asked.projections and not asked.all:
-        return [by_name[name] for name in dict.fromkeys(asked.projections)]
+        return [_BY_NAME[name] for name in dict.fromkeys(asked.projections)]
     if not (asked.all or asked.check):
         raise ConfigurationError("name the projections to rebuild, or use --all")
     return PROJECTIONS
@@ -80,87 +76,56 @@ def _chosen(call: Call) -> Sequence[Projection]:
 @contextmanager
 def _owned(call: Call, database: Database, account: str) -> Iterator[None]:
     """Hold the account's lease. Raises LeaseHeld where a recorder does."""
+    # On PostgreSQL the time of a lease is that of the database's own clock.
+    has_clock = database.dialect == "postgresql"
     try:
         lease = in_unit(
             database.writer,
             take,
             account,
             holder=this_holder(),
-            now=_lease_now(call, database),
+            now=None if has_clock else call.now(),
             ttl=LEASE_TTL,
             dead=is_dead,
-            over=_is_over,
+            # A holder that runs on this machine keeps its lease, also one that has run out.
+            over=lambda lease, now: has_run_out(lease, now) and not is_alive_here(lease.holder),
         )
     except LeaseHeld as error:
         raise LeaseHeld(f"{error}; --check only compares, and may run beside it") from error
     try:
         yield
     finally:
-        now = _lease_now(call, database)
+        now = None if has_clock else call.now()
         in_unit(database.writer, release, account, epoch=lease.epoch, now=now)
 
 
-def _lease_now(call: Call, database: Database) -> datetime | None:
-    """Return the time for a lease; None where the database's own clock gives it."""
-    return None if database.dialect == "postgresql" else call.now()
-
-
-def _is_over(lease: Lease, now: datetime) -> bool:
-    """Return whether the lease is free. A holder that runs on this machine always keeps it."""
-    return has_run_out(lease, now) and not is_alive_here(lease.holder)
-
-
 def _rebuild(call: Call, database: Database, account: str, projection: Projection) -> None:
-    total = in_unit(database.reader, head, account).position
-    with shown_progress(call.output.err, f"{account}: {projection.name}", total) as on_progress:
+    name, total = projection.name, in_unit(database.reader, head, account).position
+    with shown_progress(call.output.err, f"{account}: {name}", total) as on_progress:
         done = rebuild.rebuild(database, account, projection, on_progress, now=call.now())
     failed = f", {done.failures:,} of them could not be folded" if done.failures else ""
+    facts = {"account": account, "projection": name, "result": "rebuilt"}
     call.output.fact(
-        {
-            "account": account,
-            "projection": projection.name,
-            "result": "rebuilt",
-            "position": done.position,
-            "failures": done.failures,
-        },
-        f"account {quoted(account)}: {projection.name} rebuilt up to position"
-        f" {done.position:,}{failed}",
+        {**facts, "position": done.position, "failures": done.failures},
+        f"account {quoted(account)}: {name} rebuilt up to position {done.position:,}{failed}",
     )
 
 
 def _check(call: Call, database: Database, account: str, projection: Projection) -> int:
-    output = call.output
+    output, name = call.output, projection.name
     total = in_unit(database.reader, head, account).position
-    with shown_progress(output.err, f"{account}: {projection.name}", total) as on_progress:
+    with shown_progress(output.err, f"{account}: {name}", total) as on_progress:
         found = rebuild.check(database, account, projection, on_progress)
     differences = found.differences[:SHOWN_MAX]
     listed = [{"table": it.table, "key": list(it.key), "how": it.how} for it in differences]
-    result = "differs" if listed else "same"
-    sentence = f"account {quoted(account)}: {projection.name} at position {found.position:,}: "
-    sentence += (
-        f"{count_of(len(found.differences), 'difference', 'differences')} found"
-        if listed
-        else "as the log reports"
-    )
+    verdict = f"{count_of(len(found.differences), 'difference', 'differences')} found"
+    result = {"account": account, "projection": name, "result": "differs" if listed else "same"}
     output.fact(
-        {
-            "account": account,
-            "projection": projection.name,
-            "result": result,
-            "position": found.position,
-            "differences": listed,
-        },
-        sentence,
+        {**result, "position": found.position, "differences": listed},
+        f"account {quoted(account)}: {name} at position {found.position:,}:"
+        f" {verdict if listed else 'as the log makes it'}",
     )
     if not output.as_json:
         for it in differences:
-            key = ", ".join(map(shown, it.key))
-            output.line(f"  {it.table} ({key}): {_HOW[it.how]}")
+            output.line(f"  {it.table} ({', '.join(map(shown, it.key))}): {_HOW[it.how]}")
     return DAMAGED if listed else OK
-
-
-_HOW = {
-    "missing": "the log makes this row, and the table lacks it",
-    "extra": "the table has this row, and the log doesn't make it",
-    "different": "the table reports something else than the log",
-}

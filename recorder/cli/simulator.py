@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import signal
-from argparse import ArgumentParser
 from functools import partial
 
 import trio
-from attrs import evolve
 
 from recorder.cli.call import Call
-from recorder.cli.exits import OK
-from recorder.cli.flags import whole
-from recorder.cli.groups import only
+from recorder.cli.command import NEITHER, argument, command, switch, value, whole
+from recorder.cli.exits import OK, only
 from recorder.cli.output import Output
 from recorder.errors import ConfigurationError
 from recorder.simulator import Simulator, SimulatorConfig, serve
@@ -20,44 +17,32 @@ from recorder.simulator import Simulator, SimulatorConfig, serve
 #: Between two moves of the market, in seconds.
 TICK_S = 0.5
 PORT_MAX = 65535
+_DEFAULT = SimulatorConfig()
 
 
-def configure(parser: ArgumentParser) -> None:
-    """Add this command's arguments."""
-    default = SimulatorConfig()
-    parser.add_argument(
-        "--port", type=whole(0, PORT_MAX), default=0, metavar="N", help="[a free one]"
-    )
-    parser.add_argument("--host", default=default.host, help=f"where to listen [{default.host}]")
-    parser.add_argument("--key", default=default.key, help=f"API key it accepts [{default.key}]")
-    parser.add_argument("--secret", default=default.secret, help=f"its secret [{default.secret}]")
-    parser.add_argument(
+@command(
+    value("--port", whole(0, PORT_MAX), "N", "[a free one]", default=0),
+    argument("--host", default=_DEFAULT.host, help=f"where to listen [{_DEFAULT.host}]"),
+    argument("--key", default=_DEFAULT.key, help=f"API key it accepts [{_DEFAULT.key}]"),
+    argument("--secret", default=_DEFAULT.secret, help=f"its secret [{_DEFAULT.secret}]"),
+    value(
         "--seed",
-        type=whole(0),
-        default=default.seed,
-        metavar="X",
-        help=f"what ids, prices and fills follow from [{default.seed}]",
-    )
-    parser.add_argument(
-        "--autoplay", action="store_true", help="the account sees life without commands"
-    )
-
-
-def run(call: Call) -> int:
+        whole(0),
+        "X",
+        f"what ids, prices and fills follow from [{_DEFAULT.seed}]",
+        default=_DEFAULT.seed,
+    ),
+    switch("--autoplay", "the account sees activity without commands"),
+    settings=(),
+    prints=NEITHER,
+)
+def simulator_command(call: Call) -> int:
     """Serve until SIGINT or SIGTERM."""
     asked = call.arguments
-    config = evolve(
-        SimulatorConfig(),
-        host=asked.host,
-        port=asked.port,
-        key=asked.key,
-        secret=asked.secret,
-        seed=asked.seed,
-        autoplay=asked.autoplay,
-        tick_s=TICK_S,
-        # It may run for weeks.
-        keep_sent=False,
-    )
+    names = ("host", "port", "key", "secret", "seed", "autoplay")
+    given = {name: getattr(asked, name) for name in names}
+    # It may run for weeks, so it keeps nothing of what it sent.
+    config = SimulatorConfig(**given, tick_s=TICK_S, keep_sent=False)
     try:
         trio.run(_serve_until_signal, config, call.output)
     except BaseExceptionGroup as group:

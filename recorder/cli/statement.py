@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from recorder.cli.call import Call
+from recorder.cli.command import DATABASE, FACTS, choice, command, period, switch, value
 from recorder.cli.exits import DAMAGED, OK
-from recorder.cli.flags import DATABASE, add_settings, moment
 from recorder.cli.gaps import UNKNOWABLE
 from recorder.cli.output import count_of, quoted
 from recorder.cli.verify import CHECKPOINT_SETTINGS, known_checkpoints, walk_log
@@ -22,50 +21,29 @@ from recorder.statement.rules.report import Proof
 from recorder.statement.writing import FORMATS, PAGE, Asked, write_statement
 
 
-def configure(parser: ArgumentParser) -> None:
-    """Add this command's arguments."""
-    parser.add_argument("target", metavar="DIR", help="a folder that does not exist yet")
-    zone = "a time with a zone, as 2026-01-31T00:00:00Z"
-    parser.add_argument(
-        "--from",
-        dest="from_at",
-        type=moment,
-        required=True,
-        metavar="TIME",
-        help=f"behind this time ({zone})",
-    )
-    parser.add_argument(
-        "--to",
-        dest="until_at",
-        type=moment,
-        required=True,
-        metavar="TIME",
-        help="up to and including this time",
-    )
-    parser.add_argument(
+@command(
+    value("target", str, "DIR", "a folder that does not exist yet"),
+    *period(
+        "behind this time (a time with a zone, as 2026-01-31T00:00:00Z)",
+        "up to and including this time",
+        required=("--from", "--to"),
+    ),
+    choice(
         "--format",
+        FORMATS,
+        "of the tables: csv or parquet [default: csv]",
         dest="file_format",
-        choices=tuple(map(str, FORMATS)),
         default=str(Format.CSV),
-        help="of the tables: csv or parquet [default: csv]",
-    )
-    parser.add_argument(
+    ),
+    switch(
         "--no-verify",
-        action="store_true",
-        help="don't read the whole log again to prove it; the statement reports so, as a doubt",
-    )
-    add_settings(parser, (*DATABASE, *CHECKPOINT_SETTINGS))
-    parser.add_argument_group("output").add_argument(
-        "--json",
-        action="store_const",
-        const="json",
-        dest="form",
-        help="report as JSON what was written [default where the output is no terminal]",
-    )
-
-
-def run(call: Call) -> int:
-    """Write the statement: exit code 0 if it is sound, 1 if it has warnings, 2 if none was made."""
+        "don't read the whole log again to prove it; the statement names that as a caveat",
+    ),
+    settings=(*DATABASE, *CHECKPOINT_SETTINGS),
+    prints=FACTS,
+)
+def statement_command(call: Call) -> int:
+    """Write the statement: exit code 0 if it is sound, 1 if it has caveats, 2 if none was made."""
     target = Path(call.arguments.target)
     with call.database() as database:
         asked = _asked(call, database)
@@ -80,16 +58,14 @@ def run(call: Call) -> int:
         "caveats": caveats,
         "rows": report.rows,
     }
-    many = count_of(len(caveats), "doubt", "caveats")
-    sentence = [f"{page}: {'sound' if not caveats else many}", *(f"- {each}" for each in caveats)]
-    call.output.fact(facts, "\n".join(sentence))
+    verdict = count_of(len(caveats), "caveat", "caveats") if caveats else "sound"
+    call.output.fact(facts, "\n- ".join([f"{page}: {verdict}", *caveats]))
     return DAMAGED if caveats else OK
 
 
 def _asked(call: Call, database: Database) -> Asked:
     """Return what is wanted. Raises ConfigurationError for what can't be reported."""
-    given, now = call.arguments, call.now()
-    account = call.one_account()
+    given, now, account = call.arguments, call.now(), call.one_account()
     if account not in in_unit(database.reader, known_accounts):
         raise ConfigurationError(
             f"there is nothing to state: the database knows no account {quoted(account)}"
@@ -98,7 +74,7 @@ def _asked(call: Call, database: Database) -> Asked:
         raise ConfigurationError("the period ends before it begins: use an earlier --from")
     if given.until_at > now:
         raise ConfigurationError(
-            "the period isn't over: report a --to that has been, or make the statement later"
+            "the period isn't over: use a --to that has been, or make the statement later"
         )
     return Asked(
         account,

@@ -1,20 +1,21 @@
 """``recorder status``: is it recording, and how far is everything?
 
-It never reports "connected" from a row alone: a process that died left that row behind.
+It never prints "connected" from a row alone: a process that died left that row behind.
 """
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from attrs import frozen
 from sqlalchemy import Connection
 
 from recorder.cli.call import Call
+from recorder.cli.command import command
 from recorder.cli.exits import OK
-from recorder.cli.flags import DATABASE, add_output, add_settings
-from recorder.cli.output import Column, Output
+from recorder.cli.output import Column
 from recorder.database.engine import in_unit
 from recorder.display import duration_text, plain, short_time
 from recorder.queries.account_status import (
@@ -23,108 +24,6 @@ from recorder.queries.account_status import (
     tables_behind,
     warnings,
 )
-
-
-def configure(parser: ArgumentParser) -> None:
-    """Add this command's arguments."""
-    add_settings(parser, DATABASE)
-    add_output(parser)
-
-
-def run(call: Call) -> int:
-    """Print one JSON object, or one page, per account."""
-
-    def look(connection: Connection) -> list[AccountStatus]:
-        accounts = call.accounts(connection, queued=True)
-        return [read_account_status(connection, account) for account in accounts]
-
-    with call.database() as database:
-        standings = in_unit(database.reader, look)
-        now = call.now()
-        for number, status in enumerate(standings):
-            if call.output.as_json:
-                call.output.json_line(facts(status, now))
-                continue
-            if number:
-                call.output.line("")
-            _print_page(call.output, status, now, database.url_shown)
-    return OK
-
-
-def facts(status: AccountStatus, now: datetime) -> dict[str, Any]:
-    """Return everything that status reports about one account, for a program."""
-    lease, connection = status.lease, status.connection
-    return {
-        "account": status.account,
-        "recorder": _validity(status, now),
-        "live": not _warnings(status, now),
-        "warnings": _warnings(status, now),
-        "head": {
-            "position": status.position,
-            "received_at": status.head_at,
-            "digest": status.digest,
-        },
-        "connection": connection
-        and {
-            "connection_id": connection["connection_id"],
-            "state": _connection_state(status, now),
-            "opened_at": connection["opened_at"],
-            "authenticated_at": connection["authenticated_at"],
-            "closed_at": connection["closed_at"],
-            "close_code": connection["close_code"],
-            "close_reason": connection["close_reason"],
-            "last_frame_at": status.last_frame_at,
-            "last_frame_age_s": status.frame_age_s(now),
-        },
-        "lease": lease
-        and {
-            "holder": lease.holder,
-            "epoch": lease.epoch,
-            "taken_at": lease.taken_at,
-            "renewed_at": lease.renewed_at,
-            "expires_at": lease.expires_at,
-        },
-        "projections": [_checkpoint(status, name) for name in status.checkpoints],
-        "outbox": dict(status.pending),
-        "switch": status.switch
-        and {name: status.switch[name] for name in _SWITCH if name in status.switch},
-        "gaps_open": status.gaps_open,
-        "gaps": dict(status.gaps_ended),
-        "reconciled": status.reconciled and dict(status.reconciled),
-    }
-
-
-def _warnings(status: AccountStatus, now: datetime) -> tuple[str, ...]:
-    return (*warnings(status, now), *tables_behind(status, now))
-
-
-_SWITCH = ("trading", "reason", "changed_by", "changed_at")
-
-
-def _validity(status: AccountStatus, now: datetime) -> str:
-    if status.lease is None:
-        return "never ran"
-    return "running" if status.is_running(now) else "not running"
-
-
-def _connection_state(status: AccountStatus, now: datetime) -> str:
-    """Return the row's state, unless the process that kept it true is gone."""
-    assert status.connection is not None
-    if status.connection["is_open"] and not status.is_running(now):
-        return "unknown"
-    return str(status.connection["state"])
-
-
-def _checkpoint(status: AccountStatus, name: str) -> dict[str, Any]:
-    row = status.checkpoints[name]
-    return {
-        "projection": name,
-        "position": row["position"],
-        "lag": status.position - row["position"],
-        "updated_at": row["updated_at"],
-        "error": row["error"],
-    }
-
 
 _PROJECTIONS = (
     Column("projection"),
@@ -135,95 +34,179 @@ _PROJECTIONS = (
 )
 
 
-def _print_page(output: Output, status: AccountStatus, now: datetime, database: str) -> None:
-    output.line(f"account     {plain(status.account)}  in {database}")
-    output.line(f"recorder    {_validity_line(status, now)}")
-    output.line(f"connection  {_connection_line(status, now)}")
-    output.line(f"log         {_head_line(status, now)}")
-    output.line(f"outbox      {_outbox_line(status)}")
-    output.line(f"switch      {_switch_line(status)}")
-    output.line(f"gaps        {_gap_line(status)}")
-    output.line(f"reconciled  {_reconciled_line(status)}")
-    for warning in _warnings(status, now):
-        output.line(f"warning     {warning}")
-    if status.checkpoints:
-        output.line("")
-    output.rows(
-        _PROJECTIONS,
-        [_checkpoint(status, name) for name in status.checkpoints],
-        empty="tables      nothing folded yet: the first start of `recorder run` begins with it",
-    )
+@command()
+def status_command(call: Call) -> int:
+    """Print one JSON object, or one page, per account."""
+
+    def look(connection: Connection) -> list[AccountStatus]:
+        accounts = call.accounts(connection, queued=True)
+        return [read_account_status(connection, account) for account in accounts]
+
+    output = call.output
+    with call.database() as database:
+        url, found = database.url_shown, in_unit(database.reader, look)
+    now = call.now()
+    for number, status in enumerate(found):
+        answer = _Answer(status, now)
+        if output.as_json:
+            output.json_line(answer.facts())
+            continue
+        if number:
+            output.line()
+        account = {"account": f"{plain(status.account)}  in {url}"}
+        output.labelled({**account, **answer.lines()})
+        for warning in answer.warnings:
+            output.line(f"warning     {warning}")
+        if status.checkpoints:
+            output.line()
+        empty = "tables      nothing folded yet: the first start of `recorder run` begins with it"
+        output.rows(_PROJECTIONS, answer.projections, empty=empty)
+    return OK
 
 
-def _validity_line(status: AccountStatus, now: datetime) -> str:
-    lease = status.lease
-    if lease is None:
-        return "never ran for this account on this database"
-    holder = f"{plain(lease.holder)}, epoch {lease.epoch}"
-    if status.is_running(now):
-        renewed = duration_text((now - lease.renewed_at).total_seconds())
-        return f"running: {holder}; lease renewed {renewed} ago"
-    if lease.expires_at > now:
-        # Its process is gone; the lease stays until then, or until another process takes it over.
-        return f"not running: {holder}; lease not released, ends {short_time(lease.expires_at)} UTC"
-    return f"not running: lease of {holder} ended {short_time(lease.expires_at)} UTC"
+@frozen
+class _Answer:
+    """What is printed about one account, for a program and for a person."""
+
+    status: AccountStatus
+    now: datetime
+
+    @property
+    def is_running(self) -> bool:
+        return self.status.is_running(self.now)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        return (*warnings(self.status, self.now), *tables_behind(self.status, self.now))
+
+    @property
+    def connection_state(self) -> str:
+        """The state of the last connection's row, unless the process that kept it true is gone."""
+        row = self.status.connection
+        if row is None:
+            return "none yet"
+        return "unknown" if row["is_open"] and not self.is_running else str(row["state"])
+
+    @property
+    def projections(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "projection": name,
+                "position": row["position"],
+                "lag": self.status.position - row["position"],
+                "updated_at": row["updated_at"],
+                "error": row["error"],
+            }
+            for name, row in self.status.checkpoints.items()
+        ]
+
+    def facts(self) -> dict[str, Any]:
+        status, row, lease = self.status, self.status.connection, self.status.lease
+        recorder = "running" if self.is_running else "not running"
+        connection = row and {
+            "connection_id": row["connection_id"],
+            "state": self.connection_state,
+            **_picked(row, "opened_at authenticated_at closed_at close_code close_reason"),
+            "last_frame_at": status.last_frame_at,
+            "last_frame_age_s": status.frame_age_s(self.now),
+        }
+        of_lease = ("holder", "epoch", "taken_at", "renewed_at", "expires_at")
+        return {
+            "account": status.account,
+            "recorder": recorder if lease else "never ran",
+            "live": not self.warnings,
+            "warnings": self.warnings,
+            "head": {
+                "position": status.position,
+                "received_at": status.head_at,
+                "digest": status.digest,
+            },
+            "connection": connection,
+            "lease": lease and {name: getattr(lease, name) for name in of_lease},
+            "projections": self.projections,
+            "outbox": dict(status.pending),
+            "switch": status.switch
+            and _picked(status.switch, "trading reason changed_by changed_at"),
+            "gaps_open": status.gaps_open,
+            "gaps": dict(status.gaps_ended),
+            "reconciled": status.reconciled and dict(status.reconciled),
+        }
+
+    def lines(self) -> dict[str, str]:
+        """Return the page: label → sentence."""
+        pending = [f"{number:,} {state}" for state, number in self.status.pending.items() if number]
+        return {
+            "recorder": self._recorder(),
+            "connection": self._connection(),
+            "log": self._head(),
+            "outbox": ", ".join(pending) or "nothing queued, nothing open",
+            "switch": self._switch(),
+            "gaps": self._gaps(),
+            "reconciled": self._reconciled(),
+        }
+
+    def _recorder(self) -> str:
+        lease = self.status.lease
+        if lease is None:
+            return "never ran for this account on this database"
+        holder = f"{plain(lease.holder)}, epoch {lease.epoch}"
+        if self.is_running:
+            return f"running: {holder}; lease renewed {self._ago(lease.renewed_at)}"
+        end = f"{short_time(lease.expires_at)} UTC"
+        if lease.expires_at > self.now:
+            # Its process is gone; the lease lasts until then, or until another takes it over.
+            return f"not running: {holder}; lease not released, ends {end}"
+        return f"not running: lease of {holder} ended {end}"
+
+    def _connection(self) -> str:
+        row, state = self.status.connection, self.connection_state
+        if row is None:
+            return state
+        if state == "unknown":
+            return "unknown: it was not closed, and no process holds it"
+        since = row["authenticated_at"] or row["opened_at"]
+        if not row["is_open"]:
+            since = row["closed_at"]
+            state += f" ({plain(row['close_reason'])})" if row["close_reason"] else ""
+        when = f" since {short_time(since)} UTC" if since else ""
+        last = self.status.last_frame_at
+        return f"{state}{when}{f'; last frame {self._ago(last)}' if last else ''}"
+
+    def _head(self) -> str:
+        at, position = self.status.head_at, self.status.position
+        if at is None:
+            return "empty"
+        return f"position {position:,}, {short_time(at)} UTC ({self._ago(at)})"
+
+    def _switch(self) -> str:
+        switch = self.status.switch
+        if switch is None:
+            return "not set; the first start sets it to on, and nothing is sent before"
+        reason = f": {plain(switch['reason'])}" if switch["reason"] else ""
+        changed = f"{short_time(switch['changed_at'])} UTC, by {plain(switch['changed_by'])}"
+        return f"{switch['trading']} since {changed}{reason}"
+
+    def _gaps(self) -> str:
+        status, gap = self.status, self.status.open_gap
+        ended = ", ".join(f"{number:,} {state}" for state, number in status.gaps_ended.items())
+        others = f"; {ended}" if ended else ""
+        if gap is None:
+            return f"none open{others} (`recorder gaps` adds them up)"
+        start = f"{short_time(gap['from_at'])} UTC" if gap["from_at"] else "before the first start"
+        return f"{status.gaps_open:,} open, since {start}: {plain(gap['cause'])}{others}"
+
+    def _reconciled(self) -> str:
+        last = self.status.reconciled
+        if last is None:
+            return "never yet (`recorder reconcile` compares now)"
+        ended = f"{last['state']}, {short_time(last['ended_at'])} UTC"
+        if last["reason"]:
+            return f"{ended}: {plain(last['reason'])}"
+        return f"{ended}: {last['differences']:,} values differ" if last["differences"] else ended
+
+    def _ago(self, at: datetime) -> str:
+        return f"{duration_text((self.now - at).total_seconds())} ago"
 
 
-def _connection_line(status: AccountStatus, now: datetime) -> str:
-    connection = status.connection
-    if connection is None:
-        return "none yet"
-    state = _connection_state(status, now)
-    if state == "unknown":
-        return "unknown: it was not closed, and no process holds it"
-    since = connection["authenticated_at"] or connection["opened_at"]
-    if not connection["is_open"]:
-        since = connection["closed_at"]
-        state += f" ({plain(connection['close_reason'])})" if connection["close_reason"] else ""
-    when = f" since {short_time(since)} UTC" if since else ""
-    age_s = status.frame_age_s(now)
-    last_frame = f"; last frame {duration_text(age_s)} ago" if age_s is not None else ""
-    return f"{state}{when}{last_frame}"
-
-
-def _head_line(status: AccountStatus, now: datetime) -> str:
-    if status.head_at is None:
-        return "empty"
-    age = duration_text((now - status.head_at).total_seconds())
-    return f"position {status.position:,}, {short_time(status.head_at)} UTC ({age} ago)"
-
-
-def _outbox_line(status: AccountStatus) -> str:
-    counts = [f"{number:,} {state}" for state, number in status.pending.items() if number]
-    return ", ".join(counts) or "nothing queued, nothing open"
-
-
-def _switch_line(status: AccountStatus) -> str:
-    switch = status.switch
-    if switch is None:
-        return "not set; the first start sets it to on, and nothing is sent before"
-    reason = f": {plain(switch['reason'])}" if switch["reason"] else ""
-    return (
-        f"{switch['trading']} since {short_time(switch['changed_at'])} UTC,"
-        f" by {plain(switch['changed_by'])}{reason}"
-    )
-
-
-def _gap_line(status: AccountStatus) -> str:
-    ended = ", ".join(f"{count:,} {state}" for state, count in status.gaps_ended.items())
-    others = f"; {ended}" if ended else ""
-    if status.open_gap is None:
-        return f"none open{others} (`recorder gaps` adds them up)"
-    since = status.open_gap["from_at"]
-    start = f"since {short_time(since)} UTC" if since else "since before the first start"
-    return f"{status.gaps_open} open, {start}: {plain(status.open_gap['cause'])}{others}"
-
-
-def _reconciled_line(status: AccountStatus) -> str:
-    last = status.reconciled
-    if last is None:
-        return "never yet (`recorder reconcile` compares now)"
-    ended = f"{last['state']}, {short_time(last['ended_at'])} UTC"
-    if last["reason"]:
-        return f"{ended}: {plain(last['reason'])}"
-    return f"{ended}: {last['differences']} values differ" if last["differences"] else ended
+def _picked(row: Mapping[str, Any], names: str) -> dict[str, Any]:
+    return {name: row[name] for name in names.split() if name in row}

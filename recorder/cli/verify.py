@@ -1,64 +1,43 @@
 """``recorder verify``: prove that the log is whole, or name the first position where it isn't.
 
 A chain of digests can't show that its tail was cut off, or that all of it was chained again. Two
-things can: checkpoints, which lie outside the database, and tables that stand further than the log.
+things can: checkpoints, which are outside the database, and tables that are ahead of the log. With
+``--export`` the log is that of an export, and no database is asked.
 """
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TextIO
 
-from attrs import field, frozen
-from sqlalchemy import Connection, func, select
+from attrs import define, field, frozen
+from sqlalchemy import Connection, Table, func, select
 
 from recorder.cli.call import Call
+from recorder.cli.command import DATABASE, argument, command, value
 from recorder.cli.exits import DAMAGED, OK, WRONG
-from recorder.cli.flags import DATABASE, add_output, add_settings
-from recorder.cli.output import Output, count_of, quoted
-from recorder.cli.progress import shown_progress
-from recorder.cli.verify_export import NO_CHECKPOINT, NO_CHECKPOINT_OF_IT, verify_export
+from recorder.cli.output import Output, count_of, quoted, shown_progress
 from recorder.config import Settings
 from recorder.database.engine import Database, in_unit
 from recorder.database.schema import events, projections
-from recorder.errors import RecorderError
+from recorder.errors import ConfigurationError, ExportDamaged, RecorderError
+from recorder.export.reading import Reading, read_log
+from recorder.export.rows import LOG
 from recorder.log.rules.checkpoint import Finding
 from recorder.log.rules.checkpoint_comparison import Comparison
-from recorder.log.sql.checkpoint_file import (
-    BadLine,
-    KnownCheckpoints,
-    read_checkpoints,
-    rotated_files,
-)
+from recorder.log.rules.event import EMPTY_HEAD, Event, Head
+from recorder.log.sql.checkpoint_file import KnownCheckpoints, read_checkpoints, rotated_files
 from recorder.log.sql.checkpoint_keys import trusted_keys
 from recorder.log.sql.verify import Damage, Verified, first_strays, verify_account
 from recorder.queries.account_status import known_accounts
 
 CHECKPOINT_SETTINGS = ("checkpoint_file", "checkpoint_key_file", "checkpoint_public_file")
-#: What ``--checkpoints`` reports to compare with none.
+#: The value of ``--checkpoints`` that compares with none.
 NONE = "none"
-
-
-def configure(parser: ArgumentParser) -> None:
-    """Add this command's arguments."""
-    parser.add_argument(
-        "--checkpoints",
-        action="append",
-        metavar="FILE",
-        help="compare with the checkpoints in this file, again for several; none: with no file"
-        " [default: checkpoint_file, and what it was rotated to]",
-    )
-    parser.add_argument(
-        "--export",
-        type=Path,
-        metavar="DIR",
-        help="prove the log in this folder, which `recorder export` made, and ask no database",
-    )
-    add_settings(parser, (*DATABASE, *CHECKPOINT_SETTINGS))
-    add_output(parser)
+NO_CHECKPOINT = "no checkpoint to compare with, so a cut tail would not show"
+NO_CHECKPOINT_OF_IT = "no checkpoint of this account to compare with"
 
 
 @frozen
@@ -70,7 +49,23 @@ class Known:
     is_wrong: bool = False
 
 
-def run(call: Call) -> int:
+@command(
+    argument(
+        "--checkpoints",
+        action="append",
+        metavar="FILE",
+        help="compare with the checkpoints in this file, again for several; none: with no file"
+        " [default: checkpoint_file, and what it was rotated to]",
+    ),
+    value(
+        "--export",
+        Path,
+        "DIR",
+        "prove the log in this folder, which `recorder export` made, and ask no database",
+    ),
+    settings=(*DATABASE, *CHECKPOINT_SETTINGS),
+)
+def verify_command(call: Call) -> int:
     """Verify one account, or all. What could not be looked at is code 2, and never "sound"."""
     codes: list[int] = []
     try:
@@ -78,35 +73,23 @@ def run(call: Call) -> int:
             return _verify_export(call)
         # Before the log is read: a running recorder makes new ones.
         known = known_checkpoints(call.settings(), call.arguments.checkpoints or ())
-        codes += [_print_bad(call.output, bad) for bad in known.checkpoints.bad.values()]
+        codes += _print_bad_lines(call.output, known)
         if known.is_wrong:
             call.output.warn(known.why_not)
             codes.append(WRONG)
         with call.database() as database:
             there = in_unit(database.reader, known_accounts)
             strays = in_unit(database.reader, first_strays)
-            for account in _asked(call, database, {*there, *strays}, known):
+            # Also an account of which only a checkpoint knows.
+            asked = sorted({*there, *strays, *known.checkpoints.comparisons})
+            if call.named_account() is not None or not asked:
+                asked = in_unit(database.reader, call.accounts)
+            for account in asked:
                 codes.append(_verify(call.output, database, account, there, known, strays))
     except RecorderError as error:
         call.output.warn(f"could not be verified: {error}")
         codes.append(WRONG)
     return DAMAGED if DAMAGED in codes else max(codes)
-
-
-def _verify_export(call: Call) -> int:
-    """Verify an export, by the checkpoints that were named for it.
-
-    Not by those of the settings: they go on, and the export, which is of one moment, does not.
-    """
-    named, known = call.arguments.checkpoints or (), Known(why_not=NO_CHECKPOINT)
-    if named:
-        known = known_checkpoints(call.settings(), named)
-    codes = [_print_bad(call.output, bad) for bad in known.checkpoints.bad.values()]
-    return max([verify_export(call, known.checkpoints, known.why_not), *codes], key=_gravity)
-
-
-def _gravity(code: int) -> int:
-    return (OK, WRONG, DAMAGED).index(code)
 
 
 def known_checkpoints(settings: Settings, named: Sequence[str] = ()) -> Known:
@@ -132,13 +115,6 @@ def known_checkpoints(settings: Settings, named: Sequence[str] = ()) -> Known:
     return Known(read_checkpoints(files, trusted))
 
 
-def _asked(call: Call, database: Database, there: set[str], known: Known) -> list[str]:
-    """Return the accounts to verify, also one of which only a checkpoint knows."""
-    if call.named_account() is None and (found := {*there, *known.checkpoints.comparisons}):
-        return sorted(found)
-    return in_unit(database.reader, call.accounts)
-
-
 def _verify(
     output: Output,
     database: Database,
@@ -154,7 +130,7 @@ def _verify(
     found = walk_log(output.err, database, account, comparison, strays)
     if isinstance(found, Damage):
         return _print_damage(output, account, found)
-    return _print_sound(output, account, found, comparison, known)
+    return _print_sound(output, account, found.head, comparison, known)
 
 
 def walk_log(
@@ -164,10 +140,11 @@ def walk_log(
     comparison: Comparison | None,
     strays: Mapping[str, int],
 ) -> Verified | Damage:
-    """Read the account's whole log, and hold it against checkpoints and tables."""
+    """Read the account's whole log, and compare it with checkpoints and tables."""
     # Before the log: while it is read, a running recorder moves on.
-    farthest = in_unit(database.reader, _farthest_checkpoint, account)
-    total = in_unit(database.reader, _last_position, account)
+    farthest = in_unit(database.reader, _last_position, projections, account)
+    # No more of the last row than its position: it may be one that can't be read.
+    total = in_unit(database.reader, _last_position, events, account)
     with shown_progress(err, f"verifying {account}", total) as on_progress:
         walk = partial(
             verify_account,
@@ -183,62 +160,131 @@ def walk_log(
     return found
 
 
-def _print_damage(output: Output, account: str, found: Damage) -> int:
+def _last_position(connection: Connection, table: Table, account: str) -> int:
+    last = select(func.max(table.c.position)).where(table.c.account == account)
+    return connection.execute(last).scalar_one() or 0
+
+
+# An export
+
+
+@define
+class _Compared:
+    """How far one account's log of an export agrees with its checkpoints."""
+
+    comparison: Comparison
+    after: Head
+    head: Head = field(init=False)
+    received_us: int | None = None
+
+    def __attrs_post_init__(self) -> None:
+        self.head = self.after
+        self.comparison.begin(self.after.position)
+
+    def see(self, event: Event) -> None:
+        self.head, self.received_us = Head(event.position, event.digest), event.received_us
+        if event.position == self.comparison.awaited:
+            self.comparison.see(self.head, event.received_us)
+
+
+def _verify_export(call: Call) -> int:
+    """Verify all that an export holds, by the checkpoints that were named for it.
+
+    Not by those of the settings: they go on, and the export, which is of one moment, does not.
+    """
+    named, known = call.arguments.checkpoints or (), Known(why_not=NO_CHECKPOINT)
+    if named:
+        known = known_checkpoints(call.settings(), named)
+    codes = _print_bad_lines(call.output, known)
+    if call.arguments.account is not None:
+        raise ConfigurationError("--export proves the whole export; leave --account away")
+    folder, output, comparisons = call.arguments.export, call.output, known.checkpoints.comparisons
+    manifest = read_log(folder)
+    reading = Reading(folder, manifest)
+    heads = {**dict.fromkeys(comparisons, EMPTY_HEAD), **reading.heads}
+    compared = {
+        account: _Compared(comparisons.get(account) or Comparison(), head)
+        for account, head in heads.items()
+    }
+    total = sum(file.rows for file in manifest.files if file.table == LOG)
+    try:
+        with shown_progress(output.err, f"verifying {folder}", total) as on_progress:
+            for batch in reading.batches(on_progress):
+                for event in batch:
+                    compared[event.account].see(event)
+    except ExportDamaged as damage:
+        reached = compared.get(damage.account or "")
+        known_better = reached.comparison.so_far() if reached else None
+        return _print_damage(output, damage.account, known_better or damage)
+    for account, each in sorted(compared.items()):
+        if contradicted := each.comparison.end(each.head, each.received_us):
+            codes.append(_print_damage(output, account, contradicted))
+        else:
+            comparison = each.comparison if each.comparison.count else None
+            code = _print_sound(output, account, each.head, comparison, known, each.after.position)
+            codes.append(code)
+    return max(codes, key=(OK, WRONG, DAMAGED).index, default=OK)
+
+
+# Results
+
+
+def _print_damage(output: Output, account: str | None, found: Damage | ExportDamaged) -> int:
+    finding = found.finding if isinstance(found, Damage) else Finding.ALTERED
+    of = "the export" if account is None else f"account {quoted(account)}"
+    at = "" if found.position is None else f" at position {found.position} ({finding})"
+    facts = {"account": account, "result": "damaged", "finding": finding}
     output.fact(
-        {
-            "account": account,
-            "result": "damaged",
-            "finding": found.finding,
-            "position": found.position,
-            "what": found.what,
-        },
-        f"account {quoted(account)}: DAMAGED at position {found.position}"
-        f" ({found.finding}): {found.what}",
+        {**facts, "position": found.position, "what": found.what},
+        f"{of}: DAMAGED{at}: {found.what}",
     )
     return DAMAGED
 
 
-def _print_bad(output: Output, bad: BadLine) -> int:
-    """Print what is wrong with the checkpoints themselves."""
-    more = f" (and {count_of(bad.more, 'line', 'lines')} like it)" if bad.more else ""
-    output.fact(
-        {
-            "account": bad.why.account,
-            "result": "damaged",
-            "finding": bad.why.finding,
-            "position": bad.why.position,
-            "what": bad.why.what + more,
-            "file": str(bad.file),
-            "line": bad.number,
-        },
-        f"checkpoints DAMAGED ({bad.why.finding}): line {bad.number} of {bad.file}"
-        f" {bad.why.what}{more}",
-    )
-    return DAMAGED
+def _print_bad_lines(output: Output, known: Known) -> list[int]:
+    """Print what is wrong with the checkpoints themselves; return an exit code for each."""
+    for bad in known.checkpoints.bad.values():
+        what = bad.why.what
+        if bad.more:
+            what += f" (and {count_of(bad.more, 'line', 'lines')} like it)"
+        finding = bad.why.finding
+        facts = {"account": bad.why.account, "result": "damaged", "finding": finding}
+        where = {"file": str(bad.file), "line": bad.number}
+        output.fact(
+            {**facts, "position": bad.why.position, "what": what, **where},
+            f"checkpoints DAMAGED ({finding}): line {bad.number} of {bad.file} {what}",
+        )
+    return [DAMAGED for _ in known.checkpoints.bad]
 
 
 def _print_sound(
-    output: Output, account: str, found: Verified, comparison: Comparison | None, known: Known
+    output: Output,
+    account: str,
+    head: Head,
+    comparison: Comparison | None,
+    known: Known,
+    after: int = 0,
 ) -> int:
-    digest, checkpoints = found.head.digest.hex(), known.checkpoints
-    not_compared = known.why_not
-    if not not_compared and comparison is None:
-        not_compared = NO_CHECKPOINT_OF_IT
-    signatures = "checked" if checkpoints.are_signatures_checked else "unchecked"
+    """Report that the log is sound, behind position ``after`` where it was not all there is."""
+    digest, number = head.digest.hex(), head.position - after
+    not_compared = known.why_not or ("" if comparison else NO_CHECKPOINT_OF_IT)
+    signatures = "checked" if known.checkpoints.are_signatures_checked else "unchecked"
+    behind = f" behind position {after}" if after else ""
     output.fact(
         {
             "account": account,
             "result": "sound",
-            "events": found.events,
-            "position": found.head.position,
+            "events": number,
+            "position": head.position,
             "digest": digest,
             "checkpoints": comparison.agreeing if comparison else None,
             "checkpoint_position": comparison.agreed if comparison else None,
             "signatures": signatures if comparison else None,
             "not_compared": not_compared or None,
+            **({"after": after} if after else {}),
         },
-        f"account {quoted(account)}: sound, {count_of(found.events, 'event', 'events')};"
-        f" head {found.head.position} {digest}; {not_compared or _agreement(comparison, known)}",
+        f"account {quoted(account)}: sound{behind}, {count_of(number, 'event', 'events')};"
+        f" head {head.position} {digest}; {not_compared or _agreement(comparison, known)}",
     )
     # A comparison that was wanted and could not be made is no success.
     return WRONG if not_compared and not known.why_not else OK
@@ -253,14 +299,3 @@ def _agreement(comparison: Comparison | None, known: Known) -> str:
     if torn := known.checkpoints.torn:
         sentence += f"; {count_of(torn, 'line', 'lines')} cut short, as by a crash, left out"
     return sentence
-
-
-def _last_position(connection: Connection, account: str) -> int:
-    # No more of the row than this: it may be one that can't be read.
-    last = select(func.max(events.c.position)).where(events.c.account == account)
-    return connection.execute(last).scalar_one() or 0
-
-
-def _farthest_checkpoint(connection: Connection, account: str) -> int:
-    farthest = select(func.max(projections.c.position)).where(projections.c.account == account)
-    return connection.execute(farthest).scalar_one() or 0

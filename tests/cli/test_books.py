@@ -127,7 +127,7 @@ def test_a_period_reports_how_much_of_it_was_not_observed(database: Database) ->
     assert (row["unobserved_s"], row["healed_s"], row["unrecorded_s"]) == ("90", "0", "0")
     residuals = {each["currency"]: each["residual"] for each in row["currencies"]}
     assert {name: each for name, each in residuals.items() if each != "0"} == {"USDC": "1.5"}
-    assert "90.000000 s of the period not observed" in ask(url, "books", "--table", *ends).out
+    assert "1 min 30 s of the period not observed" in ask(url, "books", "--table", *ends).out
 
 
 def test_a_period_of_positions(database_url: str, account: Account) -> None:

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 import pytest
 from rich.console import Console
 
+from recorder.cli.demo import queue_next
 from recorder.cli.demo_screen import one_line, read_view, screen
-from recorder.cli.demo_trader import queue_next
 from recorder.database.engine import Database, in_unit
 from tests.cli.scene import ESCAPES, ask, balance, fold, own, record_scene, start_notes
 from tests.log.drafts import frame, write

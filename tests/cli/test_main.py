@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from recorder.cli import COMMANDS, _parser, main
+from recorder.cli import COMMANDS, main, parser_of
 from recorder.cli.exits import MEANINGS, exit_code
 from recorder.database.engine import Database
 from recorder.errors import (
@@ -45,7 +45,7 @@ def test_every_command_and_each_of_its_flags_is_documented(command: str) -> None
     section = section.partition("\n## ")[0]
     assert section, f"docs/reference/commands.md has no section '## recorder {command}'"
 
-    subparsers = next(a for a in _parser(command)._actions if a.dest == "command")
+    subparsers = next(a for a in parser_of(command)._actions if a.dest == "command")
     assert isinstance(subparsers.choices, dict)
     groups = subparsers.choices[command]._action_groups
     shared = ("settings", "output")

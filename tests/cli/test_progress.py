@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from recorder.cli.progress import shown_progress
+from recorder.cli.output import shown_progress
 
 
 class Terminal(io.StringIO):

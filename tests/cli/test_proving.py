@@ -142,7 +142,7 @@ def test_a_table_that_was_changed_is_found_and_the_row_is_named(
     assert answer.rows[0]["differences"] == [
         {"table": "balances", "key": ["BTC"], "how": "different"}
     ]
-    assert "balances (BTC): the table reports something else than the log" in page
+    assert "balances (BTC): the table holds something else than the log makes" in page
 
 
 def test_a_rebuild_makes_the_tables_equal_the_log_and_releases_the_lease(
@@ -180,7 +180,7 @@ def test_an_account_that_was_mistyped_is_neither_proved_nor_made(
     answer = ask(database_url, *argv, "--account", "mian")
 
     assert (answer.code, answer.out) == (2, "")
-    assert "the database knows no account 'mian': report one with --account: 'main'" in answer.err
+    assert "the database knows no account 'mian': name one with --account: 'main'" in answer.err
     assert [row["account"] for row in ask(database_url, "status").rows] == ["main"]
 
 

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from recorder.cli.demo import QUERIES
-from recorder.cli.groups import only
-from recorder.cli.logs import JsonLines, PlainLines
+from recorder.cli.exits import only
+from recorder.cli.run import JsonLines, PlainLines
 from recorder.errors import LeaseHeld, RecorderError, StorageFailed
 from tests.cli.scene import ESCAPES
 

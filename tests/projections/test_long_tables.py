@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, event
 
-from recorder.cli.orders import _live
+from recorder.cli.orders import live_orders
 from recorder.database.engine import Database, in_unit
 from recorder.gaps.sql.backfill import Period, warnings_of
 from recorder.outbox.sql.limits import count_open_orders
@@ -60,7 +60,7 @@ def test_what_a_gap_left_open_is_looked_for_in_its_own_time(
     [
         lambda c: count_open_orders(c, "main", "BTCZAR"),
         lambda c: orders_window(c, "main", 1, 2, ()),
-        lambda c: c.execute(_live("main")).all(),
+        lambda c: c.execute(live_orders("main")).all(),
     ],
 )
 def test_orders_that_are_open_are_found_without_those_that_ended(
