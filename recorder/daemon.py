@@ -35,7 +35,7 @@ from recorder.config import Settings
 from recorder.database.engine import Database, open_database
 from recorder.database.migrate import bring_to_current
 from recorder.errors import LeaseLost, StorageFailed, worst_of
-from recorder.exchange.token_bucket import CommandPace
+from recorder.exchange.pacing import CommandPace
 from recorder.lease.sql import release
 from recorder.log.rules.event import Note
 from recorder.log.tasks.inbox import Inbox

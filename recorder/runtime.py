@@ -15,10 +15,10 @@ from functools import partial
 from attrs import field, frozen
 
 from recorder.clock import Clock, SystemClock
-from recorder.connection.exchange_time import ask_exchange_time_us
+from recorder.connection.observation import ask_exchange_time_us
 from recorder.connection.socket import OpenStream, open_network_stream
 from recorder.database.engine import Database, PersistentConnection
-from recorder.exchange.token_bucket import TokenBucket
+from recorder.exchange.pacing import TokenBucket
 from recorder.lease.holder import is_alive_here, is_dead, this_holder
 from recorder.log.rules.event import Event
 from recorder.outbox.tasks.wakeups import WatchOutbox, watch_outbox

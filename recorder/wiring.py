@@ -24,7 +24,7 @@ from recorder.connection.open_orders_fallback import OpenOrdersFallback
 from recorder.database.engine import Database
 from recorder.errors import ConfigurationError
 from recorder.exchange.commands import WireNames
-from recorder.exchange.pacing import ConnectPacing
+from recorder.exchange.pacing import CommandPace, ConnectPacing, TokenBucket
 from recorder.exchange.session import SendText, SessionSettings
 from recorder.exchange.signing import (
     authenticate_frame,
@@ -32,10 +32,8 @@ from recorder.exchange.signing import (
     redacted_authenticate_frame,
     signed_headers,
 )
-from recorder.exchange.token_bucket import CommandPace, TokenBucket
 from recorder.gaps.tasks.backfill import Backfiller
-from recorder.lease.tasks.keeper import LeaseKeeper
-from recorder.lease.tasks.standby import Claimant, Owned
+from recorder.lease.tasks import Claimant, LeaseKeeper, Owned
 from recorder.log.rules.checkpoint import SigningKey, checkpoint_line
 from recorder.log.rules.event import Event, Note, Origin, noted
 from recorder.log.sql.checkpoint_keys import is_readable_by_others, read_signing_key
@@ -52,8 +50,7 @@ from recorder.log.tasks.inbox import Inbox
 from recorder.log.tasks.log_writer import LogWriter
 from recorder.outbox.rules.lookup_schedule import LookupPolicy
 from recorder.outbox.sql.settle import SETTLING, WAKING, settle
-from recorder.outbox.tasks.commander import Commander
-from recorder.outbox.tasks.dry_run import DryRun
+from recorder.outbox.tasks.commander import Commander, DryRun
 from recorder.outbox.tasks.resolver import Resolver
 from recorder.outbox.tasks.send_queue import SendQueue
 from recorder.outbox.tasks.wakeups import ALWAYS_URGENT, Urgency

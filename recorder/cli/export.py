@@ -23,9 +23,8 @@ from recorder.database.engine import in_unit, open_database
 from recorder.database.migrate import bring_to_current
 from recorder.errors import ConfigurationError
 from recorder.export.formats import Format
-from recorder.export.loading import load, require_from_the_start
 from recorder.export.manifest import Manifest
-from recorder.export.reading import read_log
+from recorder.export.reading import load, read_log, require_from_the_start
 from recorder.export.rows import LOG, TABLES, Period
 from recorder.export.writing import Order, Progress, Step, export, pour
 

@@ -30,8 +30,7 @@ from trio_websocket import ConnectionClosed
 from recorder.clock import Clock
 from recorder.config import AccountSettings
 from recorder.connection.active_session import ActiveSession, Credentials
-from recorder.connection.exchange_time import skew_text
-from recorder.connection.observation import LOOK_S, ObservationTracker
+from recorder.connection.observation import LOOK_S, ObservationTracker, skew_text
 from recorder.connection.open_orders_fallback import OpenOrdersFallback
 from recorder.connection.socket import OpenStream, run_on_socket, session_lost
 from recorder.connection.wire import Message, Wire

@@ -1,13 +1,17 @@
-"""What one account's recorder knows about its own missing observation: since when, and by which
-clock.
+"""What a recorder knows about its own missing observation: since when, and by which clock.
 
-It is not observed from its start, and again from each loss, until a snapshot is complete. How long
-that lasts is measured on the monotonic clock, because the one on the wall may be set meanwhile; a
-look at both, every second and at each frame, finds out when it was, or when the machine slept.
+An account is not observed from the start, and again from each loss, until a snapshot is complete.
+The monotonic clock measures how long that lasts, because the wall clock may be set meanwhile. A
+look at both, every second and at each frame, finds that it was set, or that the machine slept.
+After a refusal the exchange is asked for its time, to separate a wrong clock from a wrong key.
 """
 
 from __future__ import annotations
 
+import json
+from decimal import Decimal, InvalidOperation
+
+import httpx
 from attrs import define, field
 
 from recorder.clock import Clock
@@ -72,3 +76,40 @@ class ObservationTracker:
         jumped_us = jump_us(self._looked, now)
         self._looked = now
         return jumped_us / 1e6
+
+
+#: Nothing waits longer for an answer that only explains a refusal.
+TIMEOUT_S = 3.0
+#: The published answer has under 100 bytes.
+ANSWER_BYTES_MAX = 4_096
+#: Clocks that differ by more than this are named when credentials are refused.
+SKEW_NAMED_S = 2.0
+
+
+async def ask_exchange_time_us(rest_url: str) -> int | None:
+    """Return the exchange's time in microseconds since 1970, or None if it can't be had.
+
+    ``GET /v1/public/time`` answers ``{"epochTime": seconds, "time": …}``; no key is sent.
+    """
+    try:
+        async with httpx.AsyncClient(timeout=TIMEOUT_S) as client:
+            answer = await client.get(f"{rest_url}/v1/public/time")
+        return _read_time_us(answer.text[:ANSWER_BYTES_MAX])
+    except (httpx.HTTPError, httpx.InvalidURL):
+        return None
+
+
+def _read_time_us(text: str) -> int | None:
+    try:
+        answer = json.loads(text, parse_float=Decimal)
+        return int(Decimal(answer["epochTime"]) * 1_000_000)
+    except (ValueError, TypeError, KeyError, InvalidOperation, RecursionError):
+        return None
+
+
+def skew_text(skew_s: float | None) -> str:
+    """Return, for a sentence, how wrong our clock is; nothing where that isn't worth a word."""
+    if skew_s is None or abs(skew_s) < SKEW_NAMED_S:
+        return ""
+    way = "ahead of" if skew_s > 0 else "behind"
+    return f" (our clock is {abs(skew_s):.1f} s {way} the exchange's: set it, or run NTP)"

@@ -3,6 +3,6 @@
 Guarantees: at most one process sends commands of an account and appends to its log. An owner trusts
 its lease for less than it lasts, by the monotonic clock; every claim and append names its epoch.
 
-Begin with `tasks.keeper` (the rules, and how an owner renews) and `tasks.standby` (how a lease is
-taken). `sql` has the transactions, `holder` finds out whether another process is alive.
+Begin with `tasks` (the rules, how an owner renews, and how a lease is taken). `sql` has the
+transactions, `holder` finds out whether another process is alive.
 """

@@ -7,7 +7,7 @@ clock decides only how soon that may happen, never who owns the account.
 Times in the table are written by one clock, where there is one: on PostgreSQL the server's, if
 ``now`` is None; on SQLite that of the machine. Both may jump. So what a lease lasts is the
 difference of two times that were written together, and a process that wants it may measure
-that on a clock of his own (`tasks.standby`). A lease that was released reports so without
+that on a clock of his own (`tasks`). A lease that was released reports so without
 any clock: it ends when it was last renewed.
 """
 

@@ -31,7 +31,7 @@ from recorder.database.schema import (
     position_history,
     positions,
 )
-from recorder.projections.rules.order_states import END_UNKNOWN, OPEN, STATES, UNKNOWN, is_live
+from recorder.projections.rules.order_statements import END_UNKNOWN, OPEN, STATES, UNKNOWN, is_live
 from recorder.projections.rules.positions import INFERRED, REPORTED
 from recorder.projections.rules.validity import ONGOING, STEP_MAX, seconds
 

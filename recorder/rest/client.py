@@ -24,6 +24,7 @@ from attrs import define, field, frozen
 
 from recorder.clock import Clock
 from recorder.errors import RecorderError
+from recorder.exchange.pacing import TokenBucket
 from recorder.exchange.rest import (
     Outcome,
     read_answer,
@@ -33,7 +34,6 @@ from recorder.exchange.rest_requests import (
     RestRequest,
 )
 from recorder.exchange.session_actions import TOO_MANY_WAIT_S, excerpt
-from recorder.exchange.token_bucket import TokenBucket
 from recorder.log.rules.event import Draft, Origin, storable_payload
 
 log = logging.getLogger("recorder.rest")

@@ -7,11 +7,11 @@ from typing import Any
 
 import trio
 
+from recorder.simulator.activity import flood
 from recorder.simulator.auth import Claim, Refusal, refusal
 from recorder.simulator.engine import ANSWERS
 from recorder.simulator.frames import Frame, encode
 from recorder.simulator.hub import Simulator
-from recorder.simulator.load import flood
 from recorder.simulator.peer import Peer
 
 PATH = "/ws/account"

@@ -13,7 +13,7 @@ from recorder.database.engine import Database, in_unit
 from recorder.outbox.rules.states import Status
 from recorder.outbox.sql.queue import claim
 from recorder.outbox.sql.sending import mark_sent
-from recorder.outbox.sql.steps import change_status
+from recorder.outbox.sql.settle import change_status
 from recorder.timestamps import from_us
 from tests.cli.scene import ESCAPES, LIMIT_ORDER, ask, now_us, own, record_scene
 from tests.log.drafts import frame, run_sql, write

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from recorder.database.engine import Database, in_unit
 from recorder.projections.rules.books import KINDS, Basis, Explained
-from recorder.projections.rules.fee_basis import FeeBasis
+from recorder.projections.rules.ledger import FeeBasis
 from recorder.queries.books import Period, explain
 from tests.cli.scene import fold
 from tests.log.drafts import run_sql, write

@@ -18,8 +18,7 @@ from recorder.log.sql.append import append
 from recorder.outbox.rules.states import Status
 from recorder.outbox.sql import queue as outbox
 from recorder.outbox.sql import sending
-from recorder.outbox.sql.settle import settle
-from recorder.outbox.sql.steps import change_status
+from recorder.outbox.sql.settle import change_status, settle
 from recorder.projections import PROJECTIONS
 from recorder.projections.sql.tables import Memory, project
 

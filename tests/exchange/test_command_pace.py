@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from recorder.exchange.commands import CANCEL_ORDER, COMMANDS, PLACE_LIMIT_ORDER, PLACE_MARKET_ORDER
-from recorder.exchange.token_bucket import KIND, CommandPace
+from recorder.exchange.pacing import KIND, CommandPace
 
 
 def test_every_command_is_of_a_kind() -> None:

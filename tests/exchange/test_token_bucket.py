@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recorder.exchange.token_bucket import WAIT_S_MIN, TokenBucket
+from recorder.exchange.pacing import WAIT_S_MIN, TokenBucket
 
 CAPACITIES = st.floats(1, 50)
 RATES = st.floats(0.01, 2000)

@@ -18,8 +18,7 @@ from recorder.database.engine import Database, in_unit
 from recorder.errors import LeaseHeld, LeaseLost, StorageUnavailable
 from recorder.lease.holder import is_alive_here, is_dead, this_holder
 from recorder.lease.sql import Lease, current, take
-from recorder.lease.tasks.keeper import LeaseKeeper
-from recorder.lease.tasks.standby import Claimant, Contender
+from recorder.lease.tasks import Claimant, Contender, LeaseKeeper
 from recorder.log.sql.append import read_head
 from recorder.units import InlineRunner
 from tests.log.drafts import NOW

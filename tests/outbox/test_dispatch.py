@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from recorder.database.engine import Database, PersistentConnection, in_unit
 from recorder.exchange.commands import WireNames
-from recorder.exchange.token_bucket import KIND
+from recorder.exchange.pacing import KIND
 from recorder.lease.sql import take
 from recorder.outbox.rules.selection import Queue
 from recorder.outbox.sql import queue as outbox

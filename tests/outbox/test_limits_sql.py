@@ -16,10 +16,10 @@ from recorder.database.engine import Database, in_unit
 from recorder.errors import Refused
 from recorder.lease.sql import take
 from recorder.outbox.rules.states import Status
+from recorder.outbox.sql.dispatch import first_unsettled
 from recorder.outbox.sql.limits import broken_limit, count_open_orders, last_price
 from recorder.outbox.sql.queue import end_queued, queued
-from recorder.outbox.sql.steps import change_status
-from recorder.outbox.sql.strict_order import first_unsettled
+from recorder.outbox.sql.settle import change_status
 from tests.log.drafts import NOW, run_sql
 from tests.queries.orders import LIMIT, queue
 

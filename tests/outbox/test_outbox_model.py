@@ -29,7 +29,7 @@ from sqlalchemy import Connection
 from recorder.database.engine import Database, in_unit
 from recorder.errors import LeaseLost, Refused
 from recorder.exchange.commands import WireNames, generated_customer_order_id
-from recorder.exchange.token_bucket import KIND
+from recorder.exchange.pacing import KIND
 from recorder.lease.sql import take
 from recorder.log.rules.event import Draft, Note, noted
 from recorder.log.sql.append import read_head

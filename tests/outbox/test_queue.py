@@ -22,7 +22,7 @@ from recorder.outbox.sql.queue import (
     unresolved,
 )
 from recorder.outbox.sql.sending import mark_sent, place
-from recorder.outbox.sql.steps import change_status
+from recorder.outbox.sql.settle import change_status
 from tests.log.drafts import NOW, run_sql
 from tests.queries.orders import queue
 

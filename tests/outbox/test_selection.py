@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recorder.exchange.commands import CANCEL_ORDER, COMMANDS, PLACE_LIMIT_ORDER
-from recorder.exchange.token_bucket import KIND
+from recorder.exchange.pacing import KIND
 from recorder.outbox.rules.selection import Expire, Queue, QueuedRow, Send, Wait, choose, choose_few
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

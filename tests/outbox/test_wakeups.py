@@ -15,8 +15,7 @@ from attrs import define
 
 from recorder.database.engine import Database
 from recorder.outbox.tasks import wakeups
-from recorder.outbox.tasks.file_watch import FileWatch, watching
-from recorder.outbox.tasks.wakeups import CommitLook, OutboxWatch
+from recorder.outbox.tasks.wakeups import CommitLook, FileWatch, OutboxWatch, watching
 
 ORDER = (
     "INSERT INTO outbox (account, command, payload) VALUES (?, 'PLACE_LIMIT_ORDER',"

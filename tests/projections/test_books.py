@@ -25,7 +25,7 @@ from recorder.projections.rules.books import (
     merge,
     passing,
 )
-from recorder.projections.rules.fee_basis import FeeBasis, fee_basis
+from recorder.projections.rules.ledger import FeeBasis, fee_basis
 
 TESTS = Path(__file__).parents[1]
 D = Decimal

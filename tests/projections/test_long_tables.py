@@ -12,9 +12,9 @@ from sqlalchemy import Connection, event
 from recorder.cli.orders import live_orders
 from recorder.database.engine import Database, in_unit
 from recorder.gaps.sql.backfill import Period, warnings_of
+from recorder.outbox.sql.dispatch import first_unsettled
 from recorder.outbox.sql.limits import count_open_orders
 from recorder.outbox.sql.queue import queued
-from recorder.outbox.sql.strict_order import first_unsettled
 from recorder.reconciliation.sql.reconciliation import orders_window
 from tests.log.drafts import NOW
 

@@ -17,6 +17,7 @@ import trio
 from attrs import define, field
 
 from recorder.clock import SystemClock
+from recorder.exchange.pacing import TokenBucket
 from recorder.exchange.rest import (
     CredentialsRefused,
     ExchangeUnavailable,
@@ -36,7 +37,6 @@ from recorder.exchange.rest_requests import (
     order_status_request,
 )
 from recorder.exchange.signing import signed_headers
-from recorder.exchange.token_bucket import TokenBucket
 from recorder.rest import client as rest
 from recorder.rest.client import Headers, RestClient, RestUnavailable, open_rest
 from recorder.simulator import Simulator, SimulatorConfig, serve

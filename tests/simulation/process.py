@@ -24,7 +24,7 @@ from recorder.config import Settings
 from recorder.daemon import run_daemon
 from recorder.database.engine import Database, in_unit
 from recorder.errors import CommitUncertain, RecorderError, StorageUnavailable
-from recorder.exchange.token_bucket import TokenBucket
+from recorder.exchange.pacing import TokenBucket
 from recorder.lease.sql import renew
 from recorder.outbox.tasks.wakeups import poll_outbox
 from recorder.rest.client import open_rest

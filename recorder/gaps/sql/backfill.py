@@ -41,7 +41,7 @@ from recorder.exchange.amounts import EXACT
 from recorder.log.rules.event import Origin
 from recorder.projections.rules.backfills import RUNNING
 from recorder.projections.rules.matching import ALONE, UNDECIDED
-from recorder.projections.rules.order_states import END_UNKNOWN
+from recorder.projections.rules.order_statements import END_UNKNOWN
 from recorder.projections.rules.positions import UNCONFIRMED
 from recorder.projections.rules.transfers import COMPLETE as TRANSFER_COMPLETE
 

@@ -21,7 +21,7 @@ from datetime import datetime
 from attrs import frozen
 
 from recorder.exchange.commands import CANCEL_ORDER, COMMANDS
-from recorder.exchange.token_bucket import KIND
+from recorder.exchange.pacing import KIND
 from recorder.outbox.rules.limits import EVERY_PAIR, UnreadableError, pairs_of
 
 SWITCH_ON = "on"

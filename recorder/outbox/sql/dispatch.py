@@ -1,9 +1,10 @@
 """Chooses and claims what is sent next, in one transaction.
 
 It runs in the transaction that also writes the ``sent`` events, so nothing comes between reading
-the queue and claiming, and a command takes one round trip instead of two. A queue that is long
-or asks for strict order takes longer to read than the log may wait: it is read beforehand, and
-handed over. Either way the claim asks the row itself again.
+the queue and claiming, and a command takes one round trip instead of two. A queue that is long or
+asks for strict order takes longer to read than the log may wait: it is read beforehand, and handed
+over. Either way the claim asks the row itself again. `first_unsettled` finds what blocks
+commands that must not overtake others.
 """
 
 from __future__ import annotations
@@ -13,18 +14,21 @@ from datetime import datetime
 from typing import Any
 
 from attrs import define, evolve, field, frozen
-from sqlalchemy import Connection
+from sqlalchemy import ColumnElement, Connection, cast, func, select
+from sqlalchemy.dialects import postgresql
 
 from recorder.database.prepared import PIPELINED_BYTES_MAX, is_pipelined
+from recorder.database.schema import outbox
 from recorder.errors import Refused
-from recorder.exchange.commands import Encoded, WireNames
+from recorder.exchange.commands import PLACE_BATCH_ORDERS, Encoded, WireNames
 from recorder.outbox.rules.encoding import encode_row
+from recorder.outbox.rules.limits import EVERY_PAIR, UnreadableError, pairs_of
 from recorder.outbox.rules.selection import Few, Queue, QueuedRow, choose_few
 from recorder.outbox.rules.states import Status
-from recorder.outbox.sql import queue as outbox
+from recorder.outbox.sql import queue as queries
 from recorder.outbox.sql import sending
 from recorder.outbox.sql.limits import broken_limit
-from recorder.outbox.sql.strict_order import first_unsettled
+from recorder.outbox.sql.queue import is_queued, is_unresolved
 
 #: Rows read at a time; cancels come first, so that none waits behind a long queue.
 QUEUE_READ_MAX = 200
@@ -86,8 +90,8 @@ def read_queue(connection: Connection, account: str, now: datetime) -> Queue:
         return queue
     unsettled = first_unsettled(connection, account)
     first = set(unsettled.values())
-    rows = outbox.queued(connection, account, now, QUEUE_READ_MAX, unsettled=first)
-    return Queue(tuple(rows), outbox.read_switch(connection, account), unsettled)
+    rows = queries.queued(connection, account, now, QUEUE_READ_MAX, unsettled=first)
+    return Queue(tuple(rows), queries.read_switch(connection, account), unsettled)
 
 
 def _read_short(connection: Connection, account: str, now: datetime) -> Queue | None:
@@ -141,7 +145,7 @@ class Taking:
         if is_quick and (few.expired or wrong or is_heavy):
             return Dispatched(needs_care=True)
         for row in few.expired:
-            self._end(row, Status.EXPIRED, outbox.TIME_OVER)
+            self._end(row, Status.EXPIRED, queries.TIME_OVER)
         for row, reason in wrong:
             self._refuse(row, reason)
         missed = self._claim_plainly(right)
@@ -184,7 +188,7 @@ class Taking:
         if broken is not None:
             return self._refuse(row, f"{broken.rule}: {broken.message}")
         claim = _claim_of(row, encoded, self._position(0))
-        is_ours = outbox.claim(
+        is_ours = queries.claim(
             self.connection, self.account, **claim, **self._named(), now=self.now
         )
         if is_ours:
@@ -208,7 +212,7 @@ class Taking:
 
     def _end(self, row: QueuedRow, status: Status, reason: str) -> bool:
         self.gone.add(row.outbox_id)
-        return outbox.end_queued(
+        return queries.end_queued(
             self.connection,
             self.account,
             row.outbox_id,
@@ -243,3 +247,47 @@ def _light(rows: Sequence[QueuedRow]) -> Sequence[QueuedRow]:
         if number and weight > TOGETHER_BYTES_MAX:
             return rows[:number]
     return rows
+
+
+def first_unsettled(connection: Connection, account: str) -> dict[str, int]:
+    """Return, for each pair, the lowest id of a command whose outcome isn't settled.
+
+    Empty while nothing in the queue asks for strict order. Under ``*`` stands a batch whose pairs
+    can't be read.
+    """
+    asks = (
+        select(outbox.c.outbox_id)
+        .with_hint(outbox, "INDEXED BY outbox_in_order", "sqlite")
+        .where(outbox.c.account == account, is_queued, outbox.c.in_order)
+        .limit(1)
+    )
+    if connection.execute(asks).first() is None:
+        return {}
+    first: dict[str, int] = {}
+    if connection.dialect.name == "sqlite":
+        pair: ColumnElement[str] = func.json_extract(outbox.c.payload, "$.pair")
+    else:
+        pair = cast(outbox.c.payload, postgresql.JSON)["pair"].astext
+    for is_open in (is_queued, is_unresolved):
+        of_account = (outbox.c.account == account, is_open)
+        named = (
+            select(func.upper(pair), func.min(outbox.c.outbox_id))
+            .where(*of_account, outbox.c.command != PLACE_BATCH_ORDERS)
+            .group_by(func.upper(pair))
+        )
+        batches = select(outbox.c.payload, outbox.c.outbox_id).where(
+            *of_account, outbox.c.command == PLACE_BATCH_ORDERS
+        )
+        found = [(str(name), int(number)) for name, number in connection.execute(named)]
+        for payload, number in connection.execute(batches):
+            found += [(name, number) for name in _pairs_of_batch(payload)]
+        for name, number in found:
+            first[name] = min(number, first.get(name, number))
+    return first
+
+
+def _pairs_of_batch(payload: str) -> frozenset[str]:
+    try:
+        return pairs_of(PLACE_BATCH_ORDERS, payload)
+    except UnreadableError:
+        return frozenset({EVERY_PAIR})

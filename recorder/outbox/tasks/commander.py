@@ -1,18 +1,18 @@
-"""Drains the outbox: reports on which terms commands may go now, and hands that to the socket's
-task.
+"""Drains the outbox: decides on which terms commands may go, and hands that to the socket's task.
 
-It never waits for an answer and keeps nothing in memory that matters: what was claimed stands in
-the row and in the log, and what became of it is judged from the log (``storage.settle``). So a
-restart changes nothing in how answers are found, and no row is looked at twice for sending.
+It never waits for an answer and keeps nothing in memory that matters: what was claimed is in the
+row and in the log, and the log decides its outcome (`outbox.sql.settle`). So a restart changes
+nothing in how answers are found, and no row is considered twice for sending.
 
-Which rows go is decided in the log's transaction itself (``storage.dispatch``). The claim is the
-point of no return: one statement that takes the row only if it is still queued, not expired,
-permitted by the switch, and if our lease's epoch is still the account's. In the same transaction
-the command is held against the account's limits. It is committed together with the ``sent`` event
-before the first byte goes to the socket.
+Which rows go is decided in the log's transaction (`outbox.sql.dispatch`). The claim is the point of
+no return: one statement that takes the row only if it is still queued, not expired, permitted by
+the switch, within the account's limits, and if our lease's epoch is still the account's. It is
+committed together with the ``sent`` event before the first byte goes to the socket.
 
-The exchange takes so many commands of a kind a second; the account's pace keeps below that. What
-meets the exchange's rate limit all the same comes back to the queue.
+`DryRun` takes the place of the commander. It only reads the outbox, so no row is untrue,
+and notes once per row and start what would happen: ``would be sent`` with the frame, or ``would be
+refused`` or ``would expire`` with the reason. Each row is judged by itself: effects of the rows
+before it are not made up.
 """
 
 from __future__ import annotations
@@ -27,13 +27,26 @@ from attrs import define, field
 from sqlalchemy import Connection
 
 from recorder.clock import Clock
-from recorder.errors import StorageUnavailable
+from recorder.errors import Refused, StorageUnavailable
 from recorder.exchange.commands import WireNames
-from recorder.exchange.token_bucket import CommandPace
-from recorder.outbox.rules.selection import Queue, choose_few, is_over
+from recorder.exchange.pacing import CommandPace
+from recorder.log.rules.event import Note
+from recorder.outbox.rules.encoding import encode_row
+from recorder.outbox.rules.limits import Refusal
+from recorder.outbox.rules.selection import (
+    Expire,
+    Queue,
+    QueuedRow,
+    Send,
+    choose,
+    choose_few,
+    is_over,
+)
+from recorder.outbox.rules.states import Status, path
 from recorder.outbox.sql import queue as outbox
 from recorder.outbox.sql import sending
 from recorder.outbox.sql.dispatch import ClaimedCommand, Dispatched, Terms, dispatch, read_queue
+from recorder.outbox.sql.limits import broken_limit
 from recorder.outbox.tasks.send_queue import Dispatch, SendQueue
 from recorder.timestamps import from_us
 from recorder.units import UnitRunner
@@ -223,3 +236,99 @@ class _Round:
             connection, self.queue, self.allowance, connection_id, next_position
         )
         return self.done.taken
+
+
+log = logging.getLogger("recorder.dry_run")
+
+#: Rows read at a time, besides those that are known already.
+QUEUE_READ_MAX = 200
+RETRY_S = 0.5
+SENT, REFUSED, EXPIRED = "would be sent", "would be refused", "would expire"
+#: The last status that a command would reach without the exchange's part in it.
+REACHED = {SENT: Status.SENT, REFUSED: Status.REFUSED, EXPIRED: Status.EXPIRED}
+
+
+@define(eq=False)
+class DryRun:
+    """One account's dry run."""
+
+    account: str
+    wire_names: WireNames
+    reader: UnitRunner
+    clock: Clock
+    note: Callable[[Note, dict[str, object]], None]
+    _reported: set[int] = field(factory=set)
+    _woken: trio.Event = field(factory=trio.Event)
+
+    def wake(self) -> None:
+        """Report that the outbox or the switch may have changed."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Report of what is queued, for ever."""
+        log.warning("%s: dry run: no command is sent, whatever is queued", self.account)
+        while True:
+            self._woken = trio.Event()
+            try:
+                until = await self._notify_ready()
+            except StorageUnavailable as error:
+                log.warning("%s: the outbox can't be read now: %s", self.account, error)
+                await trio.sleep(RETRY_S)
+                continue
+            wait_s = 3_600.0 if until is None else (until - self._now()).total_seconds()
+            with trio.move_on_after(max(0.0, wait_s)):
+                await self._woken.wait()
+
+    async def _notify_ready(self) -> datetime | None:
+        limit = QUEUE_READ_MAX + len(self._reported)
+        rows, switch = await self.reader.run(_read_queue, self.account, self._now(), limit)
+        while True:
+            left = [row for row in rows if row.outbox_id not in self._reported]
+            choice = choose(left, switch, True, self._now())
+            if isinstance(choice, Send):
+                await self._notify_of(choice.row)
+            elif isinstance(choice, Expire):
+                for row in choice.rows:
+                    self._report(row, EXPIRED, {"reason": "expires_at has come"})
+            else:
+                return self._now() if len(rows) == limit and not left else choice.until
+
+    async def _notify_of(self, row: QueuedRow) -> None:
+        try:
+            encoded = encode_row(self.account, row, self.wire_names)
+        except Refused as error:
+            self._report(row, REFUSED, {"reason": f"{error.rule}: {error}"})
+            return
+        broken: Refusal | None = await self.reader.run(
+            broken_limit, self.account, row.command, row.payload
+        )
+        if broken is None:
+            self._report(row, SENT, {"frame": encoded.text})
+        else:
+            self._report(row, REFUSED, {"reason": f"{broken.rule}: {broken.message}"})
+
+    def _report(self, row: QueuedRow, verdict: str, more: dict[str, object]) -> None:
+        self._reported.add(row.outbox_id)
+        ids = {"outbox_id": row.outbox_id, "client_msg_id": row.client_msg_id}
+        states = [Status.QUEUED.value, *path(Status.QUEUED, REACHED[verdict])]
+        facts = {**ids, "verdict": verdict, "states": states, **more}
+        self.note(Note.COMMAND_DRY_RUN, facts)
+        why = f": {more['reason']}" if "reason" in more else ""
+        log.info(
+            "%s: dry run: outbox %d (%s) %s%s",
+            self.account,
+            row.outbox_id,
+            row.command,
+            verdict,
+            why,
+        )
+
+    def _now(self) -> datetime:
+        return from_us(self.clock.wall_us())
+
+
+def _read_queue(
+    connection: Connection, account: str, now: datetime, limit: int
+) -> tuple[list[QueuedRow], str]:
+    rows = outbox.queued(connection, account, now, limit)
+    return rows, outbox.read_switch(connection, account)

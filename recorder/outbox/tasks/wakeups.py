@@ -1,23 +1,25 @@
-"""Reports the commander that something was queued, without reading the queue.
+"""Wakes the commander when something was queued, without reading the queue.
 
-PostgreSQL reports so itself (LISTEN on a connection of its own, whose socket trio watches). On
-SQLite the kernel reports writes to the write-ahead log (`file_watch`). That is in the
-middle of a COMMIT: the sync and the publication follow, unannounced, so after each write
-``PRAGMA data_version`` is looked at until it has changed, which it does whenever another connection
-committed; it costs microseconds. Our own commits change it as well, hundreds of times a second; so
-the next question is whether a command of this account is queued, and whether one came since the
-last time or the switch was changed. All of it is answered from indexes. Only then is the commander
-woken.
+PostgreSQL notifies (LISTEN on a connection of its own, whose socket trio watches). On SQLite the
+kernel reports a write to the write-ahead log (inotify, `FileWatch`). That is in the middle of a
+COMMIT, so after each write ``PRAGMA data_version`` is read until another connection's commit has
+changed it; that costs microseconds. Our own commits change it as well, so the next question is
+whether a command of this account is queued, and whether one was added or the switch changed since.
+Indexes answer it. Only then is the commander woken.
 
-Where the kernel doesn't report it, the data version is polled. Behind all of it is a slow poll,
-because a wake-up may be lost.
+Where the kernel doesn't report writes (another system, no watch left, a network file system), the
+data version is polled. A slow poll stands behind all of it, because a wake-up may be lost.
 """
 
 from __future__ import annotations
 
+import ctypes
 import logging
+import os
 import sqlite3
-from collections.abc import Awaitable, Callable
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,7 +28,6 @@ import trio
 from attrs import define, frozen
 
 from recorder.database.engine import Database
-from recorder.outbox.tasks.file_watch import FileWatch, watching
 
 log = logging.getLogger("recorder.wakeups")
 
@@ -257,3 +258,80 @@ def _open_looker(database: Database) -> sqlite3.Connection:
     pooled.detach()
     raw.execute("PRAGMA busy_timeout=0")
     return raw
+
+
+log = logging.getLogger("recorder.wakeups")
+
+# From <sys/inotify.h>.
+_IN_MODIFY = 0x2
+_IN_MOVED_TO = 0x80
+_IN_CREATE = 0x100
+_READ_BYTES = 65_536
+
+
+@define(eq=False)
+class FileWatch:
+    """Watches one file, whether it stands now or comes later."""
+
+    path: Path
+    _libc: ctypes.CDLL
+    _fd: int
+
+    async def changed(self) -> None:
+        """Return once the file was written to, or made, since the last call that reported so."""
+        while not self.take():
+            await trio.lowlevel.wait_readable(self._fd)
+
+    def take(self) -> bool:
+        """Return whether the file was written to, or made, since this was asked last."""
+        try:
+            reported = os.read(self._fd, _READ_BYTES)
+        except BlockingIOError:
+            return False
+        if os.fsencode(self.path.name) in reported:
+            # It is another file of that name now. Watching the same one twice changes nothing.
+            self.watch_file()
+        return True
+
+    def watch_file(self) -> None:
+        """Watch the file that bears the name at present, if there is one."""
+        self._libc.inotify_add_watch(self._fd, os.fsencode(self.path), _IN_MODIFY)
+
+    def watch_folder(self) -> None:
+        """Watch for a file of the name to come. Raises OSError where there is no watch to spare."""
+        folder = os.fsencode(self.path.parent)
+        if self._libc.inotify_add_watch(self._fd, folder, _IN_CREATE | _IN_MOVED_TO) < 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(self.path.parent))
+
+
+@contextmanager
+def watching(path: Path) -> Iterator[FileWatch | None]:
+    """Yield a watch of the file; None where there can be none."""
+    try:
+        watch = _open(path)
+    except (OSError, AttributeError) as error:
+        log.info("can't watch %s for writes and polls instead: %s", path, error)
+        watch = None
+    try:
+        yield watch
+    finally:
+        if watch is not None:
+            os.close(watch._fd)
+
+
+def _open(path: Path) -> FileWatch:
+    if sys.platform != "linux":
+        raise OSError(f"no inotify on {sys.platform}")
+    libc = ctypes.CDLL(None, use_errno=True)
+    fd = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+    if fd < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    watch = FileWatch(path, libc, fd)
+    try:
+        watch.watch_folder()
+    except OSError:
+        os.close(fd)
+        raise
+    watch.watch_file()
+    return watch

@@ -20,7 +20,7 @@ from recorder.exchange.lists import ConditionalHistory, Conditionals, ListedCond
 from recorder.exchange.messages import AddConditionalOrder, RemoveConditionalOrder
 from recorder.log.rules.event import Event
 from recorder.projections.rules.fold import Add, Change, Key, Put, Row, Rows, Table
-from recorder.projections.rules.order_states import END_UNKNOWN, OPEN, is_live, state_of
+from recorder.projections.rules.order_statements import END_UNKNOWN, OPEN, is_live, state_of
 from recorder.projections.rules.positions import INFERRED, REPORTED, UNCONFIRMED
 
 CONDITIONALS = Table("conditional_orders", ("order_id",), resident="is_open")

@@ -49,21 +49,19 @@ from recorder.log.rules.event import Event, Note
 from recorder.projections.rules.fold import Add, Change, Key, Put, Row, Rows, Table
 from recorder.projections.rules.matching import BACKFILL, STREAM
 from recorder.projections.rules.order_statements import (
-    Execution,
-    Statement,
-    Totals,
-    listed_statement,
-    rest_statement,
-    statement_of,
-)
-from recorder.projections.rules.order_states import (
     END_UNKNOWN,
     FAILED,
     OPEN,
     PARTIALLY_FILLED,
     RANKS,
     UNKNOWN,
+    Execution,
+    Statement,
+    Totals,
     is_live,
+    listed_statement,
+    rest_statement,
+    statement_of,
 )
 from recorder.projections.rules.reading import is_fetched, is_note, is_received, unfoldable
 from recorder.projections.rules.validity import order_validity

@@ -37,7 +37,7 @@ from recorder.database.schema import (
 )
 from recorder.log.sql.read import event_at
 from recorder.projections.rules.diffing import Difference, Held, OpenState
-from recorder.projections.rules.order_states import is_live
+from recorder.projections.rules.order_statements import is_live
 from recorder.projections.rules.reconciliations import CLEAN, DIFFERING
 
 #: The folds that must have reached an answer before it is compared.

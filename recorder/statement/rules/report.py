@@ -15,7 +15,7 @@ from attrs import define, field, frozen
 from recorder.exchange.amounts import EXACT
 from recorder.log.rules.coverage import Stretch, Totals
 from recorder.projections.rules.books import Explained
-from recorder.projections.rules.order_states import END_UNKNOWN
+from recorder.projections.rules.order_statements import END_UNKNOWN
 from recorder.statement.rules.charts import Chart
 
 

@@ -1,1 +1,0 @@
-"""Renews a lease, and waits for one as standby."""
