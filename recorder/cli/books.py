@@ -130,12 +130,7 @@ def _answer(
 
 
 def _period(
-    call: Call,
-    connection: Connection,
-    account: str,
-    now: datetime,
-    by_position: bool,
-    folded: int,
+    call: Call, connection: Connection, account: str, now: datetime, by_position: bool, folded: int
 ) -> Period:
     asked, snapshot = call.arguments, first_snapshot(connection, account)
     if by_position:

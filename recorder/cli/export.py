@@ -8,15 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from recorder.cli.call import Call
-from recorder.cli.command import (
-    FACTS,
-    choice,
-    command,
-    period,
-    position_or_time,
-    switch,
-    value,
-)
+from recorder.cli.command import FACTS, choice, command, period, position_or_time, switch, value
 from recorder.cli.exits import OK
 from recorder.cli.output import count_of, quoted, shown_progress
 from recorder.database.engine import in_unit, open_database

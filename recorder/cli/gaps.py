@@ -16,14 +16,7 @@ from recorder.cli.command import command, period, value, whole
 from recorder.cli.exits import OK, WRONG
 from recorder.cli.output import Column, Output, print_answers, quoted
 from recorder.display import duration_text, plain, short_time
-from recorder.gaps.sql.gaps import (
-    Known,
-    count_gaps,
-    read_gaps,
-    read_known,
-    read_unobserved,
-    tail,
-)
+from recorder.gaps.sql.gaps import Known, count_gaps, read_gaps, read_known, read_unobserved, tail
 from recorder.log.rules.coverage import Cause, Totals, share_text, timeline, totals
 from recorder.queries.account_status import read_account_status, warnings
 

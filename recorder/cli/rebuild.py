@@ -41,8 +41,7 @@ _HOW = {
     argument("projections", nargs="*", metavar="PROJECTION", help=f"any of {', '.join(_BY_NAME)}"),
     switch("--all", "all projections"),
     switch(
-        "--check",
-        "change nothing: compare the tables with the log (of all projections by default)",
+        "--check", "change nothing: compare the tables with the log (of all projections by default)"
     ),
 )
 def rebuild_command(call: Call) -> int:
