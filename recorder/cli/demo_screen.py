@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from attrs import frozen
 from rich import box
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, JustifyMethod, RenderResult
 from rich.layout import Layout
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 from sqlalchemy import Connection, func, select
 
+from recorder.cli.output import Column
 from recorder.database.schema import balances, events, open_orders, outbox
-from recorder.display import plain, short_time, shown
+from recorder.display import plain, short_time
 from recorder.queries.account_status import AccountStatus, read_account_status, warnings
 
 #: Rows read for a panel; how many of them are shown, the height of the screen decides.
@@ -24,6 +25,22 @@ EVENTS = 40
 COMMANDS = 20
 #: Characters of a payload that a line has room for.
 EXCERPT = 200
+BALANCES = (Column("currency"), Column("available", right=True), Column("reserved", right=True))
+ORDERS = (
+    Column("side"),
+    Column("pair"),
+    Column("price", right=True),
+    Column("remaining_quantity", "remaining", right=True),
+)
+_ORIGINS = {
+    "received": ("<", "cyan"),
+    "sent": (">", "yellow"),
+    "fetched": ("<", "cyan"),
+    "noted": ("·", "dim"),
+}
+_STATUS_STYLES = {"accepted": "green", "rejected": "red", "in_doubt": "bold red"}
+
+Cells = Sequence[Text]
 
 
 @frozen
@@ -70,102 +87,77 @@ def one_line(view: View, elapsed_s: float) -> str:
 
 def screen(view: View, now: datetime, sentence: str) -> Layout:
     """Return the view as one screen; ``sentence`` is its last line."""
+    reported = warnings(view.status, now)
+    state = reported[0] if reported else "recording"
+    headline = f" recorder demo   position {view.status.position}   {state}"
+    style = "bold white on red" if reported else "bold white on dark_green"
     layout = Layout()
     layout.split_column(
-        Layout(_headline(view, now), size=1),
+        Layout(_one_line(headline, style), size=1),
         Layout(name="state", ratio=3, minimum_size=7),
-        Layout(_panel("log: SELECT * FROM events", _events(view)), ratio=5, minimum_size=6),
-        Layout(_panel("outbox: SELECT * FROM outbox", _commands(view)), ratio=3, minimum_size=5),
-        Layout(Text(plain(sentence), no_wrap=True, overflow="ellipsis", style="dim"), size=1),
+        Layout(
+            _panel("log: SELECT * FROM events", map(_event, view.events)), ratio=5, minimum_size=6
+        ),
+        Layout(
+            _panel("outbox: SELECT * FROM outbox", map(_command, view.commands)),
+            ratio=3,
+            minimum_size=5,
+        ),
+        Layout(_one_line(plain(sentence), "dim"), size=1),
     )
     layout["state"].split_row(
-        Layout(_panel("SELECT * FROM balances", _balances(view))),
-        Layout(_panel("SELECT * FROM open_orders", _orders(view))),
+        Layout(_table("SELECT * FROM balances", view.balances, BALANCES)),
+        Layout(_table("SELECT * FROM open_orders", view.orders, ORDERS)),
     )
     return layout
 
 
-def _headline(view: View, now: datetime) -> Text:
-    reported = warnings(view.status, now)
-    state = reported[0] if reported else "recording"
-    line = f" recorder demo   position {view.status.position}   {state}"
-    style = "bold white on red" if reported else "bold white on dark_green"
-    return Text(line, style=style, no_wrap=True, overflow="ellipsis")
+def _one_line(text: str, style: str) -> Text:
+    return Text(text, style=style, no_wrap=True, overflow="ellipsis")
+
+
+def _table(title: str, rows: Iterable[Mapping[str, Any]], columns: Sequence[Column]) -> Panel:
+    cells = [[Text(each.show(row[each.name])) for each in columns] for row in rows]
+    return _panel(title, cells, columns)
+
+
+def _panel(title: str, rows: Iterable[Cells], columns: Sequence[Column] = ()) -> Panel:
+    inside = _Fitting(list(rows), columns)
+    return Panel(inside, title=Text(title, style="dim"), title_align="left", box=box.ROUNDED)
 
 
 @frozen
 class _Fitting:
-    """The rows that a panel has room for: of a stream the last ones, for what is new is at its end.
+    """The rows that a panel has room for: of a table the first ones, of a stream the last.
 
-    ``head`` names the columns of a table, with the side they are aligned to; a stream has none.
+    A stream has no ``columns``; the last cell of a row takes what is left of the line.
     """
 
-    rows: Sequence[Sequence[Text]]
-    head: Sequence[tuple[str, str]] = ()
+    rows: Sequence[Cells]
+    columns: Sequence[Column]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        room = (options.height or len(self.rows)) - bool(self.head)
-        if self.head:
-            yield self._with_head(self._first(room))
+        room = max((options.height or len(self.rows)) - bool(self.columns), 0)
+        hidden = max(len(self.rows) - room, 0)
+        if self.columns:
+            table, rows = Table(box=None, expand=True, pad_edge=False), self.rows[:room]
+            for each in self.columns:
+                side: JustifyMethod = "right" if each.right else "left"
+                title = Text(each.title or each.name, style="dim")
+                table.add_column(title, justify=side, no_wrap=True)
+            if hidden and rows:
+                rows = [*rows[:-1], [Text(f"… {hidden + 1} more", style="dim")]]
         else:
-            yield self._as_lines(self.rows[-room:] if room > 0 else [])
-
-    def _first(self, room: int) -> Sequence[Sequence[Text]]:
-        """Return the first rows; where there is no room for all, how many more there are."""
-        if len(self.rows) <= room or room < 1:
-            return self.rows[: max(room, 0)]
-        left = Text(f"… {len(self.rows) - room + 1} more", style="dim")
-        return [*self.rows[: room - 1], [left]]
-
-    def _with_head(self, rows: Sequence[Sequence[Text]]) -> Table:
-        table = Table(box=None, expand=True, pad_edge=False)
-        for title, side in self.head:
-            right = side == "right"
-            table.add_column(
-                Text(title, style="dim"), justify="right" if right else "left", no_wrap=True
-            )
+            table, rows = Table.grid(expand=True, padding=(0, 2)), self.rows[hidden:]
+            for _ in rows[0][:-1] if rows else ():
+                table.add_column(no_wrap=True)
+            table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
         for row in rows:
             table.add_row(*row)
-        return table
-
-    def _as_lines(self, rows: Sequence[Sequence[Text]]) -> Table:
-        """Return rows whose last cell takes what is left of the line."""
-        table = Table.grid(expand=True, padding=(0, 2))
-        for row in rows:
-            if not table.columns:
-                for _ in row[:-1]:
-                    table.add_column(no_wrap=True)
-                table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
-            table.add_row(*row)
-        return table
+        yield table
 
 
-def _panel(title: str, inside: _Fitting) -> Panel:
-    return Panel(inside, title=Text(title, style="dim"), title_align="left", box=box.ROUNDED)
-
-
-def _balances(view: View) -> _Fitting:
-    head = (("currency", "left"), ("available", "right"), ("reserved", "right"))
-    return _Fitting(
-        [_cells(row, "currency", "available", "reserved") for row in view.balances], head
-    )
-
-
-def _orders(view: View) -> _Fitting:
-    head = (("side", "left"), ("pair", "left"), ("price", "right"), ("remaining", "right"))
-    names = ("side", "pair", "price", "remaining_quantity")
-    return _Fitting([_cells(row, *names) for row in view.orders], head)
-
-
-def _cells(row: Mapping[str, Any], *names: str) -> list[Text]:
-    return [Text(shown(row[name])) for name in names]
-
-
-def _events(view: View) -> _Fitting:
-    return _Fitting([_event(row) for row in view.events])
-
-
-def _event(row: Mapping[str, Any]) -> list[Text]:
+def _event(row: Mapping[str, Any]) -> Cells:
     arrow, style = _ORIGINS[row["origin"]]
     return [
         Text(str(row["position"]), style="dim"),
@@ -175,25 +167,10 @@ def _event(row: Mapping[str, Any]) -> list[Text]:
     ]
 
 
-_ORIGINS = {
-    "received": ("<", "cyan"),
-    "sent": (">", "yellow"),
-    "fetched": ("<", "cyan"),
-    "noted": ("·", "dim"),
-}
-
-
-def _commands(view: View) -> _Fitting:
-    return _Fitting([_command(row) for row in view.commands])
-
-
-def _command(row: Mapping[str, Any]) -> list[Text]:
+def _command(row: Mapping[str, Any]) -> Cells:
     return [
         Text(str(row["outbox_id"]), style="dim"),
         Text(row["command"]),
         Text(row["status"], style=_STATUS_STYLES.get(row["status"], "yellow")),
         Text(plain(row["reason"] or row["payload"])[:EXCERPT]),
     ]
-
-
-_STATUS_STYLES = {"accepted": "green", "rejected": "red", "in_doubt": "bold red"}
