@@ -34,13 +34,11 @@ def environment_for_others(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: text for name, text in environment.items() if name not in _SECRET_VARIABLES}
 
 
+@frozen(repr=False)
 class Secret:
     """A text whose ``repr`` and ``str`` are ``***``; ``reveal()`` is the only way to it."""
 
-    __slots__ = ("_text",)
-
-    def __init__(self, text: str) -> None:
-        self._text = text
+    _text: str
 
     def reveal(self) -> str:
         """Return the secret itself. Call it where it is used and keep no copy."""
@@ -51,12 +49,6 @@ class Secret:
 
     def __bool__(self) -> bool:
         return bool(self._text)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and other._text == self._text
-
-    def __hash__(self) -> int:
-        return hash(self._text)
 
 
 # Parsers of a setting's text. ValueError holds what to use instead.

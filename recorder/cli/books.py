@@ -47,6 +47,8 @@ UNMATCHED = (
 )
 #: What is printed for the name where the exchange gave an amount and no currency.
 NO_CURRENCY = "(no currency named)"
+#: What a program gets of a currency beside what its balances and lines are.
+_DERIVED = ("moved", "residual", "without_amount", "adds_up")
 _BASES = {
     Basis.REPORTED: "",
     Basis.INFERRED_ZERO: "zero by inference: a complete snapshot left it out",
@@ -229,7 +231,10 @@ class Answer:
             **asdict(self.observed),
             "unread": self.unread,
             "adds_up": self.adds_up,
-            "currencies": [_currency(each) for each in self.currencies],
+            "currencies": [
+                {**asdict(each), **{name: getattr(each, name) for name in _DERIVED}}
+                for each in self.currencies
+            ],
             "unmatched_fills": [asdict(each) for each in self.unmatched],
             "unchecked_fills": self.unchecked,
             "warnings": self.warnings,
@@ -275,20 +280,6 @@ class Answer:
         ]
         where = f", {unobserved} of the period not observed" if unobserved else ""
         return f"unexplained: {', '.join(names)}{where}"
-
-
-def _currency(explained: Explained) -> dict[str, Any]:
-    return {
-        "currency": explained.currency,
-        "opening": asdict(explained.opening),
-        "lines": [asdict(line) for line in explained.lines],
-        "moved": explained.moved,
-        "residual": explained.residual,
-        "closing": asdict(explained.closing),
-        "without_amount": explained.without_amount,
-        "in_flight": explained.in_flight,
-        "adds_up": explained.adds_up,
-    }
 
 
 def _rows(explained: Explained) -> list[dict[str, Any]]:

@@ -25,7 +25,7 @@ from recorder.cli.command import (
     value,
 )
 from recorder.cli.exits import OK, WRONG
-from recorder.cli.output import Column, Output, quoted
+from recorder.cli.output import Column, quoted
 from recorder.display import short_time
 from recorder.errors import ConfigurationError
 from recorder.queries.account_status import AccountStatus, as_of, read_account_status, warnings
@@ -57,50 +57,14 @@ def is_as_of(call: Call) -> bool:
     return call.arguments.at is not None
 
 
-@frozen
-class _Past:
-    """The position or time that was named, in which reading, and how far the tables are folded."""
-
-    account: str
-    point: AsOf
-    is_true: bool
-    folded: int
-    rows: Rows
-
-    def columns(self) -> Mapping[str, Any]:
-        """Return what every row of a JSON answer has."""
-        point = self.point
-        return {
-            "as_of_position": self.folded if self.is_true else point.position,
-            "as_of": point.at if self.is_true else point.received_at,
-            "reading": TRUE if self.is_true else KNOWN,
-            "live": False,
-            "observed": point.observed,
-        }
-
-    def heading(self) -> str:
-        name, point = quoted(self.account), self.point
-        if self.is_true:
-            until = f"known up to position {self.folded:,}"
-            return f"account {name} as true at {short_time(point.at)} UTC, {until}"
-        received = short_time(point.received_at)
-        return f"account {name} as known at position {point.position:,}, received {received} UTC"
-
-    def warning(self) -> str | None:
-        """Return what a gap makes of the answer."""
-        observed = self.point.observed
-        if self.is_true and self.point.position == 0:
-            return "that time is before the log's first event: what isn't listed isn't known"
-        if observed == UNOBSERVED:
-            return "that time lies in a gap: these are the last known values; the true may differ"
-        if observed == HEALED and not self.is_true:
-            return "that time lies in a gap that was healed since: this is what was known then"
-        if observed == HEALED:
-            return (
-                "that time lies in a gap: back-fill has the movements since, not the values at"
-                " each moment; these are the last values reported before"
-            )
-        return None
+#: What a gap makes of an answer, by what was observed then and whether the truth was asked for.
+_OF_A_GAP = {
+    (UNOBSERVED, False): "these are the last known values; the true may differ",
+    (UNOBSERVED, True): "these are the last known values; the true may differ",
+    (HEALED, False): "it was healed since, and this is what was known then",
+    (HEALED, True): "back-fill has the movements since, not the values at each moment; these are"
+    " the last values reported before",
+}
 
 
 @frozen
@@ -121,28 +85,27 @@ class AsOfAnswer:
         """Print the rows of each account; exit code 2 if one of the accounts has no answer."""
         refused: list[str] = []
 
-        def read(connection: Connection) -> list[_Past]:
+        def read(connection: Connection) -> list[tuple[str, AsOf, int, Rows]]:
             found = []
             for account in call.accounts(connection):
                 try:
-                    found.append(self._read(call, connection, account))
+                    found.append((account, *self._read(call, connection, account)))
                 except ConfigurationError as error:
                     refused.append(str(error))
             return found
 
-        for past in call.read(read):
-            self._print(call.output, past)
+        for account, point, folded, rows in call.read(read):
+            self._print(call, account, point, folded, rows)
         for reason in dict.fromkeys(refused):
             call.output.warn(reason)
         return WRONG if refused else OK
 
-    def _read(self, call: Call, connection: Connection, account: str) -> _Past:
-        now, status = call.now(), read_account_status(connection, account)
-        is_true = call.arguments.reading == TRUE
-        is_running = status.is_running(now)
-        at = call.arguments.at
+    def _read(self, call: Call, connection: Connection, account: str) -> tuple[AsOf, int, Rows]:
+        """Return the time or position that was named, how far the tables are folded, and rows."""
+        asked, now, status = call.arguments, call.now(), read_account_status(connection, account)
+        is_true, is_running = asked.reading == TRUE, status.is_running(now)
         point = find_as_of(
-            connection, account, at, now=now, is_running=is_running, may_precede=is_true
+            connection, account, asked.at, now=now, is_running=is_running, may_precede=is_true
         )
         folded, _ = as_of(status, self.projection)
         if folded < point.position:
@@ -155,15 +118,25 @@ class AsOfAnswer:
             rows = true_at(connection, account, point.at, self.of)
         else:
             rows = known_at(connection, account, point.position, self.of)
-        return _Past(account, point, is_true, folded, self.marked(connection, account, rows))
+        return point, folded, self.marked(connection, account, rows)
 
-    def _print(self, output: Output, past: _Past) -> None:
-        rows = past.rows
+    def _print(self, call: Call, account: str, point: AsOf, folded: int, rows: Rows) -> None:
+        output, is_true, name = call.output, call.arguments.reading == TRUE, quoted(account)
+        position, at = (folded, point.at) if is_true else (point.position, point.received_at)
         if not output.as_json:
-            output.line(past.heading())
+            known = f"as known at position {position:,}, received {short_time(at)} UTC"
+            true = f"as true at {short_time(at)} UTC, known up to position {folded:,}"
+            output.line(f"account {name} {true if is_true else known}")
+        of_answer = {
+            "as_of_position": position,
+            "as_of": at,
+            "reading": TRUE if is_true else KNOWN,
+            "live": False,
+            "observed": point.observed,
+        }
         limit = len(rows) if self.limit is None else self.limit
-        printed = [{**row, **past.columns()} for row in rows[:limit] if self.is_shown(row)]
-        output.rows(self.columns, printed, empty=self.empty(quoted(past.account), rows))
+        printed = [{**row, **of_answer} for row in rows[:limit] if self.is_shown(row)]
+        output.rows(self.columns, printed, empty=self.empty(name, rows))
         if limit < len(rows):
             output.remark(
                 f"{limit:,} of {len(rows):,} rows shown; --limit N shows more, --json all"
@@ -173,8 +146,10 @@ class AsOfAnswer:
                 "whether the rows that are not certain were still open then is not known:"
                 " they may have ended before"
             )
-        if warning := past.warning():
-            output.warn(warning)
+        if is_true and point.position == 0:
+            output.warn("that time is before the log's first event: what isn't listed isn't known")
+        elif effect := _OF_A_GAP.get((point.observed, is_true)):
+            output.warn(f"that time lies in a gap: {effect}")
 
 
 @frozen

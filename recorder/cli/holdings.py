@@ -101,7 +101,7 @@ def _position_warnings(account: str, rows: Rows) -> Iterator[str]:
         if row["basis"] == "unconfirmed":
             yield (
                 f"position {quoted(row['position_id'])} may be gone: the exchange did not name it"
-                " when it should have; the next complete snapshot will report"
+                " when it should have; the next complete snapshot will show"
             )
 
 

@@ -54,7 +54,7 @@ class Output:
     as_json: bool
     out: TextIO
     err: TextIO
-    #: None lets the terminal report. A file or a pipe has no width, and is spared no column.
+    #: None asks the terminal. A file or a pipe has no width, and is spared no column.
     width: int | None = None
     _console: Console | None = field(default=None, init=False)
 
