@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TextIO
 
-from attrs import define, field, frozen
+from attrs import field, frozen
 from sqlalchemy import Connection, Table, func, select
 
 from recorder.cli.call import Call
@@ -27,7 +27,7 @@ from recorder.export.reading import Reading, read_log
 from recorder.export.rows import LOG
 from recorder.log.rules.checkpoint import Finding
 from recorder.log.rules.checkpoint_comparison import Comparison
-from recorder.log.rules.event import EMPTY_HEAD, Event, Head
+from recorder.log.rules.event import EMPTY_HEAD, Head
 from recorder.log.sql.checkpoint_file import KnownCheckpoints, read_checkpoints, rotated_files
 from recorder.log.sql.checkpoint_keys import trusted_keys
 from recorder.log.sql.verify import Damage, Verified, first_strays, verify_account
@@ -168,25 +168,6 @@ def _last_position(connection: Connection, table: Table, account: str) -> int:
 # An export
 
 
-@define
-class _Compared:
-    """How far one account's log of an export agrees with its checkpoints."""
-
-    comparison: Comparison
-    after: Head
-    head: Head = field(init=False)
-    received_us: int | None = None
-
-    def __attrs_post_init__(self) -> None:
-        self.head = self.after
-        self.comparison.begin(self.after.position)
-
-    def see(self, event: Event) -> None:
-        self.head, self.received_us = Head(event.position, event.digest), event.received_us
-        if event.position == self.comparison.awaited:
-            self.comparison.see(self.head, event.received_us)
-
-
 def _verify_export(call: Call) -> int:
     """Verify all that an export holds, by the checkpoints that were named for it.
 
@@ -198,31 +179,36 @@ def _verify_export(call: Call) -> int:
     codes = _print_bad_lines(call.output, known)
     if call.arguments.account is not None:
         raise ConfigurationError("--export proves the whole export; leave --account away")
-    folder, output, comparisons = call.arguments.export, call.output, known.checkpoints.comparisons
+    folder, output = call.arguments.export, call.output
     manifest = read_log(folder)
-    reading = Reading(folder, manifest)
-    heads = {**dict.fromkeys(comparisons, EMPTY_HEAD), **reading.heads}
-    compared = {
-        account: _Compared(comparisons.get(account) or Comparison(), head)
-        for account, head in heads.items()
-    }
-    total = sum(file.rows for file in manifest.files if file.table == LOG)
+    reading, total = (
+        Reading(folder, manifest),
+        sum(f.rows for f in manifest.files if f.table == LOG),
+    )
+    after = {**dict.fromkeys(known.checkpoints.comparisons, EMPTY_HEAD), **reading.heads}
+    comparisons = {name: known.checkpoints.comparisons.get(name) or Comparison() for name in after}
+    received_us: dict[str, int] = {}
+    for account, head in after.items():
+        comparisons[account].begin(head.position)
     try:
         with shown_progress(output.err, f"verifying {folder}", total) as on_progress:
             for batch in reading.batches(on_progress):
                 for event in batch:
-                    compared[event.account].see(event)
+                    received_us[event.account] = event.received_us
+                    if event.position == comparisons[event.account].awaited:
+                        head = Head(event.position, event.digest)
+                        comparisons[event.account].see(head, event.received_us)
     except ExportDamaged as damage:
-        reached = compared.get(damage.account or "")
-        known_better = reached.comparison.so_far() if reached else None
-        return _print_damage(output, damage.account, known_better or damage)
-    for account, each in sorted(compared.items()):
-        if contradicted := each.comparison.end(each.head, each.received_us):
+        reached = comparisons.get(damage.account or "")
+        return _print_damage(output, damage.account, (reached and reached.so_far()) or damage)
+    for account, comparison in sorted(comparisons.items()):
+        head = reading.heads.get(account, EMPTY_HEAD)
+        if contradicted := comparison.end(head, received_us.get(account)):
             codes.append(_print_damage(output, account, contradicted))
-        else:
-            comparison = each.comparison if each.comparison.count else None
-            code = _print_sound(output, account, each.head, comparison, known, each.after.position)
-            codes.append(code)
+            continue
+        compared = comparison if comparison.count else None
+        begin = after[account].position
+        codes.append(_print_sound(output, account, head, compared, known, begin))
     return max(codes, key=(OK, WRONG, DAMAGED).index, default=OK)
 
 
