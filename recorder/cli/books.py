@@ -14,8 +14,8 @@ from recorder.cli.call import Call
 from recorder.cli.command import argument, command, period, value, whole
 from recorder.cli.exits import DAMAGED, OK, WRONG
 from recorder.cli.gaps import observed_totals
-from recorder.cli.output import Column, Output, count_of, print_answers, quoted
-from recorder.display import duration_text, plain, short_time
+from recorder.cli.output import Column, Output, print_answers, quoted
+from recorder.display import counted, duration_text, plain, short_time
 from recorder.gaps.sql.gaps import read_known
 from recorder.log.rules.coverage import seconds_between
 from recorder.projections.rules.books import Basis, Explained, Line, Reported
@@ -242,7 +242,7 @@ class Answer:
 
     def print_page(self, output: Output) -> None:
         """Print it for a person."""
-        period, failed = self.period, count_of(self.unread, "event", "events")
+        period, failed = self.period, counted(self.unread, "event", "events")
         lines = {
             "account": plain(self.account),
             "period": f"after {_end(period.begin)}, up to {_end(period.end)}",
@@ -265,7 +265,7 @@ class Answer:
             output.line("Orders whose fills differ between trades and ledger:")
             output.rows(UNMATCHED, [asdict(each) for each in self.unmatched], empty="")
         if self.unchecked:
-            fills = count_of(self.unchecked, "fill names", "fills name")
+            fills = counted(self.unchecked, "fill names", "fills name")
             output.line(f"{fills} no order: not compared between trades and ledger")
         output.line(self._verdict())
 

@@ -31,11 +31,12 @@ from recorder.cli.call import Call
 from recorder.cli.command import NEITHER, argument, command, value, whole
 from recorder.cli.demo_screen import one_line, read_view, screen
 from recorder.cli.exits import DAMAGED, OK, only
-from recorder.cli.output import Output, count_of
+from recorder.cli.output import Output
 from recorder.cli.run import log_to
 from recorder.config import read_settings
 from recorder.daemon import run_daemon
 from recorder.database.engine import Database, in_unit, open_database
+from recorder.display import counted
 from recorder.errors import RecorderError
 from recorder.exchange.amounts import canonical_amount
 from recorder.log.sql.verify import Damage, verify_account
@@ -199,7 +200,7 @@ def _print_summary(output: Output, url: str) -> int:
     if isinstance(proof, Damage):
         output.line(f"the log is DAMAGED at position {proof.position}: {proof.what}")
         return DAMAGED
-    output.line(f"Recorded {count_of(proof.events, 'event', 'events')}, and verified them all.")
+    output.line(f"Recorded {counted(proof.events, 'event', 'events')}, and verified them all.")
     output.line(f"They stay in {path if is_sqlite else shown}. Ask it:")
     for query in QUERIES:
         asked = f"sqlite3 {shlex.quote(path)} {shlex.quote(query)}" if is_sqlite else f"{query};"

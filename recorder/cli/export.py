@@ -10,9 +10,10 @@ from pathlib import Path
 from recorder.cli.call import Call
 from recorder.cli.command import FACTS, choice, command, period, position_or_time, switch, value
 from recorder.cli.exits import OK
-from recorder.cli.output import count_of, quoted, shown_progress
+from recorder.cli.output import quoted, shown_progress
 from recorder.database.engine import in_unit, open_database
 from recorder.database.migrate import bring_to_current
+from recorder.display import counted
 from recorder.errors import ConfigurationError
 from recorder.export.formats import Format
 from recorder.export.manifest import Manifest
@@ -119,8 +120,8 @@ def _report(call: Call, target: Path, manifest: Manifest) -> None:
             for account, stretch in manifest.log.items()
         },
     }
-    rows = count_of(sum(manifest.rows.values()), "row", "rows")
-    files = count_of(len(manifest.files), "file", "files")
+    rows = counted(sum(manifest.rows.values()), "row", "rows")
+    files = counted(len(manifest.files), "file", "files")
     heads = "".join(
         f"\naccount {account!r}: head {stretch.head.position} {stretch.head.digest}"
         for account, stretch in manifest.log.items()
@@ -144,7 +145,7 @@ def import_command(call: Call) -> int:
         facts = {"account": account, "result": "imported", "events": position}
         call.output.fact(
             {**facts, "position": position, "digest": digest},
-            f"account {quoted(account)}: {count_of(position, 'event', 'events')} imported;"
+            f"account {quoted(account)}: {counted(position, 'event', 'events')} imported;"
             f" head {position} {digest}",
         )
     call.output.remark(

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import true
 
 from recorder.cli.current_state import History, StateCommand
-from recorder.cli.output import Column, count_of, quoted
+from recorder.cli.output import Column, quoted
 from recorder.database.schema import (
     balances,
     conditional_order_history,
@@ -16,6 +16,7 @@ from recorder.database.schema import (
     position_history,
     positions,
 )
+from recorder.display import counted
 from recorder.queries import as_of_rows
 from recorder.queries.as_of_rows import Rows
 
@@ -64,7 +65,7 @@ BALANCES = StateCommand(
     empty_as_of=_no_balances_then,
     is_shown=_is_not_zero,
     hidden=lambda count: (
-        f"{count_of(count, 'currency', 'currencies')} with nothing left out; --all shows them"
+        f"{counted(count, 'currency', 'currencies')} with nothing left out; --all shows them"
     ),
 )
 
@@ -158,7 +159,7 @@ def _conditional_warnings(account: str, rows: Rows) -> Iterator[str]:
     unsure = sum(row["basis"] == "unconfirmed" for row in rows)
     if unsure:
         yield (
-            f"{count_of(unsure, 'conditional order', 'conditional orders')} of account {account}"
+            f"{counted(unsure, 'conditional order', 'conditional orders')} of account {account}"
             " may be gone: VALR doesn't name them on connecting, and nothing has named them since;"
             " look them up at the exchange"
         )

@@ -178,11 +178,6 @@ def print_answers(output: Output, answers: Iterable[Answer | str]) -> bool:
     return is_all
 
 
-def count_of(number: int, one: str, many: str) -> str:
-    """Return ``1 event`` or ``2 events``."""
-    return f"{number:,} {one if number == 1 else many}"
-
-
 def quoted(text: str) -> str:
     """Return a name as a sentence holds it."""
     return f"'{plain(text)}'"

@@ -13,9 +13,9 @@ from datetime import timedelta
 from recorder.cli.call import Call
 from recorder.cli.command import argument, command, switch
 from recorder.cli.exits import DAMAGED, OK
-from recorder.cli.output import count_of, quoted, shown_progress
+from recorder.cli.output import quoted, shown_progress
 from recorder.database.engine import Database, in_unit
-from recorder.display import shown
+from recorder.display import counted, shown
 from recorder.errors import ConfigurationError, LeaseHeld
 from recorder.lease.holder import is_alive_here, is_dead, this_holder
 from recorder.lease.sql import has_run_out, release, take
@@ -117,7 +117,7 @@ def _check(call: Call, database: Database, account: str, projection: Projection)
         found = rebuild.check(database, account, projection, on_progress)
     differences = found.differences[:SHOWN_MAX]
     listed = [{"table": it.table, "key": list(it.key), "how": it.how} for it in differences]
-    verdict = f"{count_of(len(found.differences), 'difference', 'differences')} found"
+    verdict = f"{counted(len(found.differences), 'difference', 'differences')} found"
     result = {"account": account, "projection": name, "result": "differs" if listed else "same"}
     output.fact(
         {**result, "position": found.position, "differences": listed},

@@ -10,9 +10,10 @@ from recorder.cli.call import Call
 from recorder.cli.command import DATABASE, FACTS, choice, command, period, switch, value
 from recorder.cli.exits import DAMAGED, OK
 from recorder.cli.gaps import UNKNOWABLE
-from recorder.cli.output import count_of, quoted
+from recorder.cli.output import quoted
 from recorder.cli.verify import CHECKPOINT_SETTINGS, known_checkpoints, walk_log
 from recorder.database.engine import Database, in_unit
+from recorder.display import counted
 from recorder.errors import ConfigurationError
 from recorder.export.formats import Format
 from recorder.log.sql.verify import Damage, first_strays
@@ -58,7 +59,7 @@ def statement_command(call: Call) -> int:
         "caveats": caveats,
         "rows": report.rows,
     }
-    verdict = count_of(len(caveats), "caveat", "caveats") if caveats else "sound"
+    verdict = counted(len(caveats), "caveat", "caveats") if caveats else "sound"
     call.output.fact(facts, "\n- ".join([f"{page}: {verdict}", *caveats]))
     return DAMAGED if caveats else OK
 

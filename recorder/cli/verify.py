@@ -18,10 +18,11 @@ from sqlalchemy import Connection, Table, func, select
 from recorder.cli.call import Call
 from recorder.cli.command import DATABASE, argument, command, value
 from recorder.cli.exits import DAMAGED, OK, WRONG
-from recorder.cli.output import Output, count_of, quoted, shown_progress
+from recorder.cli.output import Output, quoted, shown_progress
 from recorder.config import Settings
 from recorder.database.engine import Database, in_unit
 from recorder.database.schema import events, projections
+from recorder.display import counted
 from recorder.errors import ConfigurationError, ExportDamaged, RecorderError
 from recorder.export.reading import Reading, read_log
 from recorder.export.rows import LOG
@@ -232,7 +233,7 @@ def _print_bad_lines(output: Output, known: Known) -> list[int]:
     for bad in known.checkpoints.bad.values():
         what = bad.why.what
         if bad.more:
-            what += f" (and {count_of(bad.more, 'line', 'lines')} like it)"
+            what += f" (and {counted(bad.more, 'line', 'lines')} like it)"
         finding = bad.why.finding
         facts = {"account": bad.why.account, "result": "damaged", "finding": finding}
         where = {"file": str(bad.file), "line": bad.number}
@@ -269,7 +270,7 @@ def _print_sound(
             "not_compared": not_compared or None,
             **({"after": after} if after else {}),
         },
-        f"account {quoted(account)}: sound{behind}, {count_of(number, 'event', 'events')};"
+        f"account {quoted(account)}: sound{behind}, {counted(number, 'event', 'events')};"
         f" head {head.position} {digest}; {not_compared or _agreement(comparison, known)}",
     )
     # A comparison that was wanted and could not be made is no success.
@@ -278,10 +279,10 @@ def _print_sound(
 
 def _agreement(comparison: Comparison | None, known: Known) -> str:
     assert comparison is not None
-    agreeing = count_of(comparison.agreeing, "checkpoint agrees", "checkpoints agree")
+    agreeing = counted(comparison.agreeing, "checkpoint agrees", "checkpoints agree")
     sentence = f"{agreeing}, the last at position {comparison.agreed}"
     if not known.checkpoints.are_signatures_checked:
         sentence += "; signatures were not checked, for no public key is named"
     if torn := known.checkpoints.torn:
-        sentence += f"; {count_of(torn, 'line', 'lines')} cut short, as by a crash, left out"
+        sentence += f"; {counted(torn, 'line', 'lines')} cut short, as by a crash, left out"
     return sentence
