@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from attrs import define, frozen
+from attrs import frozen
 from sqlalchemy import Connection, Select, not_, select
 
 from recorder.cli.call import Call
@@ -117,16 +117,16 @@ def _marked(connection: Connection, account: str, rows: Rows) -> Rows:
 def _print(call: Call, connection: Connection, account: str, limit: int | None) -> bool:
     """Print the rows of one account and its warnings; return whether there are any rows."""
     output, question = call.output, _question(call, account)
-    rows = _Rows(connection, account, question, limit)
+    rows = _rows(connection, account, question, limit)
     if not output.as_json:
         output.line(f"account {quoted(account)}")
-    output.rows(question.columns, rows, empty=question.empty)
-    if rows.count == limit and call.arguments.limit is None:
+    count = output.rows(question.columns, rows, empty=question.empty)
+    if count == limit and call.arguments.limit is None:
         output.remark(f"{limit:,} rows shown at the most; --limit N shows more, --json all")
     status = read_account_status(connection, account)
     for warning in warnings(status, call.now(), question.projection):
         output.warn(warning)
-    return rows.count > 0
+    return count > 0
 
 
 @frozen
@@ -179,26 +179,19 @@ def live_orders(account: str) -> Statement:
     )
 
 
-@define
-class _Rows:
-    """The rows of all statements, ``limit`` at the most, a page of them in memory at a time.
+def _rows(
+    connection: Connection, account: str, question: _Question, limit: int | None
+) -> Iterator[Mapping[str, Any]]:
+    """Yield the rows of all statements, ``limit`` at the most, a page of them in memory at a time.
 
     Each has ``foreign`` where that is a column: whether another placed that order.
     """
-
-    connection: Connection
-    account: str
-    question: _Question
-    limit: int | None
-    count: int = 0
-
-    def __iter__(self) -> Iterator[Mapping[str, Any]]:
-        streaming = self.connection.execution_options(yield_per=PAGE_ROWS)
-        marks = FOREIGN in self.question.columns
-        for statement in self.question.statements:
-            left = None if self.limit is None else self.limit - self.count
-            with streaming.execute(statement.limit(left)) as rows:
-                for page in rows.mappings().partitions(PAGE_ROWS):
-                    self.count += len(page)
-                    found: Rows = [dict(row) for row in page]
-                    yield from _marked(self.connection, self.account, found) if marks else found
+    streaming, left = connection.execution_options(yield_per=PAGE_ROWS), limit
+    for statement in question.statements:
+        with streaming.execute(statement.limit(left)) as found:
+            for page in found.mappings().partitions(PAGE_ROWS):
+                left = None if left is None else left - len(page)
+                rows: Rows = [dict(row) for row in page]
+                yield from (
+                    _marked(connection, account, rows) if FOREIGN in question.columns else rows
+                )

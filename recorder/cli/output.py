@@ -70,17 +70,19 @@ class Output:
             )
         return self._console
 
-    def rows(self, columns: Sequence[Column], rows: Iterable[Row], *, empty: str) -> None:
-        """Print rows; without any, print what that means (on the error stream for programs)."""
+    def rows(self, columns: Sequence[Column], rows: Iterable[Row], *, empty: str) -> int:
+        """Print rows, and return their number; without any, print what that means."""
+        count = 0
         if self.as_json:
-            is_any = False
             for row in rows:
                 self.json_line(row)
-                is_any = True
-        elif is_any := bool(kept := list(rows)):
+                count += 1
+        elif kept := list(rows):
+            count = len(kept)
             self._table(columns, kept)
-        if not is_any:
+        if not count:
             self.remark(empty)
+        return count
 
     def json_line(self, row: Row) -> None:
         """Print one JSON object on a line of its own, in ASCII."""
