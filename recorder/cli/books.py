@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -19,7 +20,7 @@ from recorder.display import counted, duration_text, plain, short_time
 from recorder.gaps.sql.gaps import read_known
 from recorder.log.rules.coverage import seconds_between
 from recorder.projections.rules.books import Basis, Explained, Line, Reported
-from recorder.queries.account_status import as_of, read_account_status, warnings
+from recorder.queries.account_status import AccountStatus, as_of, read_account_status, warnings
 from recorder.queries.books import (
     SOURCES,
     Period,
@@ -75,20 +76,14 @@ _BASES = {
 def books_command(call: Call) -> int:
     """Print the books of each account: exit code 1 where they don't add up, 2 if not askable."""
     asked = call.arguments
-    by_time = (asked.from_at, asked.until_at) != (None, None)
-    by_position = (asked.from_position, asked.to_position) != (None, None)
-    if by_time and by_position:
+    if _is_by_position(asked) and (asked.from_at, asked.until_at) != (None, None):
         call.output.warn(
             "a period is one of times or one of positions: leave one pair of flags out"
         )
         return WRONG
 
     def look(connection: Connection) -> list[Answer | str]:
-        now = call.now()
-        return [
-            _answer(call, connection, account, now, by_position)
-            for account in call.accounts(connection)
-        ]
+        return [_answer(call, connection, account) for account in call.accounts(connection)]
 
     answers = call.read(look)
     if not print_answers(call.output, answers):
@@ -96,14 +91,17 @@ def books_command(call: Call) -> int:
     return OK if all(isinstance(each, str) or each.adds_up for each in answers) else DAMAGED
 
 
-def _answer(
-    call: Call, connection: Connection, account: str, now: datetime, by_position: bool
-) -> Answer | str:
+def _is_by_position(asked: Namespace) -> bool:
+    return (asked.from_position, asked.to_position) != (None, None)
+
+
+def _answer(call: Call, connection: Connection, account: str) -> Answer | str:
     """Return the account's books, or why there are none."""
+    now = call.now()
     folded, currency = folded_up_to(connection, account), call.arguments.currency
     if not folded:
         return f"nothing of account {quoted(account)} is folded yet: start `recorder run`"
-    period = _period(call, connection, account, now, by_position, folded)
+    period = _period(call.arguments, connection, account, now, folded)
     is_reported = not isinstance(period.end, int) or period.end <= folded
     if not is_reported or period.begin >= period.end:  # type: ignore[operator]
         return (
@@ -116,13 +114,12 @@ def _answer(
         return f"account {quoted(account)} has no currency {quoted(currency)}"
     from_at, until_at = (_time(connection, account, each) for each in (period.begin, period.end))
     status = read_account_status(connection, account)
-    is_running = status.is_running(now)
     return Answer(
         account,
         period,
         from_at,
         until_at,
-        _observed(connection, account, from_at, until_at, now, is_running=is_running),
+        _observed(connection, status, from_at, until_at, now),
         explained,
         unmatched_fills(connection, account, period),
         unchecked_fills(connection, account, period),
@@ -132,10 +129,10 @@ def _answer(
 
 
 def _period(
-    call: Call, connection: Connection, account: str, now: datetime, by_position: bool, folded: int
+    asked: Namespace, connection: Connection, account: str, now: datetime, folded: int
 ) -> Period:
-    asked, snapshot = call.arguments, first_snapshot(connection, account)
-    if by_position:
+    snapshot = first_snapshot(connection, account)
+    if _is_by_position(asked):
         first = snapshot.position if snapshot else 0
         begin = first if asked.from_position is None else asked.from_position
         return Period(begin, folded if asked.to_position is None else asked.to_position, folded)
@@ -179,13 +176,12 @@ class Observed:
 
 def _observed(
     connection: Connection,
-    account: str,
+    status: AccountStatus,
     from_at: datetime | None,
     until_at: datetime | None,
     now: datetime,
-    *,
-    is_running: bool,
 ) -> Observed:
+    account, is_running = status.account, status.is_running(now)
     known = read_known(connection, account)
     if from_at is None or until_at is None or from_at > until_at or known.since is None:
         return Observed()
