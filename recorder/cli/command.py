@@ -15,6 +15,7 @@ from attrs import frozen
 
 from recorder.cli.call import Call
 from recorder.config import SETTINGS
+from recorder.display import size_text
 
 if TYPE_CHECKING:
     from argparse import _ActionsContainer
@@ -66,8 +67,11 @@ def _add_settings(parser: ArgumentParser, names: Collection[str] | None) -> None
         if names is not None and setting.name not in names:
             continue
         is_switch = setting.default in ("0", "1")
-        named = "[default" in setting.help or not setting.default
-        shown = setting.help if named else f"{setting.help} [default: {setting.default}]"
+        shown, default = setting.help, setting.default
+        if setting.name.endswith("_bytes"):
+            default += f", {size_text(int(default))}"
+        if default and "[default" not in shown:
+            shown += f" [default: {default}]"
         group.add_argument(
             setting.flag,
             dest=setting.name,
@@ -134,18 +138,17 @@ def period(
     *,
     parse: Callable[[str], object] | None = None,
     required: Collection[str] = (),
-) -> tuple[Argument, Argument]:
+) -> tuple[Argument, ...]:
     """Return ``--from`` and ``--to``, given the help of each; their values are times by default.
 
     They are ``arguments.from_at`` and ``until_at``. ``required`` names the flags that must be used.
     """
-    metavar = "WHEN" if parse else "TIME"
-
-    def end_of(flag: str, dest: str, help: str) -> Argument:
-        needed = flag in required
-        return value(flag, parse or moment, metavar, help, dest=dest, required=needed)
-
-    return end_of("--from", "from_at", begin), end_of("--to", "until_at", end)
+    ends = {"--from": ("from_at", begin), "--to": ("until_at", end)}
+    options = {"type": parse or moment, "metavar": "WHEN" if parse else "TIME"}
+    return tuple(
+        argument(flag, dest=dest, help=help, required=flag in required, **options)
+        for flag, (dest, help) in ends.items()
+    )
 
 
 # Types of values

@@ -7,6 +7,8 @@ from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 
+from attrs import asdict
+
 from recorder.cli.call import Call
 from recorder.cli.command import FACTS, choice, command, period, position_or_time, switch, value
 from recorder.cli.exits import OK
@@ -112,11 +114,7 @@ def _report(call: Call, target: Path, manifest: Manifest) -> None:
         "files": len(manifest.files),
         "rows": manifest.rows,
         "log": {
-            account: {
-                "after": stretch.after.position,
-                "position": stretch.head.position,
-                "digest": stretch.head.digest,
-            }
+            account: {"after": stretch.after.position, **asdict(stretch.head)}
             for account, stretch in manifest.log.items()
         },
     }
