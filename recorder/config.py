@@ -339,8 +339,9 @@ class _Reading:
         if setting.variable in self.environment:
             return self.environment[setting.variable], setting.variable
         value = self.stored.get(name, setting.default)
-        if isinstance(value, (dict, list)):
-            what = f"[{name}.…]" if isinstance(value, dict) else "a list"
+        if not isinstance(value, (bool, str, int, float)):
+            what = "a list" if isinstance(value, list) else "a date or a time"
+            what = f"[{name}.…]" if isinstance(value, dict) else what
             hint = "; accounts stand in tables [accounts.main]" if name == "account" else ""
             self.problems.append(f"{name} in the file is {what}: use one value{hint}")
             value = setting.default

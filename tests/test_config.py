@@ -135,6 +135,7 @@ def test_every_setting_has_a_flag_and_a_variable_of_its_own() -> None:
     [
         ("[account.main]\ntrading = true\n", r"\[accounts.main\]"),
         ("database_url = ['a', 'b']\n", "database_url in the file is a list"),
+        ("queue_frames = 2026-01-31\n", "queue_frames in the file is a date or a time: use one"),
         ("[accounts.main]\ntrading = [1]\n", "use one value"),
     ],
 )
