@@ -42,6 +42,13 @@ class Answer:
         return [json.loads(line) for line in self.out.splitlines()]
 
 
+class Terminal(io.StringIO):
+    """A stream that a person looks at."""
+
+    def isatty(self) -> bool:
+        return True
+
+
 def ask(url: str, *argv: str, environment: Mapping[str, str] | None = None) -> Answer:
     """Call a command in this process, on this database."""
     out, err = io.StringIO(), io.StringIO()

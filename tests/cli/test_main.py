@@ -24,7 +24,7 @@ from recorder.errors import (
     StorageFailed,
     StorageUnavailable,
 )
-from tests.cli.scene import ask, balance, fold, own, record_scene, start_notes
+from tests.cli.scene import Terminal, ask, balance, fold, own, record_scene, start_notes
 from tests.log.drafts import write
 
 DOCS = Path(__file__).parents[2] / "docs" / "reference" / "commands.md"
@@ -166,13 +166,6 @@ def test_a_reader_that_stops_reading_ends_a_command_without_noise(sqlite_url: st
 
 
 _NEVER_RAN = b"recorder: no recorder ever ran for account 'main' on this database"
-
-
-class Terminal(io.StringIO):
-    """What a person looks at."""
-
-    def isatty(self) -> bool:
-        return True
 
 
 @pytest.mark.parametrize(

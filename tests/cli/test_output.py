@@ -4,8 +4,10 @@ import io
 import json
 from decimal import Decimal
 
-from recorder.cli.output import Column, Output
-from tests.cli.scene import ESCAPES, OPEN_ORDER_ID
+import pytest
+
+from recorder.cli.output import Column, Output, shown_progress
+from tests.cli.scene import ESCAPES, OPEN_ORDER_ID, Terminal
 
 COLUMNS = (
     Column("order_id"),
@@ -99,3 +101,17 @@ def test_an_empty_answer_explains_itself_outside_of_what_a_program_reads() -> No
     answer, out, err = output(80)
     answer.rows(COLUMNS, [], empty="nothing yet")
     assert (out.getvalue(), err.getvalue()) == ("nothing yet\n", "")
+
+
+@pytest.mark.parametrize(("err", "is_shown"), [(Terminal(), True), (io.StringIO(), False)])
+def test_a_bar_is_shown_on_a_terminal_and_nowhere_else(
+    monkeypatch: pytest.MonkeyPatch, err: io.StringIO, *, is_shown: bool
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    with shown_progress(err, "exporting events", 200) as step:
+        step(50)
+        step(200)
+
+    assert ("exporting events" in err.getvalue()) == is_shown
+    assert ("100%" in err.getvalue()) == is_shown
+    assert is_shown or err.getvalue() == ""
