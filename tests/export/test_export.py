@@ -252,8 +252,8 @@ def test_what_standard_output_can_not_take_is_refused(
         (("--table", "projections", "--to", "1"), "no position"),
         (("--table", "nonsense"), "invalid choice"),
         (("--from", "2026-01-01T00:00:00"), "names no zone"),
-        (("--from", "soon"), "report a position of the log (1 and up), or a time"),
-        (("--from", "-4"), "report a position of the log (1 and up), or a time"),
+        (("--from", "soon"), "use a position of the log (1 and up), or a time"),
+        (("--from", "-4"), "use a position of the log (1 and up), or a time"),
         (("--from", "2026-01-31"), "is a day, not a time of it"),
         (("--from", "50", "--to", "10"), "nothing between --from and --to"),
         (
