@@ -17,9 +17,8 @@ from sqlalchemy import Connection
 
 from recorder import __version__
 from recorder.config import ACCOUNT_PATH, AccountSettings, Settings, environment_for_others
-from recorder.connection.active_session import Credentials
 from recorder.connection.connection import ConnectionHolder
-from recorder.connection.observation import ObservationTracker
+from recorder.connection.observation import Credentials, ObservationTracker
 from recorder.connection.open_orders_fallback import OpenOrdersFallback
 from recorder.database.engine import Database
 from recorder.errors import ConfigurationError
@@ -36,7 +35,7 @@ from recorder.gaps.tasks.backfill import Backfiller
 from recorder.lease.tasks import Claimant, LeaseKeeper, Owned
 from recorder.log.rules.checkpoint import SigningKey, checkpoint_line
 from recorder.log.rules.event import Event, Note, Origin, noted
-from recorder.log.sql.checkpoint_keys import is_readable_by_others, read_signing_key
+from recorder.log.sql.checkpoint_file import is_readable_by_others, read_signing_key
 from recorder.log.tasks.checkpoints import (
     CheckpointPublisher,
     CheckpointScheduler,

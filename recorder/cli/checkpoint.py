@@ -19,7 +19,7 @@ from recorder.cli.output import quoted
 from recorder.errors import CheckpointNotWritten, ConfigurationError
 from recorder.log.rules.checkpoint import Checkpoint, checkpoint_line
 from recorder.log.rules.event import EMPTY_HEAD, Head
-from recorder.log.sql.checkpoint_keys import is_readable_by_others, make_keys, public_file_of
+from recorder.log.sql.checkpoint_file import is_readable_by_others, make_keys, public_file_of
 from recorder.log.sql.read import head
 from recorder.log.tasks.checkpoints import LogSink, Place
 from recorder.runtime import Runtime

@@ -29,8 +29,16 @@ from recorder.cli.output import Column, quoted
 from recorder.display import short_time
 from recorder.errors import ConfigurationError
 from recorder.queries.account_status import AccountStatus, as_of, read_account_status, warnings
-from recorder.queries.as_of import HEALED, UNOBSERVED, AsOf, find_as_of
-from recorder.queries.as_of_rows import AsOfTable, Rows, known_at, true_at
+from recorder.queries.as_of import (
+    HEALED,
+    UNOBSERVED,
+    AsOf,
+    AsOfTable,
+    Rows,
+    find_as_of,
+    known_at,
+    true_at,
+)
 
 KNOWN, TRUE = "known", "true"
 CERTAIN = Column("certain", show=lambda value: "yes" if value else "no")

@@ -17,8 +17,8 @@ from recorder.database.engine import in_unit, open_database
 from recorder.database.migrate import bring_to_current
 from recorder.display import counted
 from recorder.errors import ConfigurationError
+from recorder.export.folder import Manifest
 from recorder.export.formats import Format
-from recorder.export.manifest import Manifest
 from recorder.export.reading import load, read_log, require_from_the_start
 from recorder.export.rows import LOG, TABLES, Period
 from recorder.export.writing import Order, Progress, Step, export, pour

@@ -17,8 +17,8 @@ from recorder.database.schema import (
     positions,
 )
 from recorder.display import counted
-from recorder.queries import as_of_rows
-from recorder.queries.as_of_rows import Rows
+from recorder.queries import as_of
+from recorder.queries.as_of import Rows
 
 _BALANCE_COLUMNS = (
     Column("currency"),
@@ -60,7 +60,7 @@ BALANCES = StateCommand(
     order_by=balances.c.currency,
     columns=_BALANCE_COLUMNS,
     all_help="also currencies of which all is zero",
-    as_of=as_of_rows.BALANCES,
+    as_of=as_of.BALANCES,
     empty=_no_balances,
     empty_as_of=_no_balances_then,
     is_shown=_is_not_zero,
@@ -112,7 +112,7 @@ POSITIONS = StateCommand(
     order_by=positions.c.first_position,
     columns=_POSITION_COLUMNS,
     all_help="also positions that are no longer held",
-    as_of=as_of_rows.POSITIONS,
+    as_of=as_of.POSITIONS,
     empty=lambda account, rows: f"no open position of account {account} is known",
     empty_as_of=lambda account, rows: "no open position is known of then",
     is_live=positions.c.is_open == true(),
@@ -171,7 +171,7 @@ CONDITIONALS = StateCommand(
     order_by=conditional_orders.c.first_position,
     columns=_CONDITIONAL_COLUMNS,
     all_help="also those that no longer wait",
-    as_of=as_of_rows.CONDITIONALS,
+    as_of=as_of.CONDITIONALS,
     empty=lambda account, rows: f"no waiting conditional order of account {account} is known",
     empty_as_of=lambda account, rows: "no waiting conditional order is known of then",
     is_live=conditional_orders.c.is_open == true(),

@@ -17,8 +17,8 @@ from recorder.database.schema import open_orders, order_history, orders
 from recorder.display import shown
 from recorder.errors import ConfigurationError
 from recorder.queries.account_status import read_account_status, warnings
-from recorder.queries.as_of_rows import ORDERS as AS_OF_ORDERS
-from recorder.queries.as_of_rows import Rows, foreign_among
+from recorder.queries.as_of import ORDERS as AS_OF_ORDERS
+from recorder.queries.as_of import Rows, foreign_among
 
 Statement = Select[*tuple[Any, ...]]
 

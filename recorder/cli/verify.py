@@ -29,8 +29,12 @@ from recorder.export.rows import LOG
 from recorder.log.rules.checkpoint import Finding
 from recorder.log.rules.checkpoint_comparison import Comparison
 from recorder.log.rules.event import EMPTY_HEAD, Head
-from recorder.log.sql.checkpoint_file import KnownCheckpoints, read_checkpoints, rotated_files
-from recorder.log.sql.checkpoint_keys import trusted_keys
+from recorder.log.sql.checkpoint_file import (
+    KnownCheckpoints,
+    read_checkpoints,
+    rotated_files,
+    trusted_keys,
+)
 from recorder.log.sql.verify import Damage, Verified, first_strays, verify_account
 from recorder.queries.account_status import known_accounts
 

@@ -5,5 +5,5 @@ it; nothing is read while the log is full; a sent frame has its event first. Tim
 observed is noted with its cause.
 
 Begin with `connection`, the task; it drives `recorder.exchange.session`, which decides. `socket`
-and `wire` open and read the socket, `active_session` and `observation` keep what is certain.
+and `wire` open and read the socket, `observation` keeps what is certain.
 """

@@ -29,8 +29,13 @@ from trio_websocket import ConnectionClosed
 
 from recorder.clock import Clock
 from recorder.config import AccountSettings
-from recorder.connection.active_session import ActiveSession, Credentials
-from recorder.connection.observation import LOOK_S, ObservationTracker, skew_text
+from recorder.connection.observation import (
+    LOOK_S,
+    ActiveSession,
+    Credentials,
+    ObservationTracker,
+    skew_text,
+)
 from recorder.connection.open_orders_fallback import OpenOrdersFallback
 from recorder.connection.socket import OpenStream, run_on_socket, session_lost
 from recorder.connection.wire import Message, Wire
@@ -59,7 +64,6 @@ _RECEIVED = Origin.RECEIVED.value
 #: TCP holds what arrives while we do not read, but VALR may stop writing: after a pause of this
 #: length a new snapshot is needed.
 PAUSE_UNOBSERVED_S = 10.0
-
 #: VALR publishes no limit for a wrong clock; one that is wrong by this much is surely refused.
 SKEW_REFUSED_S = 30.0
 RENEWAL_TRIED_EVERY_S = 5.0
@@ -233,14 +237,9 @@ class ConnectionHolder:
     def _note_pause(self, active: ActiveSession, paused_s: float, why: str) -> None:
         log.warning("%s: did not read for %.1f s: %s", self.account.name, paused_s, why)
         active.mark_unconfirmed()
-        is_unobserved, last_at = paused_s >= PAUSE_UNOBSERVED_S, active.certain_at
-        facts = {
-            "seconds": paused_s,
-            "unobserved": is_unobserved,
-            "last_frame_at": last_at,
-            "why": why,
-        }
-        self._note(active, Note.READING_PAUSED, facts)
+        is_unobserved = paused_s >= PAUSE_UNOBSERVED_S
+        facts = {"seconds": paused_s, "unobserved": is_unobserved, "why": why}
+        self._note(active, Note.READING_PAUSED, {**facts, "last_frame_at": active.certain_at})
         if is_unobserved:
             self.observation.lose(active.certain_ns)
             active.session.renew(f"it was not read for {paused_s:.1f} s")
@@ -306,11 +305,7 @@ class ConnectionHolder:
         wait_s = math.inf if due_s is None else due_s - self._now_s()
         active.alarm.deadline = trio.current_time() + wait_s
 
-    def _act(
-        self,
-        active: ActiveSession,
-        actions: Iterable[Action],
-    ) -> None:
+    def _act(self, active: ActiveSession, actions: Iterable[Action]) -> None:
         """Do what the session decided. Never waits."""
         for action in actions:
             match action:

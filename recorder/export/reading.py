@@ -22,9 +22,8 @@ from sqlalchemy import Connection, literal, select, text
 from recorder.database.engine import Database, in_unit
 from recorder.database.schema import metadata
 from recorder.errors import ConfigurationError, ExportDamaged
-from recorder.export.folder import file_errors
+from recorder.export.folder import File, Manifest, file_errors, read_manifest
 from recorder.export.formats import Format
-from recorder.export.manifest import File, Manifest, read_manifest
 from recorder.export.rows import LOG
 from recorder.export.values import UnreadableLine, event_of_line
 from recorder.log.rules.chain import Damage, check_event

@@ -29,9 +29,20 @@ from recorder.database.engine import Database, in_unit
 from recorder.database.migrate import EXPECTED
 from recorder.database.schema import metadata
 from recorder.errors import LogDamaged
-from recorder.export.folder import HashedFile, file_errors, packed, staged
+from recorder.export.folder import (
+    NAME,
+    File,
+    HashedFile,
+    Manifest,
+    Part,
+    Stretch,
+    file_errors,
+    mark,
+    packed,
+    staged,
+    write_manifest,
+)
 from recorder.export.formats import Format, Rows, open_rows, require
-from recorder.export.manifest import NAME, File, Manifest, Part, Stretch, mark, write_manifest
 from recorder.export.rows import (
     FETCHED_ROWS,
     LOG,

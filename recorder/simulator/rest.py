@@ -15,11 +15,11 @@ from urllib.parse import parse_qsl, unquote
 from attrs import evolve
 
 from recorder.simulator import views
-from recorder.simulator.auth import Claim, refusal
 from recorder.simulator.engine import Exchange
 from recorder.simulator.faults import Faults
 from recorder.simulator.http import Answer, Asked
 from recorder.simulator.market import Order
+from recorder.simulator.session import Claim, refusal
 from recorder.simulator.views import BadQuery, Query
 
 NOT_FOUND = Answer(404, {"code": -1, "message": "Not found"})

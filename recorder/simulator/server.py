@@ -13,7 +13,6 @@ import trio
 
 from recorder.clock import SystemClock
 from recorder.simulator.activity import act_at_random
-from recorder.simulator.auth import Claim, Refusal
 from recorder.simulator.config import SimulatorConfig
 from recorder.simulator.control import PREFIX, answer_control, run_script
 from recorder.simulator.http import Answer, Asked, HttpStream
@@ -21,7 +20,7 @@ from recorder.simulator.hub import Simulator
 from recorder.simulator.peer import GONE, Peer
 from recorder.simulator.rest import answer as answer_rest
 from recorder.simulator.rest import behind, spoiled
-from recorder.simulator.session import PATH, converse, credentials_refusal
+from recorder.simulator.session import PATH, Claim, Refusal, converse, credentials_refusal
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FUTURES = ("/v1/positions/", "/v1/orders/conditionals")

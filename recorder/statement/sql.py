@@ -26,8 +26,7 @@ from recorder.database.schema import balance_movements as movements
 from recorder.export.rows import FETCHED_ROWS
 from recorder.log.rules.event import EMPTY_HEAD
 from recorder.log.sql.read import event_at, head
-from recorder.queries.as_of import position_at
-from recorder.queries.as_of_rows import ORDERS, foreign_among, true_at
+from recorder.queries.as_of import ORDERS, foreign_among, position_at, true_at
 from recorder.queries.books import UNDATED, Period, inside, up_to
 from recorder.statement.rules.charts import Step
 from recorder.statement.rules.report import End

@@ -15,8 +15,7 @@ from recorder.database.engine import Database, in_unit
 from recorder.log.rules.checkpoint import Checkpoint, SigningKey, checkpoint_line
 from recorder.log.rules.digest import digest_event
 from recorder.log.rules.event import Draft, Event, Head
-from recorder.log.sql.checkpoint_file import append_line
-from recorder.log.sql.checkpoint_keys import make_keys, public_file_of
+from recorder.log.sql.checkpoint_file import append_line, make_keys, public_file_of
 from recorder.log.sql.read import head, stream_events
 from recorder.timestamps import from_us, time_text
 from tests.cli.scene import ask

@@ -11,7 +11,7 @@ import pytest
 
 from recorder.database.engine import Database
 from recorder.log.rules.checkpoint import Checkpoint, judge_line
-from recorder.log.sql.checkpoint_keys import read_public_keys
+from recorder.log.sql.checkpoint_file import read_public_keys
 from tests.cli.scene import ask, record_scene
 from tests.log.drafts import frame, write
 

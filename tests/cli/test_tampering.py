@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from recorder.database.engine import Database, open_database
 from recorder.log.rules.event import Event
-from recorder.log.sql.checkpoint_keys import make_keys
+from recorder.log.sql.checkpoint_file import make_keys
 from tests.cli.scene import ask
 from tests.cli.tampering import (
     PersistentConnection,

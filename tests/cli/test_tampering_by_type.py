@@ -16,7 +16,7 @@ import pytest
 from attrs import evolve
 
 from recorder.database.engine import Database
-from recorder.log.sql.checkpoint_keys import make_keys
+from recorder.log.sql.checkpoint_file import make_keys
 from tests.cli.scene import ask
 from tests.cli.tampering import (
     SCRIPT,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from recorder.connection.active_session import ActiveSession
+from recorder.connection.observation import ActiveSession
 from recorder.exchange.session import Session
 
 

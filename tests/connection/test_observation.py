@@ -6,7 +6,7 @@ import pytest
 from attrs import define, field
 
 from recorder.connection.observation import ObservationTracker
-from recorder.log.rules.clocks import LOOK_NS_MAX
+from recorder.log.rules.coverage import LOOK_NS_MAX
 
 SECOND_NS = 1_000_000_000
 

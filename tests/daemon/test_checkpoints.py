@@ -15,7 +15,7 @@ import trio
 from recorder.daemon import run_daemon
 from recorder.errors import ConfigurationError
 from recorder.log.rules.checkpoint import Checkpoint, judge_line
-from recorder.log.sql.checkpoint_keys import make_keys
+from recorder.log.sql.checkpoint_file import make_keys
 from tests.cli.scene import ask
 from tests.daemon.scene import connected, exchange, runtime, settings_for, until
 

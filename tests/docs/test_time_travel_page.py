@@ -14,9 +14,8 @@ from recorder.database.engine import Database, in_unit
 from recorder.projections import PROJECTIONS
 from recorder.projections.rules.validity import seconds
 from recorder.projections.sql.tables import Memory, project
-from recorder.queries import as_of_rows
-from recorder.queries.as_of import position_at
-from recorder.queries.as_of_rows import known_at, true_at
+from recorder.queries import as_of
+from recorder.queries.as_of import known_at, position_at, true_at
 from recorder.timestamps import from_us
 from tests.log.drafts import write
 from tests.outbox.trading import Account
@@ -76,21 +75,21 @@ def test_the_position_of_a_time(past: Past) -> None:
 
 def test_the_balances(past: Past) -> None:
     reader, names = past.database.reader, ("currency", "position")
-    known = in_unit(reader, known_at, "main", past.at, as_of_rows.BALANCES)
-    true = in_unit(reader, true_at, "main", past.time, as_of_rows.BALANCES)
+    known = in_unit(reader, known_at, "main", past.at, as_of.BALANCES)
+    true = in_unit(reader, true_at, "main", past.time, as_of.BALANCES)
     assert past.ask(BALANCES, *names) == past.expect(known, *names)
     assert past.ask(BALANCES_TRUE, *names) == past.expect(true, *names)
 
 
 def test_the_orders(past: Past) -> None:
     reader, names = past.database.reader, ("order_id", "state", "price", "position")
-    known = in_unit(reader, known_at, "main", past.at, as_of_rows.ORDERS)
-    true = in_unit(reader, true_at, "main", past.time, as_of_rows.ORDERS)
+    known = in_unit(reader, known_at, "main", past.at, as_of.ORDERS)
+    true = in_unit(reader, true_at, "main", past.time, as_of.ORDERS)
     assert past.ask(ORDERS, *names) == past.expect(known, *names)
     assert past.ask(ORDERS_TRUE, *names) == past.expect(true, *names)
 
 
 def test_the_positions(past: Past) -> None:
-    known = in_unit(past.database.reader, known_at, "main", past.at, as_of_rows.POSITIONS)
+    known = in_unit(past.database.reader, known_at, "main", past.at, as_of.POSITIONS)
     names = ("position_id", "quantity", "position")
     assert past.ask(FUTURES, *names) == past.expect(known, *names)

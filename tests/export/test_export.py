@@ -21,9 +21,8 @@ from recorder.database.engine import Database, in_unit
 from recorder.database.prepared import driver_connection
 from recorder.database.schema import ledger
 from recorder.errors import FilesFailed
-from recorder.export.folder import file_errors
+from recorder.export.folder import file_errors, read_manifest
 from recorder.export.formats import Format
-from recorder.export.manifest import read_manifest
 from recorder.export.rows import FETCHED_ROWS, TABLES
 from recorder.export.writing import Order, Step, export
 from recorder.log.sql import read

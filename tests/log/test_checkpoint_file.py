@@ -25,15 +25,13 @@ from recorder.log.rules.event import Head
 from recorder.log.sql.checkpoint_file import (
     LINE_BYTES_MAX,
     append_line,
-    read_checkpoints,
-    rotated_files,
-)
-from recorder.log.sql.checkpoint_keys import (
     is_readable_by_others,
     make_keys,
     public_file_of,
+    read_checkpoints,
     read_public_keys,
     read_signing_key,
+    rotated_files,
     trusted_keys,
 )
 

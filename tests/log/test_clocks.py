@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recorder.log.rules.clocks import JUMP_US_MIN, Reading, jump_us
+from recorder.log.rules.coverage import JUMP_US_MIN, Reading, jump_us
 
 HOUR_US = 3_600_000_000
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import trio
 
-from recorder.log.sql.checkpoint_keys import make_keys
+from recorder.log.sql.checkpoint_file import make_keys
 from tests.daemon.scene import exchange
 from tests.processes.scene import call, environment_for, kill, running, stop
 from tests.processes.test_running import REWARD

@@ -18,10 +18,12 @@ from recorder.log.rules.event import Draft, Note, noted
 from recorder.projections.rules.balances import Balances
 from recorder.projections.sql.tables import Memory, project
 from recorder.queries.as_of import (
+    BALANCES,
     find_as_of,
+    known_at,
     position_at,
+    true_at,
 )
-from recorder.queries.as_of_rows import BALANCES, known_at, true_at
 from recorder.timestamps import from_us
 from tests.log.drafts import NOW_US, frame, run_sql, write
 

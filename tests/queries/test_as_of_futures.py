@@ -14,7 +14,7 @@ from recorder.database.engine import Database, in_unit
 from recorder.log.rules.event import Draft, Note, noted
 from recorder.projections.rules.futures import Futures
 from recorder.projections.sql.tables import Memory, project
-from recorder.queries.as_of_rows import (
+from recorder.queries.as_of import (
     CONDITIONALS,
     POSITIONS,
     AsOfTable,

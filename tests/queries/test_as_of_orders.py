@@ -21,8 +21,8 @@ from recorder.projections.rules.orders import Orders
 from recorder.projections.rules.validity import index_value, seconds
 from recorder.projections.sql.rebuild import check
 from recorder.projections.sql.tables import Memory, project
-from recorder.queries import as_of_rows
-from recorder.queries.as_of_rows import ORDERS, Reading, known_at
+from recorder.queries import as_of
+from recorder.queries.as_of import ORDERS, Reading, known_at
 from recorder.simulator import views
 from recorder.simulator.views import Query
 from recorder.timestamps import from_us, to_us
@@ -86,7 +86,7 @@ def books(account: Account) -> dict[str, Decimal]:
 
 
 def true_at(database: Database, moment: datetime) -> dict[str, Mapping[str, Any]]:
-    rows = in_unit(database.reader, as_of_rows.true_at, "main", moment, ORDERS)
+    rows = in_unit(database.reader, as_of.true_at, "main", moment, ORDERS)
     return {row["order_id"]: row for row in rows}
 
 
@@ -187,7 +187,7 @@ def test_a_life_is_found_from_each_moment_in_it_and_from_no_other(database: Data
         last = first + rng.choice((0, 1, rng.randrange(100), rng.randrange(1 << 39)))
         inside = {first, last, rng.randint(first, last)}
         for moment in inside:
-            query = f"{as_of_rows.index_values(':at')} SELECT value FROM around"
+            query = f"{as_of.index_values(':at')} SELECT value FROM around"
             found = {row[0] for row in run_sql(database, query, at=moment)}
             assert index_value(first, last) in found
             assert len(found) < 45

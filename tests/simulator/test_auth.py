@@ -6,7 +6,7 @@ import pytest
 from attrs import evolve
 
 from recorder.simulator import SimulatorConfig
-from recorder.simulator.auth import Claim, refusal, sign
+from recorder.simulator.session import Claim, refusal, sign
 
 #: The sample secret of VALR's documents.
 SECRET = "4961b74efac86b25cce8fbe4c9811c4c7a787b7a5996660afcc2e287ad864363"

@@ -14,9 +14,10 @@ from statistics import median
 ROOT = Path(__file__).parents[2]
 MODULES = sorted((ROOT / "recorder").rglob("*.py"))
 
-LINES_MAX = 36_970
-MODULES_MAX = 231
-MODULE_LINES_MAX = 456
+#: On the way to 28,000 lines in 190 modules.
+LINES_MAX = 35_850
+MODULES_MAX = 203
+MODULE_LINES_MAX = 450
 FUNCTION_LINES_MAX = 60
 FUNCTION_MEDIAN_MAX = 8
 FUNCTION_P90_MAX = 22

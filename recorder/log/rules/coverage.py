@@ -2,14 +2,16 @@
 
 Every moment of a period is of one kind:
 
-- ``observed``: a connection stood whose snapshot was complete, and the exchange was received later.
+- ``observed``: the connection had a complete snapshot, and a later frame was received.
 - ``unobserved``: something may have been missed, and nothing has filled it.
 - ``healed``: it was not observed, and REST answers have filled it since.
 
-Where stretches overlap (they can, where the clock on the wall was set back) not observed wins over
-healed and healed over observed, so a period never looks better than its worst account of itself.
-The view
-``coverage`` reports the same in SQL.
+Where stretches overlap (a wall clock that was set back makes that possible), unobserved has
+priority over healed, and healed over observed. The view ``coverage`` computes the same in SQL.
+
+`jump_us` compares two clocks. While a machine is suspended its monotonic clock stops and the wall
+clock doesn't; a wall clock that is set forward looks the same. Both mean that times before and
+after cannot be compared.
 """
 
 from __future__ import annotations
@@ -174,3 +176,31 @@ def _whole_us(stretch: Stretch) -> int:
 
 def _seconds(whole_us: int) -> Decimal:
     return Decimal(whole_us).scaleb(-6)
+
+
+#: Clocks that went different by more between two looks did so in one jump: NTP moves a clock by at
+#: most half a millisecond a second. What is shorter than this, TCP and the PONG's waiting time
+#: bridge.
+JUMP_US_MIN = 2_000_000
+#: A look at both clocks takes microseconds; one that took longer was interrupted and reports
+#: nothing.
+LOOK_NS_MAX = 100_000_000
+
+
+@frozen
+class Reading:
+    """Both clocks read at one time: microseconds since 1970, and monotonic nanoseconds."""
+
+    wall_us: int
+    monotonic_ns: int
+
+
+def jump_us(before: Reading, after: Reading) -> int:
+    """Return how much further the wall clock went than the monotonic one, where that is a jump.
+
+    0: they went together. Negative: the wall clock was set back.
+    """
+    went_us = after.wall_us - before.wall_us
+    passed_us = (after.monotonic_ns - before.monotonic_ns) // 1_000
+    ahead_us = went_us - passed_us
+    return ahead_us if abs(ahead_us) >= JUMP_US_MIN else 0

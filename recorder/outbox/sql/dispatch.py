@@ -20,8 +20,14 @@ from sqlalchemy.dialects import postgresql
 from recorder.database.prepared import PIPELINED_BYTES_MAX, is_pipelined
 from recorder.database.schema import outbox
 from recorder.errors import Refused
-from recorder.exchange.commands import PLACE_BATCH_ORDERS, Encoded, WireNames
-from recorder.outbox.rules.encoding import encode_row
+from recorder.exchange.commands import (
+    PLACE_BATCH_ORDERS,
+    Encoded,
+    WireNames,
+    encode_command,
+    generated_customer_order_id,
+    wire_msg_id,
+)
 from recorder.outbox.rules.limits import EVERY_PAIR, UnreadableError, pairs_of
 from recorder.outbox.rules.selection import Few, Queue, QueuedRow, choose_few
 from recorder.outbox.rules.states import Status
@@ -291,3 +297,10 @@ def _pairs_of_batch(payload: str) -> frozenset[str]:
         return pairs_of(PLACE_BATCH_ORDERS, payload)
     except UnreadableError:
         return frozenset({EVERY_PAIR})
+
+
+def encode_row(account: str, row: QueuedRow, names: WireNames) -> Encoded:
+    """Return the frame of a row's next sending. Raises Refused for what can't be sent."""
+    fallback = generated_customer_order_id(account, row.outbox_id, row.client_msg_id)
+    msg_id = wire_msg_id(row.client_msg_id, row.attempts)
+    return encode_command(row.command, row.payload, msg_id, names, fallback)

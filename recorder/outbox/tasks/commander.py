@@ -31,7 +31,6 @@ from recorder.errors import Refused, StorageUnavailable
 from recorder.exchange.commands import WireNames
 from recorder.exchange.pacing import CommandPace
 from recorder.log.rules.event import Note
-from recorder.outbox.rules.encoding import encode_row
 from recorder.outbox.rules.limits import Refusal
 from recorder.outbox.rules.selection import (
     Expire,
@@ -45,7 +44,14 @@ from recorder.outbox.rules.selection import (
 from recorder.outbox.rules.states import Status, path
 from recorder.outbox.sql import queue as outbox
 from recorder.outbox.sql import sending
-from recorder.outbox.sql.dispatch import ClaimedCommand, Dispatched, Terms, dispatch, read_queue
+from recorder.outbox.sql.dispatch import (
+    ClaimedCommand,
+    Dispatched,
+    Terms,
+    dispatch,
+    encode_row,
+    read_queue,
+)
 from recorder.outbox.sql.limits import broken_limit
 from recorder.outbox.tasks.send_queue import Dispatch, SendQueue
 from recorder.timestamps import from_us
