@@ -20,7 +20,7 @@ from recorder.gaps.sql.gaps import Known, count_gaps, read_gaps, read_known, rea
 from recorder.log.rules.coverage import Cause, Totals, share_text, timeline, totals
 from recorder.queries.account_status import read_account_status, warnings
 
-#: What no recorder of this protocol can know, however well it is connected; see docs/gaps.md.
+#: What no recorder of this protocol can know: the list of docs/explanation/gaps.md.
 UNKNOWABLE = (
     "two fills (NEW_ACCOUNT_TRADE) without an id look the same as one that was sent twice",
     "two ledger records (NEW_ACCOUNT_HISTORY_RECORD) without an id look the same as one that was"
@@ -202,7 +202,7 @@ class Answer:
         output.rows(CAUSES, self._causes(), empty="no gap, and nothing not observed")
         output.line()
         output.rows(GAPS, self.gaps, empty="no gap touches the period")
-        output.line("\nWhat can't be known at all (docs/gaps.md):")
+        output.line("\nWhat can't be known at all (docs/explanation/gaps.md):")
         for item in UNKNOWABLE:
             output.line(f"- {item}")
 

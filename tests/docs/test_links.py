@@ -44,6 +44,20 @@ def test_what_a_page_links_to_is_there(page: Path) -> None:
         assert not anchor or anchor in anchors(target), link
 
 
+FOLDERS = ["recorder", "migrations", "scripts", "tests"]
+
+
+def test_a_page_that_the_code_names_is_there() -> None:
+    sources = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")]
+    named = {
+        (page, path.name)
+        for path in sources
+        for page in re.findall(r"docs/[\w/-]+\.md", path.read_text(encoding="utf-8"))
+    }
+    assert named
+    assert [pair for pair in sorted(named) if not (ROOT / pair[0]).exists()] == []
+
+
 WALK = ROOT / "docs" / "explanation" / "walk.md"
 NAMED: list[tuple[str, str]] = CODE.findall(WALK.read_text(encoding="utf-8"))
 
