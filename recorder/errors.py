@@ -27,7 +27,7 @@ class SchemaMismatch(RecorderError):
 class StorageUnavailable(RecorderError):
     """The database did not take a unit of work now, but may later. Reaction: keep and retry.
 
-    After it the unit's effect is unknown only where the message reports so; a unit that failed
+    After it the unit's effect is unknown only where the message states that; a unit that failed
     before its COMMIT was sent has left nothing behind.
     """
 
@@ -49,7 +49,7 @@ class RowRefused(RecorderError):
 class StorageFailed(RecorderError):
     """The database will not take this unit until a person acts (disk full, read-only, …).
 
-    Reaction: report so with the number of events not written, exit 3.
+    Reaction: report it with the number of events not written, exit 3.
     """
 
 

@@ -1,4 +1,4 @@
-"""What the exit code of a command reports.
+"""The exit codes of commands, and what they mean.
 
 Programs that call us decide by these numbers, so they never change their meaning.
 """

@@ -65,7 +65,7 @@ def statement_command(call: Call) -> int:
 
 
 def _asked(call: Call, database: Database) -> Asked:
-    """Return what is wanted. Raises ConfigurationError for what can't be reported."""
+    """Return what is wanted. Raises ConfigurationError for a period that can't be."""
     given, now, account = call.arguments, call.now(), call.one_account()
     if account not in in_unit(database.reader, known_accounts):
         raise ConfigurationError(

@@ -218,7 +218,7 @@ class ConnectionHolder:
         return kind, payload
 
     async def _pause(self, active: ActiveSession) -> None:
-        """Stop reading until the log has room; report how long that was."""
+        """Stop reading until the log has room; note how long that was."""
         began_ns = self.clock.monotonic_ns()
         active.session.pause(began_ns / 1e9)
         await self.inbox.wait_room()

@@ -171,7 +171,7 @@ class ActiveSession:
     unconfirmed: list[UnconfirmedSpan] = field(factory=list)
 
     def end_facts(self) -> Mapping[str, object]:
-        """Return what a note on its end reports of what was end_facts."""
+        """Return the facts of the note on its end."""
         reported: dict[str, object] = {
             "frames": self.frames,
             "not_read_s": round(self.not_read_s, 6),

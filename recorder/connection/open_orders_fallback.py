@@ -3,9 +3,8 @@
 Whether VALR sends OPEN_ORDERS_UPDATE to an account that has no order open is not published.
 Without it no snapshot would ever be complete, and an account that rests would count as not observed
 until its next order. So once all balances were named and the list still hasn't come, REST is asked.
-That there are no open orders, reported there while no frame reports otherwise, stands for the list
-that didn't come: the answer goes into the log, and behind it the note that folds take for an empty
-list.
+If REST answers that no order is open, and no frame has contradicted it, that stands for the list:
+the answer goes into the log, and after it the note that folds take for an empty list.
 
 Where REST names orders, the exchange owes us a frame: nothing is inferred, and it is asked again.
 """

@@ -1,7 +1,7 @@
 """Which requests read a period's histories to their ends, one page after the other. Pure.
 
-A `Cursor` reports where a list is read on; its text stands in the log with every page, so a
-fetching that was broken off goes on with the page that is missing. What VALR documents of each list
+A `Cursor` is where a list is read on. Its text is in the log with every page, so a back-fill that
+was interrupted goes on with the page that is missing. What VALR documents of each list
 decides how:
 
 - **Trades, transactions** never change, newest first: read backwards by ``beforeId``, the id of
@@ -16,8 +16,8 @@ decides how:
   There is no end of the window, as an order of the period may have changed after it.
 - **Open orders, balances** have one page.
 
-No page is taken for the last because it is short: who knows how many rows the exchange gives at
-most? A list ends where a page brings nothing more.
+A short page is not taken for the last one, because the longest page of the exchange is not known.
+A list ends where a page brings nothing more.
 
 The period is read with an overlap on both sides, because the times around a gap are those of our
 clock, and because matching needs rows that both sides have reported. A transfer changes for as long
@@ -212,7 +212,7 @@ def _by_time(cursor: Cursor, page: HistoryPage) -> Cursor | None:
     cursor = evolve(cursor, pages=pages, longest=longest)
     end = min(times) + _TICK if times else None
     if end is None or (cursor.end is not None and end >= cursor.end):
-        # As many of one moment as a page holds, or nothing reports when: only counting leads on.
+        # As many of one moment as a page holds, or without times: only counting leads on.
         seen = (*cursor.seen, *(name for name in reported if name not in cursor.seen))
         return evolve(cursor, skip=cursor.skip + page.length, seen=seen)
     seen = tuple(name for name, at in reported.items() if at is not None and at <= end)

@@ -5,7 +5,7 @@
        └──────────────────────┴───────────── Lost ────────────┴──────▶ dead ◀─────┘
 
 The owner of the socket reports what happens (``on_open``, ``on_frame``, ``on_time``) with the
-monotonic time in seconds, and does what the returned actions report, in their order. It calls
+monotonic time in seconds, and carries out the returned actions in their order. It calls
 ``on_time`` again when ``next_deadline`` has come. A dead session answers everything with nothing.
 
 **Authenticated.** An open socket proves nothing: VALR upgrades connections that it closes a moment
@@ -23,8 +23,8 @@ late: then the frames that prove life may be waiting unread.
 the list of open orders has come, no currency or position was newly named for ``snapshot_quiet_s``,
 and after that a PONG has answered a PING of ours with still no new one: frames come in order, so
 what was queued before that PING was answered has been read. After ``snapshot_timeout_s`` it is
-noted how things are; what is missing then may still come, and completes the snapshot when it
-does: an account without orders may receive of its list only with the next one. An empty list that
+noted what is there; what is missing then may still arrive, and completes the snapshot when it
+does: an account without orders may receive its list only with its next order. An empty list that
 never comes is replaced by REST's answer (``on_no_open_orders``). The note states what may be
 inferred:
 
@@ -36,9 +36,9 @@ inferred:
 - ``complete``: the list came and the naming had ended; a position that was not named is not held,
   unless ``positions`` is there and false, because a frame could not be read.
 
-**Renewed.** Where frames may have been dropped although the line holds (we slept, or did not read
-for long), only a new snapshot reports the state. ``renew`` reports a PING; once its PONG is there,
-what the line held has been read, and the session ends itself.
+**Renewed.** Where frames may have been dropped although the connection is up (we slept, or did not
+read for long), only a new snapshot reports the state. ``renew`` sends a PING; once its PONG
+arrives, what the connection held has been read, and the session ends itself.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ __all__ = [
 
 PING = '{"type":"PING"}'
 SUBSCRIBE = '{"type":"SUBSCRIBE","subscriptions":[{"event":"ORDER_STATUS_UPDATE"}]}'
-#: A timer this late reports that the process stood still, not that the exchange did; the same time
+#: A timer this late means that the process stood still, not that the exchange did; the same time
 #: is then given to the reader of the socket.
 LATE_S = 1.0
 
@@ -138,7 +138,7 @@ class Session:
     _in_band: bool = field(default=False, init=False)
     _subscribe_open: bool = field(default=False, init=False)
 
-    # PONGs carry no number, but come one for each PING and in order: counting reports which is
+    # PONGs carry no number, but come one for each PING and in order: counting shows which is
     # which.
     _pings: int = field(default=0, init=False)
     _pongs: int = field(default=0, init=False)
@@ -149,7 +149,7 @@ class Session:
     _named_s: float = field(default=0.0, init=False)
     #: The note that the snapshot is late was given.
     _is_late: bool = field(default=False, init=False)
-    #: The number of the PING reported since the last new currency, whose PONG proves the end.
+    #: The number of the PING sent since the last new currency, whose PONG proves the end.
     _proof: int | None = field(default=None, init=False)
     #: Why the session is to be renewed, and the PING whose PONG lets it end.
     _renewal: str | None = field(default=None, init=False)
@@ -185,7 +185,7 @@ class Session:
 
     @property
     def pings(self) -> tuple[int, int]:
-        """How many PINGs were reported, and up to which one they are answered."""
+        """How many PINGs were sent, and up to which one they are answered."""
         return self._pings, self._pongs
 
     def on_open(self, now_s: float, authenticate: SendText | None = None) -> list[Action]:
@@ -257,7 +257,7 @@ class Session:
     def renew(self, reason: str) -> None:
         """End as soon as what the line holds has been read; a new snapshot is renewal enough.
 
-        The PING for it is due at once: ``next_deadline`` reports so.
+        The PING for it is due at once: see ``next_deadline``.
         """
         if (self.state is State.LIVE or self._is_late) and self._renewal is None:
             self._renewal = reason
@@ -300,7 +300,7 @@ class Session:
         self._now_s = now_s
 
     def _cap(self, now_s: float) -> None:
-        """Keep forgiveness within what has passed: a PING reported in a long pause began later than
+        """Keep forgiveness within what has passed: a PING sent in a long pause began later than
         it.
 
         Without this a pause of an hour would put the PING's deadline an hour ahead.

@@ -1,5 +1,6 @@
-"""The state that a new connection has received so far: which currencies and positions, and
-the list of open orders. The `Session` decides when it is complete.
+"""The state that a new connection has received so far: currencies, positions, open orders.
+
+The `Session` decides when it is complete.
 
 What can't be read may have named anything. Then nothing may be inferred from what was not named:
 a currency whose frame is unreadable is not a currency that is no longer held.

@@ -1,7 +1,7 @@
 """The formats of an exported table: JSON lines, CSV, Parquet. Rows go in by the thousand at most.
 
-Each is written in one pass and in bounded memory, into anything that takes bytes. What a value
-looks like in each is reported in docs/how-to/export-and-import.md.
+Each is written in one pass and in bounded memory, into anything that takes bytes.
+docs/how-to/export-and-import.md shows a value in each.
 """
 
 from __future__ import annotations

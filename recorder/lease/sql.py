@@ -6,9 +6,8 @@ clock decides only how soon that may happen, never who owns the account.
 
 Times in the table are written by one clock, where there is one: on PostgreSQL the server's, if
 ``now`` is None; on SQLite that of the machine. Both may jump. So what a lease lasts is the
-difference of two times that were written together, and a process that wants it may measure
-that on a clock of his own (`tasks`). A lease that was released reports so without
-any clock: it ends when it was last renewed.
+difference of two times that were written together, and a process that waits measures it on a clock
+of its own (`tasks`). A released lease needs no clock: it ends when it was last renewed.
 """
 
 from __future__ import annotations
@@ -70,7 +69,7 @@ def take(
 
     ``holder`` names this process so that nothing else bears the name. With ``now`` None the
     server's clock is asked (PostgreSQL only). While another's lease runs, raises LeaseHeld, unless
-    ``dead(other)`` proves that process gone; ``over(lease, now)`` reports whether it still runs.
+    ``dead(other)`` proves that process gone; ``over(lease, now)`` returns whether it is over.
     """
     now = now or _server_time(connection)
     dialect = sqlite if connection.dialect.name == "sqlite" else postgresql

@@ -168,7 +168,7 @@ class Contender:
     """Judges whether a lease may be taken over, over repeated looks at it.
 
     It may, once it has stood unchanged for as long as it lasts by our own monotonic clock. Before
-    that, the clock by which it was written may report so; but not of a holder that runs on this
+    that, the clock by which it was written may decide; but not of a holder that runs on this
     machine, whose clock may have jumped.
     """
 

@@ -316,7 +316,7 @@ class Reconciler:
     async def _check_histories(
         self, run: _Run, run_id: int, since: datetime, until: datetime
     ) -> None:
-        """Find what we hold and the histories report otherwise, or don't report."""
+        """Find what we hold and the histories list otherwise, or don't list."""
         earlier = await self.rest.read(open_differences, self.account)
         keys = {(was.list, was.key) for _, was in earlier}
         span = since - HISTORY_LAG, until - HISTORY_LAG

@@ -1,4 +1,4 @@
-"""What a simulated exchange can be reported before it starts."""
+"""The settings of a simulated exchange."""
 
 from __future__ import annotations
 

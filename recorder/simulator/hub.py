@@ -1,4 +1,4 @@
-"""A running simulated exchange, as tests and controls hold it in their hands."""
+"""A running simulated exchange, with the methods that tests and controls call."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class Trading:
     trades: list[Trade] = field(factory=list)
 
     def place(self, placing: Placing) -> Order:
-        """Take an order, or refuse it; the order returned reports which."""
+        """Take an order, or refuse it; the returned order shows which."""
         order = self._new_order(placing)
         order.reason = self._refusal(order)
         if order.reason:

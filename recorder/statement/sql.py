@@ -1,7 +1,7 @@
 """Reads what a statement of a period reports, beside the books: rows, heads, and what is behind.
 
-All of it in one transaction, so that the tables agree. Rows that may be many come one after the
-other; of orders the whole table is gone through, of all else what the period holds.
+All of it is read in one transaction, so that the tables agree. Rows that may be many are streamed.
+Of orders the whole table is read, of everything else the rows of the period.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Writes a statement: its tables as files, its page, and a manifest with the SHA-256 of each.
 
-All tables are read in one transaction, the log after that, as it only grows. The folder that was
-asked for is there when all of it is, or not at all.
+All tables are read in one transaction, the log after that, as it only grows. The requested
+folder appears when it is complete, or not at all.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _BATCH_ROWS = 1_000
 
 @frozen
 class Asked:
-    """What a statement is wanted of. ``is_running`` reports whether a recorder is, now."""
+    """What a statement is requested of. ``is_running``: whether a recorder runs now."""
 
     account: str
     from_at: datetime

@@ -92,7 +92,7 @@ def without_welcome(simulator: Simulator) -> None:
     simulator.faults.withhold_authenticated = True
 
 
-#: What goes wrong, when, and what is to be reported of it.
+#: What goes wrong, when, and what must be logged.
 SILENCES: dict[str, tuple[Callable[[Simulator], None], bool, str]] = {
     "half_open": (silent, True, "no PONG and no frame for 5 s"),
     "no_pong": (without_pong, True, "no PONG and no frame for 5 s"),

@@ -183,7 +183,7 @@ def test_a_conditional_order_that_no_list_decides_on_is_a_doubt(database: Databa
     )
     fold(database)
     warnings = in_unit(database.reader, warnings_of, "main", 3, 9, Period(SINCE, UNTIL))
-    assert warnings == ["1 conditional orders may be gone, and no list reports that they aren't"]
+    assert warnings == ["1 conditional orders may be gone, and no list proves that they aren't"]
 
 
 def test_a_run_over_a_gap_that_was_not_fetched_heals_it_once_the_lists_know_of_it(

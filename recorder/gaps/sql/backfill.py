@@ -343,7 +343,7 @@ def _warnings_of_futures(
             f"{{}} {what} are gone, and no list has their final state": _count(
                 connection, table, *gone
             ),
-            f"{{}} {what} may be gone, and no list reports that they aren't": _count(
+            f"{{}} {what} may be gone, and no list proves that they aren't": _count(
                 connection, table, *unsure
             ),
         }

@@ -1,4 +1,4 @@
-"""A head that leaves the database: what a checkpoint reports, and how it is written and signed.
+"""A checkpoint: a head of the log outside the database, and how it is written and signed.
 
 A checkpoint is one line of JSON, in ASCII:
 

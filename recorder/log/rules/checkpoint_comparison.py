@@ -1,9 +1,9 @@
-"""Compares checkpoints with a log while that is walked, event by event.
+"""Compares checkpoints with a log while it is read, event by event.
 
 A chain that is sound in itself does not show that its end was cut off, or that it was written again
 with digests that fit. A checkpoint does: the digest at its position stands for everything up to
-there. Where one contradicts the log, times report different what happened. They are a hint and no
-proof: clocks can be wrong, and an attacker who rewrites a log chooses its times.
+there. Where one contradicts the log, times hint at what happened. They prove nothing: clocks can
+be wrong, and an attacker who rewrites a log chooses its times.
 
 A checkpoint takes some 60 bytes here, so a year of them, one every five minutes, takes 6 MB.
 """

@@ -1,7 +1,7 @@
 """What the log is made of.
 
-A *draft* is what is to become an event and has no position yet. An *event* is one immutable row
-of the log. Positions and digests are given by the append unit alone (``storage.append``).
+A *draft* becomes an event and has no position yet. An *event* is one immutable row
+of the log. Positions and digests are given by the append unit alone (`log.sql.append`).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The only way to write an event, and the hot path of the recorder.
 
-Position and digest are given here and nowhere else, from heads that the caller owns. What keeps
-two owners different is not this code but the key: the second one to append finds its position
-taken, and the unit fails with LeaseLost.
+Position and digest are given here and nowhere else, from heads that the caller owns. Not this code
+but the key protects against two owners: the second one to append finds its position taken, and the
+unit fails with LeaseLost.
 
 Both databases are written as directly as they allow, by the driver under SQLAlchemy's connection.
 SQLite gets one statement of many rows, so that its thread gives up the interpreter once per

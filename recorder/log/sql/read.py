@@ -1,8 +1,8 @@
 """Reads the log: heads, and events in the order of their positions.
 
-Rows become events directly; the column types that serve everything else cost more than the reading
-itself here. A long log is streamed: rows come in pages bounded in rows and in bytes,
-so that memory holds `PAGE_BYTES` and one payload at most.
+Rows become events directly: the column types that serve everything else cost more than the reading
+itself. A long log is streamed in pages bounded in rows and in bytes, so that memory holds
+`PAGE_BYTES` and one payload at most.
 """
 
 from __future__ import annotations

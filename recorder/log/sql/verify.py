@@ -1,12 +1,11 @@
 """Proves an account's log, or names the first position where it is damaged.
 
-A damaged log is exactly what this is for, so nothing about a row is taken for granted: columns are
-read as bytes where they could hold anything, and whatever no event can be made of is damage at that
-position, not an error.
+Nothing about a row is taken for granted: columns are read as bytes where they could hold anything,
+and a row that is no event is damage at that position, not an error.
 
-The walk goes by the index of positions, as a look-up of an event does, and reads what is in
-the table. The owner of the database can make them differ: a row that the index passes by is
-found by a scan of the table. So `first_strays` scans it too.
+The walk follows the index of positions, as a look-up of an event does. The owner of the database
+can make index and table differ; only a scan of the table finds a row that the index leaves out. So
+`first_strays` scans it too.
 """
 
 from __future__ import annotations

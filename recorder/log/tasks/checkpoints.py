@@ -1,10 +1,9 @@
-"""Takes heads out of the database: to a file, to the log, to a program of the operator's.
+"""Publishes heads of the log outside the database: to a file, the log output, a program.
 
 The keeper looks at the heads on a schedule, and at the stop. A head that moved becomes one line,
-and each sink has a publisher that brings it there. A sink that fails or hangs delays no other,
-waiting but its own publisher, which tries again with what is newest by then: a later head stands
-for all before it. Only what is durable is ever read here, so no crash leaves a checkpoint of what
-was never written.
+and each sink has a publisher that brings it there. A sink that fails or hangs delays only its own
+publisher, which tries again with the newest head: a later head stands for all before it. Only what
+is durable is ever read here, so no crash leaves a checkpoint of what was never written.
 """
 
 from __future__ import annotations
@@ -79,7 +78,7 @@ class LogSink:
 
 @frozen
 class HookSink:
-    """A program that gets each line on its standard input, and reports that it has it by exit code
+    """A program that gets each line on its standard input, and confirms it by exit code
     0.
 
     No shell is between. It runs in a session of its own, to be ended with all that it started.

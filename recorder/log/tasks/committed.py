@@ -1,10 +1,10 @@
-"""How far the log is durable, who wants to know, and what came last.
+"""How far the log is durable, which tasks wait for it, and the last events.
 
 After each COMMIT the log writer adds here what is durable now, in its own thread, and then wakes
 those who listen for such types, on the event loop. A wake-up carries no event: the woken task asks
 for what is behind its checkpoint, so that a lost wake-up loses nothing. What was committed last is
 kept as it was written, because it is mostly folded shortly after; a fold that is farther
-behind reads the log. Nothing is seen here that isn't durable.
+behind reads the log. Everything here is durable.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The one task that appends to the log.
 
 It takes whatever waits in the inbox, turns it into one transaction (group commit) and, once COMMIT
-returned, reports those who wait for it on the event loop; in the thread in which it ran, ``follow``
-may fold what was written before the next batch is taken. It owns the heads: position and digest of
+returned, wakes the tasks that wait for it; in the thread in which it ran, ``follow`` may
+fold what was written before the next batch is taken. It owns the heads: position and digest of
 every event follow from the event before, so that no other process may append meanwhile. Where
 another process did, the key (account, position) refuses and LeaseLost ends this one.
 
@@ -10,8 +10,8 @@ What it does when the database fails:
 
 - not now (locked, connection lost, deadlock): the batch stays in memory and is tried again, first
   soon, then every few seconds, for as long as it takes; the inbox fills and reading stops.
-- maybe (connection broken during COMMIT): the heads are read again; they reports whether the batch
-  is durable, and it is taken as done or tried again accordingly.
+- maybe (connection broken during COMMIT): the heads are read again; they show whether the batch
+  is durable, and it counts as done or is tried again.
 - never (disk full, read-only, wrong schema): StorageFailed. How many frames were not written is
   known only once nothing is read any more, so the caller that ends the process reports it.
 - nothing (it hangs, or a lock is held): the thread waits, and ``watch`` reports that.

@@ -1,4 +1,4 @@
-"""Empties SQLite's write-ahead log beside the writers instead of within them.
+"""Checkpoints SQLite's write-ahead log beside the writers instead of within them.
 
 Left alone, SQLite copies the WAL into the database inside whichever COMMIT makes it long enough,
 and syncs two files there: tens of milliseconds in which the log waits. A PASSIVE checkpoint does

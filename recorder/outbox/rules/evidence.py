@@ -1,8 +1,8 @@
 """What a message proves about commands, and about which rows.
 
 VALR repeats ``clientMsgId`` in its first answer only. Later frames are about orders: by
-order id, by customer order id, or by the id of a modification. Evidence therefore reports by which
-ids its row is found, of which commands it speaks, and what it proves:
+order id, by customer order id, or by the id of a modification. Evidence therefore names the
+ids by which its row is found, the commands that it is about, and what it proves:
 
 - *any command*: a rate limit's answer proves that the exchange hasn't looked at it, and names the
   one sending that it is about (`wire_msg_id`).
@@ -127,7 +127,7 @@ def evidence(message: Message) -> tuple[Evidence, ...]:
 
 
 def ids_of(row: Row) -> set[str]:
-    """Return all ids by which evidence may find the row; they are reported different by
+    """Return all ids by which evidence may find the row; they are distinguished by
     `concerned`.
     """
     sending = wire_msg_id(row.client_msg_id, row.attempts)

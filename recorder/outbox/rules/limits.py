@@ -6,12 +6,12 @@
 - ``max_price_deviation``: of a price from the last one seen, up or down, as a fraction of that.
 
 Of the pair's own row and that of ``*`` the stricter value holds, each for itself; the row of ``*``
-speaks of every pair, not of all of them together. Each request of a batch is checked as an order of
+bounds each pair, not all of them together. Each request of a batch is checked as an order of
 its own, and one that breaks a rule refuses the batch. A change counts with what it makes of the
 order: what it leaves as it is, is that of the order. Cancels are never limited.
 
 A market order has no price: its value is its quote amount, or its base amount at the last price
-seen. Where a rule needs something that isn't known, the command is refused for that and reports so;
+seen. Where a rule needs something that isn't known, the command is refused for that reason;
 nothing passes unchecked.
 """
 
@@ -210,7 +210,7 @@ def _value(
             answer = (
                 f"the order of {request.pair} to be changed isn't known, so what it would be worth"
             )
-            return Refusal(MAX_VALUE, f"{answer} can't be reported")
+            return Refusal(MAX_VALUE, f"{answer} isn't known")
         value = _EXACT.multiply(quantity, price)
     if value <= limit.max_value:
         return None

@@ -64,7 +64,7 @@ class LookupSchedule:
     def add(self, found: Found, began_s: float, now_s: float, has_snapshot: bool) -> Fact | None:
         """Take in what a look-up found that began and ended then; return what is proved by now.
 
-        ``has_snapshot`` reports whether a snapshot was complete, on a connection opened since the
+        ``has_snapshot`` is whether a snapshot was complete, on a connection opened since the
         loss, when the look-up began.
         """
         fact = self._prove(found, began_s, has_snapshot)

@@ -1,7 +1,7 @@
 """What to request about a command whose outcome is open, and what the answers prove.
 
 A *look-up* of a command requests every state of its order (``history/detail``). Where that settles
-nothing, it requests all open orders; where the states can't be reported, the present state. The
+nothing, it requests all open orders; where VALR doesn't give the states, the present one. The
 result is one `Finding`:
 
 - ``effect`` and ``refused`` are proof, whenever they are found.

@@ -1,7 +1,7 @@
 """Which queued command goes next.
 
 Cancels overtake everything, because they take risk away. Then the higher ``priority`` goes first
-(0 unless the caller reports otherwise), then the lower ``outbox_id``. A row is not sent before
+(0 by default), then the lower ``outbox_id``. A row is not sent before
 ``not_before``, and never once ``expires_at`` has come.
 
 A row that is ``in_order`` also waits until every earlier row of its pairs, whatever its command,

@@ -1,4 +1,4 @@
-"""What may become of a command, as one table.
+"""The statuses of a command and the steps between them, as one table.
 
     queued ─▶ sending ─▶ sent ─▶ acknowledged ─▶ accepted
        │         │         │            │
@@ -7,8 +7,8 @@
        └─▶ expired · withdrawn · refused          not_placed ─▶ acknowledged | accepted | rejected
     sending | sent ─▶ queued, for a rate limit's answer and nothing else
 
-A command left the house as soon as it is ``sending``; only what was still ``queued`` was provably
-never placed. ``in_doubt`` ends by evidence, never by time, and never by sending again.
+A command may have been sent as soon as it is ``sending``; only what was still ``queued`` was
+provably never placed. ``in_doubt`` ends by evidence, never by time, and never by sending again.
 ``not_placed`` rests on absence, so evidence that comes late overturns it; every other end is final.
 
 The one way back is a rate limit: its answer proves that nothing was placed, so the command waits in

@@ -115,7 +115,7 @@ def dispatch(
     """Take what goes next from ``queue``, or else from what is queued now. Repeatable.
 
     Ends on the way what is over or can't be sent. Where the transaction is one pipeline, it does
-    only what is plain, and reports so of the rest.
+    only what is plain, and returns that for the rest.
     """
     if queue is None:
         queue = _read_short(connection, account, now)

@@ -1,11 +1,11 @@
 """The outbox in SQL: queue, claim, and every later change of a command's status.
 
-Each change is one conditional UPDATE that names what it expects to find; whether it found that is
-the return value, never an assumption. What changes are legal at all is the database's business (the
-triggers), so that it holds for all others who writes to the table.
+Each change is one conditional UPDATE that names what it expects to find, and returns whether it
+found that. The database's triggers decide which changes are legal, so that this holds for every
+program that writes to the table.
 
-Times are arguments; every change by the recorder moves ``updated_at``, by which the triggers report
-it from a person's.
+Times are arguments. Every change by the recorder moves ``updated_at``, by which the triggers
+recognise it.
 """
 
 from __future__ import annotations

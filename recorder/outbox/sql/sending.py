@@ -1,9 +1,8 @@
-"""The way of one command out, in as few round trips and as little work as the databases allow.
+"""Claims and marks single commands in as few round trips as the databases allow.
 
-This is on the latency path of an order: the same statements as in
-`storage.outbox`, compiled once and given to the driver (`prepared`), in one round trip where they
-don't depend on each other. What they don't cover (strict order, limits) they report so of, and the
-caller goes the longer way.
+This is on the latency path of an order: the same statements as in `queue`, compiled once and handed
+to the driver (`prepared`), in one round trip where they don't depend on each other. Where strict
+order or limits apply they return that, and the caller takes the longer way.
 """
 
 from __future__ import annotations

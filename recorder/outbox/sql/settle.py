@@ -126,7 +126,7 @@ def settle(
 
 
 def _judged(connection: Connection, account: str) -> list[OutboxRow]:
-    """Return the commands that an event may report something new about."""
+    """Return the commands that an event may be evidence for."""
     return unresolved(connection, account) + not_placed(connection, account, OVERTURNABLE_MAX)
 
 

@@ -179,7 +179,7 @@ class Resolver:
     async def _request_order(
         self, client: Asks, look: _Pending, query: OrderQuery
     ) -> tuple[FetchResult[Outcome], Found]:
-        """Request an order's states; where they can't be reported, its present one alone."""
+        """Request an order's states; where VALR gives none, its present one alone."""
         result = await self._request(client, order_detail_request(query.name))
         found = await self._found(look.command, query, result, read_states)
         if not _is_reported_elsewhere(result):

@@ -81,7 +81,7 @@ class SendQueue:
             try:
                 await _send(self._channel, dispatch)
             except trio.BrokenResourceError:
-                # The session's sender is gone already, and the session is about to report so.
+                # The session's sender is gone already, and the session is about to end.
                 self.close()
                 return
             await dispatch.done.wait()
@@ -117,7 +117,7 @@ class Claiming:
 
 
 def claim_facts(taken: ClaimedCommand) -> dict[str, object]:
-    """Return what a note reports of the command that it is about."""
+    """Return the facts of a note about a command."""
     return {"outbox_id": taken.outbox_id, "client_msg_id": taken.client_msg_id}
 
 

@@ -41,7 +41,7 @@ ALERT_S = 0.002
 LOOK_ON_S = 0.01
 #: The net under the kernel's word: the data version is looked at this often anyway.
 UNTOLD_LOOK_S = 0.25
-#: So many commits in a row without a report of the kernel mean that it never will.
+#: After so many commits in a row without a notification, the kernel is taken to send none.
 UNTOLD_MAX = 4
 #: Polling: the data version is looked at this often while things happen, …
 BUSY_POLL_S = 0.01
@@ -161,7 +161,7 @@ class OutboxWatch:
             raw.close()
 
     async def _follow(self, watch: FileWatch, look: CommitLook) -> None:
-        """Look whenever the kernel reports so; return if it turns out not to."""
+        """Look at each notification of the kernel; return if it sends none."""
         untold = 0
         while untold < UNTOLD_MAX:
             with trio.move_on_after(UNTOLD_LOOK_S) as nap:
@@ -172,7 +172,7 @@ class OutboxWatch:
             elif self._look(look) and not watch.take():
                 untold += 1
         log.warning(
-            "%s: the system reports nothing of writes to %s; polling from now on",
+            "%s: the system reports no writes to %s; polling from now on",
             self.account,
             watch.path,
         )

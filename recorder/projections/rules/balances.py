@@ -1,15 +1,15 @@
-"""What is held: the latest statement per currency, and every value there ever was.
+"""What is held: the latest report of each currency, and every value it ever had.
 
 A BALANCE_UPDATE is the whole balance of one currency. One whose ``updatedAt`` is older than what
 stands from the same connection is late and changes nothing; where the times are equal or unknown,
-the later position wins. The first statement of a connection always counts: nothing sent before
-the connection was made can come on it, and a single wrong time would otherwise hold a currency
+the later position wins. The first report of a connection always counts: nothing sent before
+the connection was made can arrive on it, and a single wrong time would otherwise hold a currency
 for ever.
 
 The exchange names every held currency on connecting, and leaves out what is not held. So once a
 snapshot is known to be complete, a currency that it did not name is no longer held: its amounts
-become zero with the basis ``inferred_zero``, which reports that this is inferred, not reported. Its
-``updated_at`` stays: a late update still can't bring the old value back.
+become zero with the basis ``inferred_zero``. Its ``updated_at`` stays: a late update still can't
+bring the old value back.
 """
 
 from __future__ import annotations

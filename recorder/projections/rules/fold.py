@@ -1,4 +1,4 @@
-"""The fold: what a projection is, and what it reports about one event.
+"""The fold: what a projection is, and what one event changes.
 
 A projection is a pure function of the rows it has made so far and one event; it returns changes
 and touches nothing. Its caller (`projections.sql.tables` in the daemon, a dictionary in tests)
@@ -141,7 +141,7 @@ class Rows:
         return self.tables.get(table, {})
 
     def take(self, change: Change) -> None:
-        """Apply one change. Of rows that are added, only those that report so are kept."""
+        """Apply one change. Of added rows, only those marked ``kept`` are kept."""
         if isinstance(change, Put):
             self.tables.setdefault(change.table, {})[change.key] = change.values
         elif isinstance(change, Remove):

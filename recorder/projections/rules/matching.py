@@ -9,9 +9,8 @@ id reported, there are as many as the larger number. So a history adds only as m
 lacks, and a later frame adds only what no history has reported. Which of two equal rows got which
 id can't be known, and makes no difference.
 
-Where even that can't be decided (a frame without an id that doesn't report when, or in what) the
-row is marked ``undecided``: a history may hold it a second time. One that no history has reported
-of stays
+Where even that can't be decided (a frame without an id, and without its time or pair) the row is
+marked ``undecided``: a history may hold it a second time. One that no history has listed stays
 ``alone``.
 """
 

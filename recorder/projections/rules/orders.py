@@ -1,17 +1,15 @@
 """Every order ever seen, in its latest state, and each of its transitions.
 
-Orders are reported by several kinds of frames, in no promised order, and full lists race with
-all of them. What decides is the exchange's time, and without one, what
-can't be undone:
+Orders are reported by several kinds of frames, in no promised order, and full lists race with all
+of them. The exchange's time decides, and without one, what can't be undone:
 
 - A statement with an older ``updatedAt`` than what stands is late: it goes into the history, marked
   as not applied, and changes nothing else.
 - At the same ``updatedAt`` the state that lies further on wins (open, partially filled, ended), and
   of two alike the one with less remaining. Where price or original quantity of a live order differ,
-  it was changed in that moment: what "Order Modified" reports lies behind what it changed, and
-  where neither reports so, what came later, unless it lies less far on. An end stays an end on any
-  terms.
-- An end is final, unless a statement with a newer time reports otherwise. A list that still shows
+  it was changed at that moment: "Order Modified" comes after what it changed; if neither is one,
+  the later event counts, unless its state is less far on. An end stays an end on any terms.
+- An end is final, unless a report with a newer time contradicts it. A list that still shows
   an ended order is a list made before the end.
 - An order that the last full list named and this one doesn't is no longer open. How it ended, only
   a status can report; until one does, its state is ``end_unknown``. The same goes for an order
@@ -19,13 +17,13 @@ can't be undone:
   named yet is never judged by absence on its own connection: the list may be older than the order.
 
 An execution counts once: each leaves less of the order than the one before, a repeated frame
-doesn't. Where less was counted than was executed, an execution was missed: then it is unknown what
-the average price and the fee, and both are null.
+doesn't. Where less was counted than was executed, an execution was missed: then the average
+price and the fee are unknown, and both are null.
 
 A page of the order history reports the latest state of each order, with what all its fills came to.
-It is a report like any other, and late if the stream has reported something newer. Where
-it speaks of the very state that stands, it fills in what was missed: its totals take the place of
-what was counted. Telling it again changes nothing.
+It is a report like any other, and late if the stream has reported something newer. Where it is
+about the present state, it fills in what was missed: its totals replace what was counted. A second
+report of it changes nothing.
 """
 
 from __future__ import annotations
@@ -305,7 +303,7 @@ def _late(old: Row, event: Event, statement: Statement) -> Sequence[Change]:
 
 
 def _count(row: dict[str, Any], statement: Statement) -> bool:
-    """Add the statement's execution to the order's sums; reports whether it counted."""
+    """Add the report's execution to the order's sums; return whether it counted."""
     done = statement.execution
     remaining = statement.terms.get("remaining_quantity")
     if _is_modified(statement.terms.get("status")):
