@@ -117,8 +117,8 @@ async def test_an_order_that_came_and_went_unseen_is_found_over_rest(database_ur
 
 async def test_what_rest_does_not_know_yet_is_not_taken_for_absent(database_url: str) -> None:
     # REST receives of orders late, but sooner than absence begins to count.
-    async with connected(database_url, settle_s="2", lookup_every_s="0.1") as scene:
-        scene.simulator.faults.change({"next_commands": ["accept_then_cut"], "rest_behind_s": 1})
+    async with connected(database_url, settle_s="4", lookup_every_s="0.1") as scene:
+        scene.simulator.faults.change({"next_commands": ["accept_then_cut"], "rest_behind_s": 3})
         outbox_id = scene.books.queue("PLACE_MARKET_ORDER", MARKET)
         await scene.until_status(outbox_id, "accepted")
 
