@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from recorder.simulator import Simulator
-from tests.daemon.scene import Scene, daemon, exchange
+from tests.daemon.scene import Scene, daemon, exchange, until
 from tests.daemon.test_backfill import (
     SOON,
     assert_rebuilt_alike,
@@ -64,6 +64,7 @@ async def test_what_became_of_positions_and_conditionals_unobserved_is_fetched(
         for pair, quantity in ((BTC, "0.005"), (USDT, "5")):
             trade(simulator, pair, "buy", quantity)
         stays, ends = wait_for(simulator), wait_for(simulator)
+        await until(lambda: {stays, ends} <= states(scene).keys())
         await scene.until_recorded()
         await cut(scene)
         # One position is closed, one changed, one order removed, one added, all unobserved.
