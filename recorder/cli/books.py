@@ -246,7 +246,10 @@ class Answer:
             "observed": str(self.observed),
         }
         if self.unread:
-            lines["unread"] = f"{failed} could not be folded (fold_failures): not in these books"
+            lines["unread"] = (
+                f"{failed} could not be folded, or only in part (fold_failures): what is missing"
+                " of them isn't in these books"
+            )
         output.labelled(lines)
         output.line()
         rows = [row for each in self.currencies for row in _rows(each)]

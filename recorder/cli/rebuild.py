@@ -102,7 +102,9 @@ def _rebuild(call: Call, database: Database, account: str, projection: Projectio
     name, total = projection.name, in_unit(database.reader, head, account).position
     with shown_progress(call.output.err, f"{account}: {name}", total) as on_progress:
         done = rebuild.rebuild(database, account, projection, on_progress, now=call.now())
-    failed = f", {done.failures:,} of them could not be folded" if done.failures else ""
+    failed = (
+        f", {done.failures:,} of them could not be folded, or only in part" if done.failures else ""
+    )
     facts = {"account": account, "projection": name, "result": "rebuilt"}
     call.output.fact(
         {**facts, "position": done.position, "failures": done.failures},

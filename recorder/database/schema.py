@@ -133,7 +133,7 @@ projections = table("""
     projection text!, position long!, version integer!, updated_at time!, error text
 """)
 
-#: Events that a projection could not fold. It went on behind them.
+#: Events that a projection could not fold, or only in part. It went on behind them.
 fold_failures = table("""
     fold_failures (projection, position):
     projection text!, position long!, reason text!

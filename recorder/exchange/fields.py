@@ -282,6 +282,8 @@ def _digits(value: object) -> str | None:
 
 def _read_time(text: str) -> datetime:
     """Return the time of a text in any ISO form. Raises ValueError or OverflowError."""
+    if text.endswith("z"):
+        text = f"{text[:-1]}Z"
     is_leap = text[16:19] == ":60"
     if is_leap:
         text = f"{text[:16]}:59{text[19:]}"

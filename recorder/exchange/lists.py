@@ -18,7 +18,7 @@ from enum import StrEnum
 from attrs import field, frozen
 
 from recorder.exchange import declared as wire
-from recorder.exchange.declared import read_as
+from recorder.exchange.declared import Declared, read_as, unreadable_of
 from recorder.exchange.fields import FieldError, Fields, decode_rows
 from recorder.exchange.messages import (
     AddConditionalOrder,
@@ -63,7 +63,7 @@ FUTURES_FETCHED_AS: Mapping[Kind, FuturesList] = {
 
 
 @frozen
-class RestOrder:
+class RestOrder(Declared):
     """An order, or one state of it, from a REST answer. Absent members are None.
 
     ``total_…`` and ``average_price`` are of all its fills so far, ``executed_…`` of one state.
@@ -73,7 +73,7 @@ class RestOrder:
     customer_order_id: str | None = wire.text("customerOrderId")
     pair: str | None = wire.pair("currencyPair", "pair")
     side: str | None = wire.side("orderSide", "side")
-    order_type: str | None = wire.text("orderType", "type")
+    order_type: str | None = wire.detail(wire.text("orderType", "type"))
     status: str | None = wire.text("orderStatusType", "status")
     price: Decimal | None = wire.amount("originalPrice", "price")
     stop_price: Decimal | None = wire.amount("stopPrice")
@@ -87,7 +87,7 @@ class RestOrder:
     executed_price: Decimal | None = wire.amount("executedPrice")
     executed_quantity: Decimal | None = wire.amount("executedQuantity")
     executed_fee: Decimal | None = wire.amount("executedFee")
-    time_in_force: str | None = wire.text("timeInForce")
+    time_in_force: str | None = wire.detail(wire.text("timeInForce"))
     allow_margin: bool | None = wire.flag("allowMargin")
     failed_reason: str | None = wire.reason("failedReason", "failureReason")
     created_at: datetime | None = wire.time("orderCreatedAt", "createdAt")
@@ -105,18 +105,18 @@ class Withdrawal(Message):
 
     unique_id: str = wire.required_text("uniqueId")
     currency: str | None = wire.currency("currency", "currencyCode")
-    address: str | None = wire.text("address", "sendAddress")
-    transaction_hash: str | None = wire.text("transactionHash")
+    address: str | None = wire.detail(wire.text("address", "sendAddress"))
+    transaction_hash: str | None = wire.detail(wire.text("transactionHash"))
     amount: Decimal | None = wire.amount("amount")
     fee: Decimal | None = wire.amount("feeAmount")
-    confirmations: int | None = wire.whole("confirmations")
-    network: str | None = wire.text("networkType")
+    confirmations: int | None = wire.detail(wire.whole("confirmations"))
+    network: str | None = wire.detail(wire.text("networkType"))
     status: str | None = wire.text("status")
     created_at: datetime | None = wire.time("createdAt")
 
 
 @frozen
-class ClosedPosition:
+class ClosedPosition(Declared):
     """The result of a closed position. ``realised_pnl`` is net of fees."""
 
     position_id: str = wire.required_text("positionId")
@@ -193,7 +193,8 @@ def read_history(type_: str, text: str) -> HistoryPage | Unrecognised:
             rows.append((place, _read_row(reader, type_, element)))
         except FieldError as error:
             unread.append(f"[{place}]: {error}")
-    return HistoryPage(type_, tuple(rows), tuple(unread), len(elements))
+    without = tuple(f"[{place}]: {error}" for place, row in rows for error in row.unreadable)
+    return HistoryPage(type_, tuple(rows), tuple(unread), len(elements), unreadable=without)
 
 
 def read_futures_list(type_: str, text: str) -> Message:
@@ -243,7 +244,21 @@ def _listed(type_: str, rows: list[Fields]) -> tuple[ListedConditional, ...]:
 
 def _open_positions(type_: str, rows: list[Fields]) -> Message:
     positions = tuple(read_as(OpenPositionUpdate, row, type_) for row in rows)
-    return OpenPositions(type_, positions, len(rows) < PAGE_ROWS_MAX)
+    is_whole = len(rows) < PAGE_ROWS_MAX
+    return OpenPositions(type_, positions, is_whole, unreadable=unreadable_of(positions))
+
+
+def _closed_positions(type_: str, rows: list[Fields]) -> Message:
+    positions = tuple(read_as(ClosedPosition, row) for row in rows)
+    return ClosedPositions(type_, positions, unreadable=unreadable_of(positions))
+
+
+def _conditionals(type_: str, rows: list[Fields]) -> Message:
+    listed = _listed(type_, rows)
+    unreadable = unreadable_of(each.order for each in listed)
+    if type_ == FuturesList.CONDITIONAL_HISTORY:
+        return ConditionalHistory(type_, listed, unreadable=unreadable)
+    return Conditionals(type_, listed, len(rows) < PAGE_ROWS_MAX, unreadable=unreadable)
 
 
 #: Event type → how its rows are read; None: they are fetched to be compared, not to be folded.
@@ -258,13 +273,7 @@ _HISTORIES: Mapping[str, _RowReader | None] = {
 }
 _FUTURES_LISTS: Mapping[str, Callable[[str, list[Fields]], Message]] = {
     FuturesList.OPEN_POSITIONS: _open_positions,
-    FuturesList.CLOSED_SUMMARY: lambda type_, rows: ClosedPositions(
-        type_, tuple(read_as(ClosedPosition, row) for row in rows)
-    ),
-    FuturesList.CONDITIONALS: lambda type_, rows: Conditionals(
-        type_, _listed(type_, rows), len(rows) < PAGE_ROWS_MAX
-    ),
-    FuturesList.CONDITIONAL_HISTORY: lambda type_, rows: ConditionalHistory(
-        type_, _listed(type_, rows)
-    ),
+    FuturesList.CLOSED_SUMMARY: _closed_positions,
+    FuturesList.CONDITIONALS: _conditionals,
+    FuturesList.CONDITIONAL_HISTORY: _conditionals,
 }

@@ -14,11 +14,12 @@ from decimal import Decimal
 from attrs import field, frozen
 
 from recorder.exchange import declared as wire
+from recorder.exchange.declared import Declared
 from recorder.exchange.fields import Fields
 
 
 @frozen
-class Message:
+class Message(Declared):
     """The content of a frame or fetched list. ``type`` is the frame's own."""
 
     type: str
@@ -64,31 +65,35 @@ class BalanceUpdate(Message):
     available: Decimal | None = wire.amount("available")
     reserved: Decimal | None = wire.amount("reserved")
     total: Decimal | None = wire.amount("total")
-    lend_reserved: Decimal | None = wire.amount("lendReserved")
-    borrow_reserved: Decimal | None = wire.amount("borrowCollateralReserved", "borrowReserved")
-    borrowed_amount: Decimal | None = wire.amount("borrowedAmount")
-    total_in_reference: Decimal | None = wire.amount("totalInReference")
-    total_in_reference_weighted: Decimal | None = wire.amount("totalInReferenceWeighted")
-    reference_currency: str | None = wire.currency("referenceCurrency")
+    lend_reserved: Decimal | None = wire.detail(wire.amount("lendReserved"))
+    borrow_reserved: Decimal | None = wire.detail(
+        wire.amount("borrowCollateralReserved", "borrowReserved")
+    )
+    borrowed_amount: Decimal | None = wire.detail(wire.amount("borrowedAmount"))
+    total_in_reference: Decimal | None = wire.detail(wire.amount("totalInReference"))
+    total_in_reference_weighted: Decimal | None = wire.detail(
+        wire.amount("totalInReferenceWeighted")
+    )
+    reference_currency: str | None = wire.detail(wire.currency("referenceCurrency"))
     updated_at: datetime | None = wire.time("updatedAt")
 
 
 @frozen
-class OpenOrder:
+class OpenOrder(Declared):
     """One order of a list. ``remaining_quantity`` is what the wire calls ``quantity``."""
 
     order_id: str = wire.required_text("orderId")
     customer_order_id: str | None = wire.text("customerOrderId")
     pair: str | None = wire.pair("currencyPair", "pair")
     side: str | None = wire.side("side", "orderSide")
-    order_type: str | None = wire.text("type", "orderType")
+    order_type: str | None = wire.detail(wire.text("type", "orderType"))
     status: str | None = wire.text("status", "orderStatusType")
     price: Decimal | None = wire.amount("price", "originalPrice")
     stop_price: Decimal | None = wire.amount("stopPrice")
     original_quantity: Decimal | None = wire.amount("originalQuantity")
     remaining_quantity: Decimal | None = wire.amount("quantity", "remainingQuantity")
-    filled_percentage: Decimal | None = wire.amount("filledPercentage")
-    time_in_force: str | None = wire.text("timeInForce")
+    filled_percentage: Decimal | None = wire.detail(wire.amount("filledPercentage"))
+    time_in_force: str | None = wire.detail(wire.text("timeInForce"))
     allow_margin: bool | None = wire.flag("allowMargin")
     created_at: datetime | None = wire.time("createdAt")
     updated_at: datetime | None = wire.time("updatedAt")
@@ -124,7 +129,7 @@ class OrderStatusUpdate(Message):
     status: str = wire.required_text("orderStatusType", "orderStatus", "status")
     pair: str | None = wire.pair("currencyPair", "pair")
     side: str | None = wire.side("orderSide", "side")
-    order_type: str | None = wire.text("orderType", "type")
+    order_type: str | None = wire.detail(wire.text("orderType", "type"))
     price: Decimal | None = wire.amount("originalPrice", "price")
     stop_price: Decimal | None = wire.amount("stopPrice")
     original_quantity: Decimal | None = wire.amount("originalQuantity")
@@ -132,7 +137,7 @@ class OrderStatusUpdate(Message):
     executed_price: Decimal | None = wire.amount("executedPrice")
     executed_quantity: Decimal | None = wire.amount("executedQuantity")
     executed_fee: Decimal | None = wire.amount("executedFee")
-    time_in_force: str | None = wire.text("timeInForce")
+    time_in_force: str | None = wire.detail(wire.text("timeInForce"))
     allow_margin: bool | None = wire.flag("allowMargin")
     failed_reason: str | None = wire.reason("failedReason", "failureReason")
     created_at: datetime | None = wire.time("orderCreatedAt", "createdAt")
@@ -180,7 +185,7 @@ class InstantOrderCompleted(Message):
     received_currency: str | None = wire.currency("receivedCurrency")
     fee_amount: Decimal | None = wire.amount("feeAmount")
     fee_currency: str | None = wire.currency("feeCurrency")
-    status: str | None = wire.text("orderStatusType")
+    status: str | None = wire.detail(wire.text("orderStatusType"))
     failed_reason: str | None = wire.reason("failedReason", "failureReason")
     executed_at: datetime | None = wire.time("orderExecutedAt")
 
@@ -210,7 +215,7 @@ class NewAccountHistoryRecord(Message):
 
     transaction_id: str | None = wire.text("id")
     transaction_type: str = wire.of_type(Fields.required_text, "type")
-    description: str | None = wire.of_type(Fields.text, "description")
+    description: str | None = wire.detail(wire.of_type(Fields.text, "description"))
     debit_currency: str | None = wire.currency("debitCurrency")
     debit_value: Decimal | None = wire.amount("debitValue")
     credit_currency: str | None = wire.currency("creditCurrency")
@@ -230,11 +235,11 @@ class NewPendingReceive(Message):
     """A deposit on its way; sent again at each confirmation."""
 
     currency: str | None = wire.currency("currency", "currencyCode")
-    address: str | None = wire.text("receiveAddress", "address")
+    address: str | None = wire.detail(wire.text("receiveAddress", "address"))
     transaction_hash: str = wire.required_text("transactionHash")
-    network: str | None = wire.text("networkType")
+    network: str | None = wire.detail(wire.text("networkType"))
     amount: Decimal | None = wire.amount("amount")
-    confirmations: int | None = wire.whole("confirmations")
+    confirmations: int | None = wire.detail(wire.whole("confirmations"))
     confirmed: bool | None = wire.flag("confirmed")
     index_in_transaction: int | None = wire.whole("indexInTx")
     created_at: datetime | None = wire.time("createdAt")
@@ -246,11 +251,11 @@ class NewPendingSend(Message):
 
     unique_id: str = wire.required_text("uniqueId")
     currency: str | None = wire.currency("currency")
-    address: str | None = wire.text("sendAddress")
-    transaction_hash: str | None = wire.text("transactionHash")
+    address: str | None = wire.detail(wire.text("sendAddress"))
+    transaction_hash: str | None = wire.detail(wire.text("transactionHash"))
     amount: Decimal | None = wire.amount("amount")
     fee: Decimal | None = wire.amount("feeAmount")
-    confirmations: int | None = wire.whole("confirmations")
+    confirmations: int | None = wire.detail(wire.whole("confirmations"))
     created_at: datetime | None = wire.time("createdAt")
 
 
@@ -260,8 +265,8 @@ class SendStatusUpdate(Message):
 
     unique_id: str = wire.required_text("uniqueId")
     status: str = wire.required_text("status")
-    transaction_hash: str | None = wire.text("transactionHash")
-    confirmations: int | None = wire.whole("confirmations")
+    transaction_hash: str | None = wire.detail(wire.text("transactionHash"))
+    confirmations: int | None = wire.detail(wire.whole("confirmations"))
     failure_reason: str | None = wire.reason("failureReason")
 
 
@@ -277,12 +282,16 @@ class OpenPositionUpdate(Message):
     side: str | None = wire.side("side")
     quantity: Decimal | None = wire.amount("quantity")
     realised_pnl: Decimal | None = wire.amount("realisedPnl")
-    unrealised_pnl: Decimal | None = wire.amount("unrealisedPnl")
+    unrealised_pnl: Decimal | None = wire.detail(wire.amount("unrealisedPnl"))
     average_entry_price: Decimal | None = wire.amount("averageEntryPrice")
-    session_average_entry_price: Decimal | None = wire.amount("sessionAverageEntryPrice")
-    total_session_entry_quantity: Decimal | None = wire.amount("totalSessionEntryQuantity")
-    total_session_value: Decimal | None = wire.amount("totalSessionValue")
-    leverage_tier: int | None = wire.whole("leverageTier")
+    session_average_entry_price: Decimal | None = wire.detail(
+        wire.amount("sessionAverageEntryPrice")
+    )
+    total_session_entry_quantity: Decimal | None = wire.detail(
+        wire.amount("totalSessionEntryQuantity")
+    )
+    total_session_value: Decimal | None = wire.detail(wire.amount("totalSessionValue"))
+    leverage_tier: int | None = wire.detail(wire.whole("leverageTier"))
     created_at: datetime | None = wire.time("createdAt")
     updated_at: datetime | None = wire.time("updatedAt")
 
@@ -298,9 +307,11 @@ class ReducePosition(Message):
     average_entry_price: Decimal | None = wire.amount("averageEntryPrice")
     close_price: Decimal | None = wire.amount("closePrice")
     realised_pnl: Decimal | None = wire.amount("realisedPnl")
-    close_type: str | None = wire.text("closeType")
+    close_type: str | None = wire.detail(wire.text("closeType"))
     fees: Decimal | None = wire.amount("fees")
-    initial_margin_fraction_at_close: Decimal | None = wire.amount("initialMarginFractionAtClose")
+    initial_margin_fraction_at_close: Decimal | None = wire.detail(
+        wire.amount("initialMarginFractionAtClose")
+    )
     created_at: datetime | None = wire.time("createdAt")
 
 
@@ -352,12 +363,14 @@ class LeverageUpdated(Message):
 
     pair: str = wire.required_pair("pair", "currencyPair", "pairSymbol")
     leverage_multiple: Decimal | None = wire.amount("leverageMultiple")
-    initial_margin_fraction: Decimal | None = wire.amount("initialMarginFraction")
-    maintenance_margin_fraction: Decimal | None = wire.amount("maintenanceMarginFraction")
-    auto_close_margin_fraction: Decimal | None = wire.amount("autoCloseMarginFraction")
-    risk_limit: Decimal | None = wire.amount("riskLimit")
-    risk_limit_currency: str | None = wire.currency("riskLimitCurrency")
-    leverage_tier: int | None = wire.whole("leverageTier")
+    initial_margin_fraction: Decimal | None = wire.detail(wire.amount("initialMarginFraction"))
+    maintenance_margin_fraction: Decimal | None = wire.detail(
+        wire.amount("maintenanceMarginFraction")
+    )
+    auto_close_margin_fraction: Decimal | None = wire.detail(wire.amount("autoCloseMarginFraction"))
+    risk_limit: Decimal | None = wire.detail(wire.amount("riskLimit"))
+    risk_limit_currency: str | None = wire.detail(wire.currency("riskLimitCurrency"))
+    leverage_tier: int | None = wire.detail(wire.whole("leverageTier"))
 
 
 @frozen
@@ -380,13 +393,13 @@ class CommandError:
 
 
 @frozen
-class BatchOutcome:
+class BatchOutcome(Declared):
     """The outcome of one request of a batch."""
 
     accepted: bool = wire.required_flag("accepted")
     order_id: str | None = wire.text("orderId")
     customer_order_id: str | None = wire.text("customerOrderId")
-    request_type: str | None = wire.text("requestType")
+    request_type: str | None = wire.detail(wire.text("requestType"))
     error: CommandError | None = field(default=None, kw_only=True)
 
 
@@ -397,14 +410,14 @@ class CommandResponse(Message):
     The WebSocket's answer to a batch is not published; the REST answer's shape is expected.
     """
 
-    client_msg_id: str | None
-    order_id: str | None
-    customer_order_id: str | None
-    modify_request_id: str | None
-    requested: bool | None
-    error: CommandError | None
-    outcomes: tuple[BatchOutcome, ...]
-    batch_id: str | None
+    client_msg_id: str | None = wire.text("clientMsgId")
+    order_id: str | None = wire.within("data", Fields.text, "orderId")
+    customer_order_id: str | None = wire.within("data", Fields.text, "customerOrderId")
+    modify_request_id: str | None = wire.within("data", Fields.text, "modifyRequestId")
+    requested: bool | None = wire.detail(wire.within("data", Fields.flag, "requested"))
+    batch_id: str | None = wire.within("data", Fields.text, "batchId")
+    error: CommandError | None = field(default=None, kw_only=True)
+    outcomes: tuple[BatchOutcome, ...] = field(default=(), kw_only=True)
 
 
 @frozen

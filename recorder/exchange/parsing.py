@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 from attrs import evolve
 
-from recorder.exchange.declared import read_as
+from recorder.exchange.declared import read_as, unreadable_of
 from recorder.exchange.fields import (
     FieldError,
     Fields,
@@ -124,7 +124,7 @@ def _open_orders(type_: str, frame: Fields) -> Message:
     if not isinstance(data, list):
         raise FieldError("data holds no list of orders")
     orders = tuple(_open_order(element, place) for place, element in enumerate(data))
-    return OpenOrdersUpdate(type_, orders, account_id)
+    return OpenOrdersUpdate(type_, orders, account_id, unreadable=unreadable_of(orders))
 
 
 def _open_order(element: object, place: int) -> OpenOrder:
@@ -136,14 +136,17 @@ def _open_order(element: object, place: int) -> OpenOrder:
 def _margin(type_: str, frame: Fields) -> Message:
     """Read MARGIN_INFO: every figure and every currency, by their names on the wire."""
     data = frame.inner("data")
-    currencies, figures = [], []
+    currencies, figures, unreadable = [], [], []
     for name, value in data.members.items():
         if name.endswith("Currency"):
             currencies += [(name, value)] if isinstance(value, str) else []
         elif isinstance(value, (str, int, Number)) and not isinstance(value, bool):
-            figures.append((name, data.amount(name)))
+            try:
+                figures.append((name, data.amount(name)))
+            except FieldError as error:
+                unreadable.append(str(error))
     known = tuple((name, amount) for name, amount in figures if amount is not None)
-    return MarginInfo(type_, known, tuple(currencies))
+    return MarginInfo(type_, known, tuple(currencies), unreadable=tuple(unreadable))
 
 
 def _data_of(frame: Fields) -> Fields:
@@ -153,18 +156,8 @@ def _data_of(frame: Fields) -> Fields:
 
 def _response(type_: str, frame: Fields) -> Message:
     """Read any …_WS_RESPONSE: received, or refused at once."""
-    data = _data_of(frame)
-    return CommandResponse(
-        type_,
-        client_msg_id=frame.text("clientMsgId"),
-        order_id=data.text("orderId"),
-        customer_order_id=data.text("customerOrderId"),
-        modify_request_id=data.text("modifyRequestId"),
-        requested=data.flag("requested"),
-        error=_error(frame),
-        outcomes=_outcomes(frame, data),
-        batch_id=data.text("batchId"),
-    )
+    outcomes = _outcomes(frame, _data_of(frame))
+    return read_as(CommandResponse, frame, type_, error=_error(frame), outcomes=outcomes)
 
 
 def _invalid(type_: str, frame: Fields) -> Message:
@@ -173,7 +166,7 @@ def _invalid(type_: str, frame: Fields) -> Message:
     ids = frame.text("clientMsgId") or data.text("clientMsgId")
     words = data.words("message", "reason")
     error = _error(frame) or _error(data) or CommandError(words or type_)
-    return CommandResponse(type_, ids, None, None, None, None, error, (), None)
+    return CommandResponse(type_, ids, None, None, None, None, None, error=error)
 
 
 def _error(frame: Fields) -> CommandError | None:

@@ -222,7 +222,7 @@ def _lag(status: AccountStatus, projection: str) -> list[str]:
         found.append(f"the table is {behind:,} events behind the log")
     if checkpoint["error"]:
         found.append(
-            f"an event could not be folded into it: {plain(checkpoint['error'])}"
+            f"an event could not be folded into it, or only in part: {plain(checkpoint['error'])}"
             " (all such events are in fold_failures)"
         )
     return found

@@ -134,7 +134,7 @@ def explain(
 
 
 def unread(connection: Connection, account: str, period: Period) -> int:
-    """Return how many events of the period could not be folded into balances or ledger."""
+    """Return how many events of the period could not be folded, at least in part."""
     failed = and_(
         fold_failures.c.account == account,
         fold_failures.c.projection.in_(SOURCES),

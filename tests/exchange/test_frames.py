@@ -117,13 +117,8 @@ def test_a_frame_that_the_account_channel_never_sends_is_of_an_unknown_type(name
         ),
         (
             "BALANCE_UPDATE",
-            '{"data":{"currency":"BTC","borrowReserved":"x"}}',
-            "data.borrowCollateralReserved: not a decimal number: 'x'",
-        ),
-        (
-            "BALANCE_UPDATE",
-            '{"data":{"currency":"BTC","updatedAt":"2023-02-30T00:00:00.000Z"}}',
-            "data.updatedAt is not an ISO-8601 time but '2023-02-30T00:00:00.000Z'",
+            '{"data":{"currency":"BTC","reserved":"x"}}',
+            "data.reserved: not a decimal number: 'x'",
         ),
         ("OPEN_ORDERS_UPDATE", '{"data":{}}', "data holds no list of orders"),
         ("OPEN_ORDERS_UPDATE", '{"data":[7]}', "data[0] is no JSON object"),
@@ -141,8 +136,8 @@ def test_a_frame_that_the_account_channel_never_sends_is_of_an_unknown_type(name
         ("NEW_PENDING_RECEIVE", '{"data":{}}', "data.transactionHash is missing"),
         (
             "NEW_PENDING_RECEIVE",
-            '{"data":{"transactionHash":"a","confirmations":1.5}}',
-            "data.confirmations is not a whole number",
+            '{"data":{"transactionHash":"a","indexInTx":1.5}}',
+            "data.indexInTx is not a whole number",
         ),
         ("NEW_PENDING_SEND", '{"data":{}}', "data.uniqueId is missing"),
         ("SEND_STATUS_UPDATE", '{"data":{"uniqueId":"a"}}', "data.status is missing"),
@@ -304,3 +299,31 @@ def test_words_that_no_database_holds_are_made_plain() -> None:
     assert isinstance(answer, CommandResponse)
     assert answer.error is not None
     assert answer.error.message == "? a\ufffdb"
+
+
+@pytest.mark.parametrize(
+    ("type_", "text", "reason"),
+    [
+        (
+            "BALANCE_UPDATE",
+            '{"data":{"currency":"BTC","borrowReserved":"x"}}',
+            "data.borrowCollateralReserved: not a decimal number: 'x'",
+        ),
+        (
+            "BALANCE_UPDATE",
+            '{"data":{"currency":"BTC","updatedAt":"2023-02-30T00:00:00.000Z"}}',
+            "data.updatedAt is not an ISO-8601 time but '2023-02-30T00:00:00.000Z'",
+        ),
+        (
+            "NEW_PENDING_RECEIVE",
+            '{"data":{"transactionHash":"a","confirmations":1.5}}',
+            "data.confirmations is not a whole number",
+        ),
+    ],
+)
+def test_a_detail_that_cannot_be_read_is_named_beside_the_rest(
+    type_: str, text: str, reason: str
+) -> None:
+    message = parse_message(type_, text)
+    assert not isinstance(message, Unrecognised)
+    assert message.unreadable == (reason,)

@@ -422,7 +422,7 @@ def read(name: str) -> Message:
 
 def reported(message: Message) -> dict[str, object]:
     """Return what a message reports, without its type and what is None."""
-    members = attrs.asdict(message)
+    members = attrs.asdict(message, filter=lambda each, _: each.name != "unreadable")
     del members["type"]
     return present(members)
 
@@ -528,3 +528,47 @@ def test_what_remains_of_an_open_order_is_its_quantity() -> None:
     order = '{"orderId":"a","remainingQuantity":"2","quantity":"1"}'
     message = parse_message("OPEN_ORDERS_UPDATE", f'{{"data":[{order}]}}')
     assert reported(message) == {"orders": ({"order_id": "a", "remaining_quantity": D(1)},)}
+
+
+@pytest.mark.parametrize(
+    ("type_", "data", "readable", "detail"),
+    [
+        ("BALANCE_UPDATE", '"currency":"BTC","total":"1"', "total", '"updatedAt":"soon"'),
+        ("BALANCE_UPDATE", '"currency":"BTC","total":"1"', "total", '"totalInReference":"x"'),
+        ("NEW_ACCOUNT_TRADE", '"price":"1","quantity":"2"', "quantity", '"tradedAt":{}'),
+        ("SEND_STATUS_UPDATE", '"uniqueId":"a","status":"b"', "status", '"confirmations":1.5'),
+        ("NEW_PENDING_SEND", '"uniqueId":"a","amount":"1"', "amount", '"sendAddress":[]'),
+        ("FAILED_ORDER", '"orderId":"a"', "order_id", '"message":{}'),
+        ("CANCEL_LIMIT_ORDER_WS_RESPONSE", '"orderId":"a"', "order_id", '"requested":"x"'),
+        ("NEW_ACCOUNT_HISTORY_RECORD", '"transactionType":{"type":"a"}', "transaction_type",
+         '"additionalInfo":{"costPerCoin":"x"}'),
+    ],
+)  # fmt: skip
+def test_an_unreadable_detail_costs_itself_alone_and_is_named(
+    type_: str, data: str, readable: str, detail: str
+) -> None:
+    whole = parse_message(type_, f'{{"data":{{{data}}}}}')
+    message = parse_message(type_, f'{{"data":{{{data},{detail}}}}}')
+    assert getattr(message, readable) == getattr(whole, readable) is not None
+    (error,) = message.unreadable
+    assert any(name in error for name in detail.split('"')[1::2])
+
+
+def test_a_list_names_the_unreadable_details_of_its_rows() -> None:
+    orders = '[{"orderId":"a","updatedAt":"soon"},{"orderId":"b"}]'
+    message = parse_message("OPEN_ORDERS_UPDATE", f'{{"data":{orders}}}')
+    assert isinstance(message, OpenOrdersUpdate)
+    assert [each.order_id for each in message.orders] == ["a", "b"]
+    assert message.unreadable == ("data[0].updatedAt is not an ISO-8601 time but 'soon'",)
+
+
+@pytest.mark.parametrize("zone", ["z", "Z", "+00:00", ""])
+@pytest.mark.parametrize("fraction", ["", ".1", ".123", ".123456789"])
+def test_a_time_is_read_in_each_spelling_of_rfc_3339(zone: str, fraction: str) -> None:
+    text = f"2026-11-26T10:00:00{fraction}{zone}"
+    data = f'{{"data":{{"currency":"BTC","updatedAt":"{text}"}}}}'
+    message = parse_message("BALANCE_UPDATE", data)
+    assert isinstance(message, BalanceUpdate)
+    assert message.unreadable == ()
+    assert message.updated_at is not None
+    assert message.updated_at.replace(microsecond=0) == datetime(2026, 11, 26, 10, tzinfo=UTC)

@@ -481,7 +481,7 @@ def test_a_balance_that_can_not_be_read_names_no_currency(text: str) -> None:
     "text",
     [
         '{"type":"BALANCE_UPDATE","data":{"currency":"BTC","total":"one"}}',
-        '{"type":"BALANCE_UPDATE","data":{"currency":"BTC","updatedAt":"soon"}}',
+        '{"type":"BALANCE_UPDATE","data":{"currency":{},"updatedAt":"soon"}}',
         '{"type":"BALANCE_UPDATE","data":null}',
         '{"type":"BALANCE_UPDATE","data":{"currency":"BTC","total":NaN}}',
         "nonsense",
@@ -493,6 +493,12 @@ def test_a_snapshot_with_an_unreadable_frame_infers_no_balance(
     reported = Driven().authenticated().frame(balance("ZAR")).frame(text).frame(NO_ORDERS)
     facts = snapshot(reported.frame(PONG, at=1.1))
     assert (facts["complete"], facts["balances"]) == (True, False)
+
+
+def test_a_balance_without_a_readable_time_still_names_its_currency() -> None:
+    text = '{"type":"BALANCE_UPDATE","data":{"currency":"BTC","total":"1","updatedAt":"soon"}}'
+    facts = snapshot(Driven().authenticated().frame(text).frame(NO_ORDERS).frame(PONG, at=1.1))
+    assert (facts["complete"], facts["balances"], facts["currencies"]) == (True, True, 1)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from recorder.database.schema import metadata
 from recorder.errors import StorageUnavailable
 from recorder.exchange.frames import frame_type
 from recorder.log.rules.event import Draft
-from recorder.projections import PROJECTIONS
+from recorder.projections import PROJECTIONS, projection_named
 from recorder.projections.rules.fold import Projection
 from recorder.projections.sql.folding import ROWS_REMEMBERED_MAX
 from recorder.projections.sql.tables import Memory, Progress, move_checkpoint, project, record_error
@@ -96,6 +96,22 @@ def test_an_event_that_can_not_be_folded_is_passed_and_written_down(database: Da
         ("toy", 2, "bad on purpose ")
     ]
     assert checkpoint(database) == (3, 1, "event 2: bad on purpose ")
+
+
+def test_an_unreadable_time_costs_the_time_and_not_the_amount(database: Database) -> None:
+    data = {"currency": "BTC", "available": "1", "total": "1.5", "updatedAt": "soon"}
+    payload = json.dumps({"type": "BALANCE_UPDATE", "data": data})
+    write(database, frame(payload, kind="BALANCE_UPDATE"))
+    projection = projection_named("balances")
+    assert projection is not None
+    [failure] = step(database, projection, up_to=1).failures
+    assert failure.reason == ("folded in part: data.updatedAt is not an ISO-8601 time but 'soon'")
+    assert run_sql(database, "SELECT currency, total, updated_at FROM balances") == [
+        ("BTC", "1.5" if database.dialect == "sqlite" else Decimal("1.5"), None)
+    ]
+    assert run_sql(database, "SELECT projection, position, reason FROM fold_failures") == [
+        ("balances", 1, failure.reason)
+    ]
 
 
 def test_a_reason_is_stored_whatever_it_quotes(database: Database) -> None:

@@ -33,7 +33,7 @@ CREATE TABLE projections (
     CONSTRAINT projections_pkey PRIMARY KEY (account, projection)
 );
 
--- Events that a projection could not fold. It went on behind them.
+-- Events that a projection could not fold, or only in part. It went on behind them.
 CREATE TABLE fold_failures (
     account text NOT NULL,
     projection text NOT NULL,

@@ -310,7 +310,9 @@ def warnings_of(
     )
     unconfirmed = "the stream reported {} %s without an id that the history doesn't confirm"
     counts = {
-        "{} answers could not be folded": _count(connection, fold_failures, *failed),
+        "{} answers could not be folded, or only in part": _count(
+            connection, fold_failures, *failed
+        ),
         unconfirmed % "fills": _unconfirmed(connection, account, trades.c.traded_at, period),
         unconfirmed % "transactions": _unconfirmed(connection, account, ledger.c.event_at, period),
         "{} orders are gone, and the history lacks their final state": _count(

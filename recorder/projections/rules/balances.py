@@ -45,7 +45,7 @@ class Balances:
     """The fold of BALANCE_UPDATE and of complete snapshots."""
 
     name = "balances"
-    version = 2
+    version = 3
     types = frozenset({"BALANCE_UPDATE", Note.SNAPSHOT_COMPLETE.value})
     tables = (BALANCES, HISTORY)
 

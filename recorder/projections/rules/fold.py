@@ -41,6 +41,10 @@ class Alike(NamedTuple):
     value: Any
 
 
+#: How the reason begins where only details of an event could not be folded.
+IN_PART = "folded in part: "
+
+
 class Unfoldable(ValueError):
     """This event has content that the projection can't hold; the text describes it."""
 

@@ -51,7 +51,7 @@ class Futures:
     """The fold of everything that speaks of positions and conditional orders."""
 
     name = "futures"
-    version = 2
+    version = 3
     types = _FRAMES | _LISTS | {Note.SNAPSHOT_COMPLETE.value}
     tables = (
         positions.POSITIONS,

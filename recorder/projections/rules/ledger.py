@@ -37,7 +37,7 @@ class Ledger:
     """The fold of NEW_ACCOUNT_HISTORY_RECORD and of the transaction history."""
 
     name = "ledger"
-    version = 3
+    version = 4
     types = frozenset({"NEW_ACCOUNT_HISTORY_RECORD", Fetched.TRANSACTIONS.value})
     tables = (LEDGER,)
 

@@ -22,7 +22,7 @@ class OpenOrders:
     """The fold of OPEN_ORDERS_UPDATE, and of the note that stands for an empty one."""
 
     name = "open_orders"
-    version = 1
+    version = 2
     types = frozenset({"OPEN_ORDERS_UPDATE", Note.NO_OPEN_ORDERS.value})
     tables = (OPEN_ORDERS,)
 

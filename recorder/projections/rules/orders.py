@@ -107,7 +107,7 @@ class Orders:
     """The fold of everything that speaks of orders."""
 
     name = "orders"
-    version = 3
+    version = 4
     types = frozenset(
         {
             "PLACE_LIMIT_WS_RESPONSE",

@@ -21,7 +21,7 @@ class Trades:
     """The fold of NEW_ACCOUNT_TRADE and of the trade history."""
 
     name = "trades"
-    version = 2
+    version = 3
     types = frozenset({"NEW_ACCOUNT_TRADE", Fetched.TRADES.value})
     tables = (TRADES,)
 

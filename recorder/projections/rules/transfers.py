@@ -52,7 +52,7 @@ class Transfers:
     """The fold of NEW_PENDING_RECEIVE, NEW_PENDING_SEND, SEND_STATUS_UPDATE, and the histories."""
 
     name = "transfers"
-    version = 3
+    version = 4
     types = frozenset(
         {
             "NEW_PENDING_RECEIVE",

@@ -21,7 +21,7 @@ from recorder.database.prepared import pipelined
 from recorder.errors import RowRefused
 from recorder.exchange.messages import Message
 from recorder.log.rules.event import Event
-from recorder.projections.rules.fold import Key, Projection, Rows, Unfoldable
+from recorder.projections.rules.fold import IN_PART, Key, Projection, Rows, Unfoldable
 from recorder.projections.rules.reading import read_message
 from recorder.projections.sql.rows import LIVE, Changes, Tables, load_keys, load_resident
 
@@ -34,7 +34,7 @@ _REASON_CHARACTERS_MAX = 500
 
 
 class Failure(NamedTuple):
-    """An event that could not be folded, and why; whose words it holds, and when it came."""
+    """An event that was not folded, or in part, and why; its origin, and when it came."""
 
     position: int
     reason: str
@@ -225,6 +225,8 @@ def _fold_readings(projection: Projection, memory: Memory, readings: Sequence[Re
         for change in made:
             memory.rows.take(change)
         changes.take(made)
+        if message.unreadable:
+            failures.append(_failure(event, IN_PART + "; ".join(message.unreadable)))
     weight = sum(len(reading.event.payload) for reading in readings)
     return Folded(changes, tuple(failures), weight)
 

@@ -353,7 +353,7 @@ def record_failures(
     failures: tuple[Failure, ...],
     target: sqlalchemy.Table = fold_failures,
 ) -> None:
-    """Write down the events that could not be folded."""
+    """Write down the events that could not be folded, or only in part."""
     if not failures:
         return
     dialect = sqlite if connection.dialect.name == "sqlite" else postgresql

@@ -27,6 +27,7 @@ from recorder.clock import Clock
 from recorder.errors import RecorderError, RowRefused, StorageUnavailable
 from recorder.log.rules.event import Event, Note
 from recorder.log.tasks.committed import Committed, Listener
+from recorder.projections.rules.fold import IN_PART
 from recorder.timestamps import from_us
 from recorder.units import UnitRunner
 
@@ -126,6 +127,7 @@ class Projector:
     _turn: threading.Lock = field(factory=threading.Lock)
     #: Failures that were not logged yet.
     _untold: list[NotFolded] = field(factory=list)
+    _details_logged: set[str] = field(factory=set)
     _moved: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot)
 
     async def run(self) -> None:
@@ -218,6 +220,9 @@ class Projector:
         self._moved.unpark_all()
         untold, self._untold = self._untold, []
         for each in untold:
+            if each.reason.startswith(IN_PART):
+                self._log_detail(each.position, each.reason)
+                continue
             facts: dict[str, object] = {
                 "projection": self.fold.name,
                 "position": each.position,
@@ -227,6 +232,13 @@ class Projector:
             }
             log.warning("%s: event %d not folded: %s", self.fold.name, each.position, each.reason)
             self.note(Note.FRAME_NOT_FOLDED, facts)
+
+    def _log_detail(self, position: int, reason: str) -> None:
+        """Log a kind of unreadable detail once: each frame may have it from now on."""
+        kind = reason.partition(" but ")[0]
+        if kind not in self._details_logged:
+            self._details_logged.add(kind)
+            log.warning("%s: event %d %s", self.fold.name, position, reason)
 
     async def _advance(self, up_to: int) -> Advance:
         """Fold one batch in the cheapest way there is: from memory, beside the log, or in one."""

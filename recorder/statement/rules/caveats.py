@@ -66,7 +66,7 @@ def _of_the_log(report: Report) -> Iterator[str]:
         )
     if report.unread:
         unread = counted(report.unread, "event", "events")
-        yield f"{unread} of the period could not be read (fold_failures)."
+        yield f"{unread} of the period could not be read, or only in part (fold_failures)."
 
 
 def _of_what_was_seen(report: Report) -> Iterator[str]:

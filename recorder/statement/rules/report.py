@@ -138,7 +138,7 @@ class Report:
     open_orders: Sequence[Mapping[str, Any]]
     #: Projections that stand before the period's last event, and where.
     behind: Mapping[str, int]
-    #: Events of the period that could not be folded into balances or ledger.
+    #: Events of the period that could not be folded into balances or ledger, or only in part.
     unread: int
     #: Orders whose fills trades and ledger don't report alike.
     unmatched: Sequence[str]
