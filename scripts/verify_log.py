@@ -42,8 +42,8 @@ def rows_of(sources):
         read = COLUMNS.replace("received_at", "extract(epoch FROM received_at)")
         url = re.sub(r"^postgres\w*(\+psycopg)?:", "postgresql:", source)
         try:
-            with psycopg.connect(url) as connection, connection.cursor("log") as cursor:
-                connection.execute("SET enable_indexscan = off")
+            with psycopg.connect(url, client_encoding="UTF8") as one, one.cursor("log") as cursor:
+                one.execute("SET enable_indexscan = off; SET statement_timeout = 0")
                 yield from cursor.execute(f"SELECT {read} FROM events ORDER BY account, position")
         except psycopg.Error as error:
             raise OSError(error) from error

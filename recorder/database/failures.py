@@ -3,7 +3,8 @@
 The caller wants to know one thing: try again later (StorageUnavailable), look first
 (CommitUncertain), stop and call the operator (StorageFailed), stop because another process owns the
 account (LeaseLost), or report that the row was refused (Refused). Both databases answer with codes,
-which the tables below class; only an error without a code is classed by its text. Any other error
+which the tables below class; only an error without a code, from before a session, is classed by
+its text. Any other error
 is StorageFailed: an unexpected error is not tried again for ever.
 """
 
@@ -16,6 +17,7 @@ from contextlib import contextmanager
 import psycopg
 from sqlalchemy import exc
 
+from recorder.database.pooler import SHARED
 from recorder.errors import (
     CommitUncertain,
     LeaseLost,
@@ -43,7 +45,7 @@ _DISK = (
     " `recorder verify` before starting again"
 )
 _SCHEMA = "the schema is not the one expected; run `recorder migrate`"
-_ACCESS = "the database refused access; check user, password, database name and grants"
+_ACCESS = "the database refused access; check user, password, database name, grants and search_path"
 _MISSING = "the database can't be opened; check the path and its folder"
 _OTHER = "the database refused"
 
@@ -63,20 +65,35 @@ _SQLITE: dict[int, str | None] = {
     sqlite3.SQLITE_CANTOPEN: _MISSING,
     sqlite3.SQLITE_SCHEMA: _SCHEMA,
 }
-#: Beginnings of PostgreSQL's SQLSTATEs; the first that fits decides.
+#: PostgreSQL's SQLSTATEs, or their classes; the whole code decides first.
 _POSTGRESQL: dict[str, str | None] = {
-    "53100": _FULL,
-    "57P04": _ACCESS,
+    "08": _AWAY,
     "25006": _READ_ONLY,
-    "42501": _ACCESS,
-    "42": _SCHEMA,
-    "3F": _SCHEMA,
-    "3D": _ACCESS,
+    "25P03": _AWAY,
+    "25P04": _AWAY,
+    "26": SHARED,
     "28": _ACCESS,
+    "3D": _ACCESS,
+    "3F": _ACCESS,
+    "40": _AWAY,
+    "42501": _ACCESS,
+    "42703": _SCHEMA,
+    "42704": _SCHEMA,
+    "42883": _SCHEMA,
+    "42P01": _SCHEMA,
+    "42P05": SHARED,
+    "53": _AWAY,
+    "53100": _FULL,
+    "55006": _AWAY,
+    "55P03": _AWAY,
+    "57": _AWAY,
+    "57P04": _ACCESS,
     "58030": _DISK,
-    "58": _DAMAGED,
-    "XX": _DAMAGED,
-    **dict.fromkeys(("08", "40", "53", "57", "55P03", "55006", "25P03", "25P04"), _AWAY),
+    "58P01": _DAMAGED,
+    "58P02": _DAMAGED,
+    "72": _AWAY,
+    "XX001": _DAMAGED,
+    "XX002": _DAMAGED,
 }
 #: libpq reports a failed log-in without a code; for a server that is away it has other texts.
 _LOGIN_REFUSED = (
@@ -86,6 +103,8 @@ _LOGIN_REFUSED = (
     "no password supplied",
     "permission denied for database",
 )
+#: How a pooler reports that it doesn't take what the URL's own ``options`` ask for.
+_STARTUP_REFUSED = "unsupported startup parameter"
 #: SQLite names no constraint: beginnings of its texts, and the constraint each means.
 _SQLITE_CONSTRAINTS = {
     "events: position": "events_follow",
@@ -168,11 +187,16 @@ def _from_postgresql(error: psycopg.Error, text: str) -> RecorderError:
     if code.startswith("23"):
         on_outbox = error.diag.table_name == "outbox"
         return _from_constraint(text, error.diag.constraint_name or "", on_outbox=on_outbox)
+    if _STARTUP_REFUSED in text:
+        return StorageFailed(
+            "a connection pooler refuses the options of the database URL; leave them out, or give"
+            f" PostgreSQL's direct address ({text})"
+        )
     if not code and isinstance(error, psycopg.OperationalError):
         if not any(phrase in str(error) for phrase in _LOGIN_REFUSED):
             return StorageUnavailable(f"the database can't be reached: {text}")
         code = "28"
-    advice = next((do for each, do in _POSTGRESQL.items() if code.startswith(each)), _OTHER)
+    advice = _POSTGRESQL.get(code, _POSTGRESQL.get(code[:2], _OTHER))
     if advice is _AWAY:
         return StorageUnavailable(f"the database did not take it now: {text}")
     return StorageFailed(f"{advice} (PostgreSQL: {text})")
