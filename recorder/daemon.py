@@ -32,6 +32,7 @@ from typing import TypeVar
 import trio
 
 from recorder.config import Settings
+from recorder.database.blockers import find_blockers
 from recorder.database.engine import Database, open_database
 from recorder.database.migrate import bring_to_current
 from recorder.errors import LeaseLost, StorageFailed, worst_of
@@ -41,6 +42,7 @@ from recorder.log.rules.event import Note
 from recorder.log.tasks.inbox import Inbox
 from recorder.log.tasks.log_writer import LogWriter
 from recorder.log.tasks.wal_checkpointer import WalCheckpointer
+from recorder.outage import Outage, asked_in_thread
 from recorder.runtime import Runtime
 from recorder.wiring import Account, Shared, check_credentials, checkpoint_scheduler, log_writer
 
@@ -65,10 +67,15 @@ async def run_daemon(
     """
     check_credentials(settings)
     inbox = inbox or Inbox(settings.queue_frames, settings.queue_bytes)
-    with closing(open_database(settings.database_url)) as database:
+    with closing(open_database(settings.database_url, has_checkpointer=True)) as database:
         try:
-            with closing(runtime.runners(database)) as runners:
-                shared = Shared(settings, runtime, database, runners, inbox)
+            outage = Outage(
+                runtime.clock,
+                lambda: inbox.frames,
+                asked_in_thread(partial(find_blockers, database)),
+            )
+            with closing(runtime.runners(database, outage)) as runners:
+                shared = Shared(settings, runtime, database, runners, inbox, outage)
                 await _run(shared, stop, task_status)
         except BaseExceptionGroup as group:
             raise with_unwritten(worst_of(group), inbox) from group
@@ -86,9 +93,12 @@ async def _run(shared: Shared, stop: trio.Event, task_status: trio.TaskStatus[Da
     writer = log_writer(shared, accounts)
     async with trio.open_nursery() as outer:
         outer.start_soon(writer.run)
-        outer.start_soon(writer.watch)
+        outer.start_soon(shared.outage.watch)
         if runners.gate is not None:
-            outer.start_soon(WalCheckpointer(database, runners.gate, lambda: inbox.is_busy).run)
+            wal = WalCheckpointer(
+                database, runners.gate, shared.runtime.clock, lambda: inbox.is_busy
+            )
+            outer.start_soon(wal.run)
         outer.start_soon(keeper.run)
         for account in accounts:
             account.note_start()

@@ -21,6 +21,7 @@ from recorder.database.engine import Database, PersistentConnection
 from recorder.exchange.pacing import TokenBucket
 from recorder.lease.holder import is_alive_here, is_dead, this_holder
 from recorder.log.rules.event import Event
+from recorder.outage import Outage
 from recorder.outbox.tasks.wakeups import WatchOutbox, watch_outbox
 from recorder.rest.client import Introduce, RestClient, open_rest
 from recorder.units import (
@@ -53,16 +54,17 @@ class Runners:
             persistent.close()
 
 
-def thread_runners(database: Database) -> Runners:
+def thread_runners(database: Database, outage: Outage) -> Runners:
     """Return runners in worker threads; on SQLite all writers pass one gate, the log first."""
+    in_threads = partial(ThreadRunner, outage=outage)
     gate = WriteGate() if database.dialect == "sqlite" else None
     # The log's thread, which is one, appends on a connection of its own and folds on another.
     log, folds = PersistentConnection(database.writer), PersistentConnection(database.projector)
     return Runners(
-        log=ThreadRunner(database.writer, gate, urgent=True, persistent=log),
-        writer=ThreadRunner(database.writer, gate),
-        projector=partial(ThreadRunner, database.projector, gate, persistent=folds),
-        reader=partial(ThreadRunner, database.reader),
+        log=in_threads(database.writer, gate, urgent=True, persistent=log),
+        writer=in_threads(database.writer, gate),
+        projector=partial(in_threads, database.projector, gate, persistent=folds),
+        reader=partial(in_threads, database.reader),
         gate=gate,
         persistent=(log, folds),
     )
@@ -81,7 +83,7 @@ class Runtime:
     open_stream: OpenStream = open_network_stream
     ask_exchange_time_us: Callable[[str], Awaitable[int | None]] = ask_exchange_time_us
     open_rest: OpenRest = open_rest
-    runners: Callable[[Database], Runners] = thread_runners
+    runners: Callable[[Database, Outage], Runners] = thread_runners
     watch: WatchOutbox = watch_outbox
     holder: str = field(factory=this_holder)
     #: What programs that we start find in theirs, but for what is secret.

@@ -27,6 +27,8 @@ from attrs import define, field, frozen
 from sqlalchemy import Connection, Engine
 
 from recorder.database.engine import PersistentConnection, in_unit
+from recorder.errors import StorageUnavailable
+from recorder.outage import Outage
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -134,12 +136,13 @@ class ThreadRunner:
     gate: WriteGate | None = None
     urgent: bool = False
     persistent: PersistentConnection | None = None
+    outage: Outage | None = None
     _limiter: trio.CapacityLimiter = field(factory=lambda: trio.CapacityLimiter(1))
 
     async def run(self, unit: Unit[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run the unit in a thread; see `UnitRunner.run`."""
         work = partial(self._run, partial(unit, **kwargs) if kwargs else unit, *args)
-        return await trio.to_thread.run_sync(work, limiter=self._limiter, thread_name=_THREAD)
+        return await self._hop(work)
 
     async def run_made(
         self, make: Callable[[], M | None], unit: Callable[[Connection, M], T | None]
@@ -150,7 +153,7 @@ class ThreadRunner:
             made = make()
             return None if made is None else self._run(unit, made)
 
-        return await trio.to_thread.run_sync(work, limiter=self._limiter, thread_name=_THREAD)
+        return await self._hop(work)
 
     async def run_then(
         self,
@@ -170,11 +173,29 @@ class ThreadRunner:
             then(result)
             return result
 
-        return await trio.to_thread.run_sync(work, limiter=self._limiter, thread_name=_THREAD)
+        return await self._hop(work)
 
     def run_here(self, unit: Callable[[Connection, M], T], made: M) -> T:
         """Run in this thread; see `UnitRunner.run_here`."""
         return self._run_persistent(unit, made, write_only=True)
+
+    async def _hop(self, work: Callable[[], T]) -> T:
+        """Work in a thread, and take down whether the database takes units of this kind."""
+        outage = self.outage
+        if outage is None:
+            return await trio.to_thread.run_sync(work, limiter=self._limiter, thread_name=_THREAD)
+        if self.urgent:
+            outage.asked()
+        try:
+            result = await trio.to_thread.run_sync(work, limiter=self._limiter, thread_name=_THREAD)
+        except StorageUnavailable as error:
+            outage.failed(self.engine, error)
+            raise
+        finally:
+            if self.urgent:
+                outage.answered()
+        outage.worked(self.engine)
+        return result
 
     def _run_persistent(self, unit: Callable[..., T], *args: object, write_only: bool) -> T:
         if self.persistent is None:

@@ -47,6 +47,7 @@ from recorder.log.tasks.checkpoints import (
 from recorder.log.tasks.committed import Committed, by_account
 from recorder.log.tasks.inbox import Inbox
 from recorder.log.tasks.log_writer import LogWriter
+from recorder.outage import Outage
 from recorder.outbox.rules.lookup_schedule import LookupPolicy
 from recorder.outbox.sql.settle import SETTLING, WAKING, settle
 from recorder.outbox.tasks.commander import Commander, DryRun
@@ -90,6 +91,7 @@ class Shared:
     database: Database
     runners: Runners
     inbox: Inbox
+    outage: Outage
     committed: Committed = field(factory=Committed)
 
     def now(self) -> datetime:
@@ -159,7 +161,6 @@ def log_writer(shared: Shared, accounts: Sequence[Account]) -> LogWriter:
         heads={account.name: account.owned.head for account in accounts},
         follow=follow,
         announce=announce,
-        clock=shared.runtime.clock,
     )
 
 

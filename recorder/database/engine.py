@@ -80,16 +80,19 @@ def normal_url(url: str) -> URL:
     return parsed.set(drivername="sqlite+pysqlite")
 
 
-def open_database(url: str, *, application: str = "recorder") -> Database:
+def open_database(
+    url: str, *, application: str = "recorder", has_checkpointer: bool = False
+) -> Database:
     """Return the database behind ``url``. Connects to it only when the first unit runs.
 
-    ``application`` is the name that PostgreSQL shows for our connections. Raises
+    ``application`` is the name that PostgreSQL shows for our connections. With
+    ``has_checkpointer`` the caller empties SQLite's write-ahead log, and no COMMIT does. Raises
     ConfigurationError for a URL, a SQLite library or (with the first unit) a server we can't use.
     """
     parsed = normal_url(url)
     dialect = parsed.get_backend_name()
     if dialect == "sqlite":
-        engines = sqlite.open_engines(parsed)
+        engines = sqlite.open_engines(parsed, 0 if has_checkpointer else sqlite.WAL_PAGES_MAX)
     else:
         engines = postgresql.open_engines(parsed, application)
     # No options either: one of them may be a password.

@@ -13,6 +13,7 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -32,15 +33,14 @@ POOL_TIMEOUT_S = 30
 READERS_MAX = 5
 #: After one huge transaction the WAL file shrinks to this many bytes again.
 WAL_FILE_BYTES = 64 * 1024 * 1024
-#: At this length, 80 MiB of the usual pages, a COMMIT copies the WAL into the database.
+#: At this length, 80 MiB of the usual pages, a COMMIT copies the WAL into the database. A running
+#: recorder copies it beside its writers instead.
 WAL_PAGES_MAX = 20_480
 
 _SETTINGS = (
     # Without it REPLACE deletes rows without firing the DELETE triggers.
     "recursive_triggers=ON",
     f"journal_size_limit={WAL_FILE_BYTES}",
-    # A running recorder copies the WAL beside its writers, long before; others do it themselves.
-    f"wal_autocheckpoint={WAL_PAGES_MAX}",
 )
 
 
@@ -64,8 +64,11 @@ class ExactSum:
         return None if self._total is None else canonical_amount(self._total)
 
 
-def open_engines(url: URL) -> dict[str, Engine]:
-    """Return the engines by name. Raises ConfigurationError for an old library."""
+def open_engines(url: URL, wal_pages_max: int) -> dict[str, Engine]:
+    """Return the engines by name. Raises ConfigurationError for an old library.
+
+    A COMMIT copies the WAL into the database once it has ``wal_pages_max`` pages, or never for 0.
+    """
     if sqlite3.sqlite_version_info < OLDEST:
         oldest = ".".join(map(str, OLDEST))
         raise ConfigurationError(
@@ -73,13 +76,15 @@ def open_engines(url: URL) -> dict[str, Engine]:
         )
     assert url.database is not None
     path = Path(url.database).absolute()
+    copying = f"wal_autocheckpoint={wal_pages_max}"
+    engine = partial(_engine, path, copying)
     return {
-        "writer": _engine(path, _kept_open(2), "BEGIN IMMEDIATE", "synchronous=FULL"),
+        "writer": engine(_kept_open(2), "BEGIN IMMEDIATE", "synchronous=FULL"),
         # WAL keeps commits in order, so a crash loses a tail of projections, never their middle,
         # and the tail is folded again from the log.
-        "projector": _engine(path, _kept_open(2), "BEGIN IMMEDIATE", "synchronous=NORMAL"),
-        "reader": _engine(path, _kept_open(READERS_MAX), "BEGIN", "query_only=ON"),
-        "scratch": _engine(path, {"poolclass": NullPool}, "BEGIN", "synchronous=FULL"),
+        "projector": engine(_kept_open(2), "BEGIN IMMEDIATE", "synchronous=NORMAL"),
+        "reader": engine(_kept_open(READERS_MAX), "BEGIN", "query_only=ON"),
+        "scratch": engine({"poolclass": NullPool}, "BEGIN", "synchronous=FULL"),
     }
 
 
@@ -95,7 +100,7 @@ class _Compiler(SQLiteCompiler):
         return text
 
 
-def _engine(path: Path, pool: dict[str, Any], begin: str, pragma: str) -> Engine:
+def _engine(path: Path, copying: str, pool: dict[str, Any], begin: str, pragma: str) -> Engine:
     writes_at_once = begin == "BEGIN IMMEDIATE"
     engine = create_engine(
         URL.create("sqlite+pysqlite", database=str(path)),
@@ -111,7 +116,7 @@ def _engine(path: Path, pool: dict[str, Any], begin: str, pragma: str) -> Engine
         connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
         if writes_at_once:
             _enter_wal(connection)
-        for setting in (*_SETTINGS, pragma):
+        for setting in (*_SETTINGS, copying, pragma):
             connection.execute(f"PRAGMA {setting}")
         # Typed as if there were no aggregates of texts.
         connection.create_aggregate("exact_sum", 1, ExactSum)  # type: ignore[arg-type]

@@ -108,7 +108,7 @@ class LeaseKeeper:
             )
         except StorageUnavailable as error:
             self._why = str(error)
-            log.warning("%s: the lease could not be renewed yet: %s", self.account, error)
+            log.debug("%s: the lease could not be renewed yet: %s", self.account, error)
             return False
         if not kept:
             asleep = "" if self.is_trusted() else self._silence()

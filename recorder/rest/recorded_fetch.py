@@ -140,7 +140,7 @@ class RecordedFetch:
             try:
                 return await self.reader.run(unit, *args, **kwargs)
             except StorageUnavailable as error:
-                log.warning("%s: the database can't be read now: %s", self.account, error)
+                log.debug("%s: the database can't be read now: %s", self.account, error)
             await trio.sleep(READ_AGAIN_S)
 
     async def until_folded(self, position: int, folds: Sequence[str]) -> None:

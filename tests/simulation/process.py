@@ -26,6 +26,7 @@ from recorder.database.engine import Database, in_unit
 from recorder.errors import CommitUncertain, RecorderError, StorageUnavailable
 from recorder.exchange.pacing import TokenBucket
 from recorder.lease.sql import renew
+from recorder.outage import Outage
 from recorder.outbox.tasks.wakeups import poll_outbox
 from recorder.rest.client import open_rest
 from recorder.runtime import Runners, Runtime
@@ -333,7 +334,7 @@ class Process:
     def _open_rest(self, url: str, introduce: Any, clock: Any, bucket: TokenBucket) -> Any:
         return open_rest(url, introduce, clock, bucket, transport=Rest(self))
 
-    def _runners(self, database: Database) -> Runners:
+    def _runners(self, database: Database, _outage: Outage) -> Runners:
         if database.dialect == "sqlite":
             for engine in (database.writer, database.projector):
                 # No machine loses its power here.

@@ -14,7 +14,9 @@ What it does when the database fails:
   is durable, and it counts as done or is tried again.
 - never (disk full, read-only, wrong schema): StorageFailed. How many frames were not written is
   known only once nothing is read any more, so the caller that ends the process reports it.
-- nothing (it hangs, or a lock is held): the thread waits, and ``watch`` reports that.
+- nothing (it hangs, or a lock is held): the thread waits.
+
+`recorder.outage` reports all of these.
 """
 
 from __future__ import annotations
@@ -27,7 +29,6 @@ import trio
 from attrs import define, field, frozen
 from sqlalchemy import Connection
 
-from recorder.clock import Clock
 from recorder.errors import CommitUncertain, LeaseLost, StorageUnavailable
 from recorder.log.rules.event import Draft, Event, Head
 from recorder.log.sql.append import append, is_little, read_head
@@ -39,8 +40,6 @@ log = logging.getLogger("recorder.log")
 #: First and longest wait between two tries of a batch the database did not take.
 RETRY_FIRST_S = 0.05
 RETRY_LONGEST_S = 5.0
-#: A database that is away is spoken of at most this often.
-COMPLAIN_EVERY_S = 10.0
 #: So many plain submissions are still a small batch.
 PLAIN_MAX = 4
 
@@ -65,11 +64,8 @@ class LogWriter:
     follow: Callable[[Sequence[Event]], None]
     #: Reported on the event loop after that.
     announce: Callable[[Sequence[Event]], None]
-    clock: Clock
     #: Set once the inbox is closed and everything in it is durable.
     drained: trio.Event = field(factory=trio.Event)
-    #: When the unit began that the database has not answered yet.
-    _since_s: float | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Append until the inbox is closed and drained. Raises StorageFailed or LeaseLost."""
@@ -84,25 +80,13 @@ class LogWriter:
                 self.announce(appended.events)
         self.drained.set()
 
-    async def watch(self) -> None:
-        """Report it when the database lets a batch wait without a word, until cancelled."""
-        while True:
-            await trio.sleep(COMPLAIN_EVERY_S)
-            if self._since_s is None:
-                continue
-            silent_s = self.clock.monotonic_ns() / 1e9 - self._since_s
-            if silent_s >= COMPLAIN_EVERY_S:
-                text = "the database has not answered for %.0f s (%d events wait in memory)"
-                log.warning(text, silent_s, self.inbox.frames)
-
     async def _append(self, batch: Sequence[Entry]) -> Appended:
-        wait_s, complaint = RETRY_FIRST_S, Complaint(self.clock)
+        wait_s = RETRY_FIRST_S
         durable, follow = partial(self._durable, batch), self._follow
         while True:
             staged: list[Appended] = []
             try:
                 unit = partial(append_batch, heads=self.heads, batch=batch, staged=staged)
-                self._since_s = self.clock.monotonic_ns() / 1e9
                 return await self.runner.run_then(
                     unit, durable, follow, write_only=_is_write_only(batch)
                 )
@@ -113,9 +97,7 @@ class LogWriter:
                     follow(staged[-1])
                     return staged[-1]
             except StorageUnavailable as error:
-                complaint.log(self.inbox.frames, error)
-            finally:
-                self._since_s = None
+                log.debug("a batch was not taken: %s", error)
             await trio.sleep(wait_s)
             wait_s = min(wait_s * 2, RETRY_LONGEST_S)
 
@@ -132,13 +114,13 @@ class LogWriter:
 
     async def _is_durable(self, staged: Appended) -> bool:
         """Return whether the uncertain transaction took: its heads then stand in the log."""
-        wait_s, complaint = RETRY_FIRST_S, Complaint(self.clock)
+        wait_s = RETRY_FIRST_S
         while True:
             try:
                 found = await self.runner.run(read_heads, list(staged.heads))
                 break
             except StorageUnavailable as error:
-                complaint.log(self.inbox.frames, error)
+                log.debug("the heads can't be read: %s", error)
             await trio.sleep(wait_s)
             wait_s = min(wait_s * 2, RETRY_LONGEST_S)
         before = {account: self.heads[account] for account in staged.heads}
@@ -148,28 +130,6 @@ class LogWriter:
         if found == staged.heads:
             return True
         raise LeaseLost("another process appended to the log while a COMMIT of ours was uncertain")
-
-
-@define
-class Complaint:
-    """Reports that the database is away: at once, and then only every `COMPLAIN_EVERY_S`."""
-
-    clock: Clock
-    _since_s: float | None = None
-    _logged_s: float | None = None
-
-    def log(self, waiting: int, error: StorageUnavailable) -> None:
-        """Log it if it is time to."""
-        now_s = self.clock.monotonic_ns() / 1e9
-        if self._since_s is None:
-            self._since_s = now_s
-        if self._logged_s is not None and now_s - self._logged_s < COMPLAIN_EVERY_S:
-            return
-        self._logged_s = now_s
-        away_s = now_s - self._since_s
-        since = f"for {away_s:.0f} s" if away_s >= 1 else "now"
-        text = "the database takes nothing %s (%d events wait in memory, trying on): %s"
-        log.warning(text, since, waiting, error)
 
 
 def _is_write_only(batch: Sequence[Entry]) -> bool:

@@ -106,7 +106,7 @@ class Commander:
             try:
                 until = await self._send_ready()
             except StorageUnavailable as error:
-                log.warning("%s: the outbox can't be read now: %s", self.account, error)
+                log.debug("%s: the outbox can't be read now: %s", self.account, error)
                 await trio.sleep(RETRY_S)
                 continue
             await self._wait(until)
@@ -121,7 +121,7 @@ class Commander:
                         outbox.end_expired, self.account, epoch=self.epoch, now=self._now()
                     )
             except StorageUnavailable as error:
-                log.warning("%s: what has expired can't be ended now: %s", self.account, error)
+                log.debug("%s: what has expired can't be ended now: %s", self.account, error)
             with trio.move_on_after(EXPIRED_LOOK_S):
                 await self.send_queue.wait_open()
 
@@ -278,7 +278,7 @@ class DryRun:
             try:
                 until = await self._notify_ready()
             except StorageUnavailable as error:
-                log.warning("%s: the outbox can't be read now: %s", self.account, error)
+                log.debug("%s: the outbox can't be read now: %s", self.account, error)
                 await trio.sleep(RETRY_S)
                 continue
             wait_s = 3_600.0 if until is None else (until - self._now()).total_seconds()

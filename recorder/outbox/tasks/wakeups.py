@@ -28,6 +28,7 @@ import trio
 from attrs import define, frozen
 
 from recorder.database.engine import Database
+from recorder.errors import StorageUnavailable
 
 log = logging.getLogger("recorder.wakeups")
 
@@ -215,8 +216,8 @@ class OutboxWatch:
         while True:
             try:
                 await self._listen_once()
-            except (psycopg.OperationalError, OSError) as error:
-                log.warning("LISTEN broke off, the slow poll goes on meanwhile: %s", error)
+            except (psycopg.OperationalError, OSError, StorageUnavailable) as error:
+                log.debug("LISTEN broke off, the slow poll goes on meanwhile: %s", error)
             await trio.sleep(RECONNECT_S)
 
     async def _listen_once(self) -> None:

@@ -122,7 +122,6 @@ class Projector:
     is_log_busy: Callable[[], bool]
     position: int = -1
     _stopped: bool = False
-    _is_waiting: bool = False
     #: Held by the one that takes a step: the projector's own task, or the log's thread for it.
     _turn: threading.Lock = field(factory=threading.Lock)
     #: Failures that were not logged yet.
@@ -201,13 +200,8 @@ class Projector:
                 self.fold.forget()
                 if not isinstance(error, StorageUnavailable):
                     raise
-                # Once for the whole failure; the log shows how long that is.
-                level = logging.DEBUG if self._is_waiting else logging.WARNING
-                self._is_waiting = True
-                text = "projector %s of %s waits: %s"
-                log.log(level, text, self.fold.name, self.account, error)
+                log.debug("projector %s of %s waits: %s", self.fold.name, self.account, error)
             else:
-                self._is_waiting = False
                 self._report()
                 continue
             finally:
