@@ -19,7 +19,7 @@ from recorder.database.engine import Database, in_unit
 from recorder.errors import SchemaMismatch
 
 #: The revision whose tables this program's code names.
-EXPECTED = "0016"
+EXPECTED = "0017"
 #: Revisions that were squashed into 0016 before the first release.
 RETIRED = frozenset(f"{number:04}" for number in range(1, 16))
 #: Any number that no other program locks in the same database: "recorder" in ASCII.

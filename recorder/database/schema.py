@@ -26,6 +26,7 @@ from sqlalchemy import (
     Table,
     TableClause,
     Text,
+    UniqueConstraint,
     column,
     text,
 )
@@ -292,7 +293,7 @@ outbox = table("""
     acknowledged_position long, resolved_position long, updated_at time, in_order flag! filled,
     attempts integer! filled, requeue_of long
 """)
-index(outbox, "client_msg_id (client_msg_id)", unique=True)
+outbox.append_constraint(UniqueConstraint("account", "client_msg_id", name="outbox_client_msg_id"))
 index(outbox, "queued (priority, outbox_id) WHERE status = 'queued'")
 index(
     outbox, "unresolved (outbox_id) WHERE status IN ('sending', 'sent', 'acknowledged', 'in_doubt')"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -27,7 +28,9 @@ from recorder.database.migrate import (
     migrate_unit,
     migrations_path,
 )
+from recorder.database.prepared import driver_connection
 from recorder.database.schema import metadata
+from recorder.database.schema_files import read_files, statements
 from recorder.errors import SchemaMismatch
 from tests.log.drafts import frame, run_sql, write
 
@@ -59,13 +62,12 @@ def test_an_empty_database_is_brought_to_the_current_schema_once(empty: Database
 
 
 def test_an_older_schema_is_refused_with_the_command_to_run(
-    database: Database, monkeypatch: pytest.MonkeyPatch
+    database: Database,
 ) -> None:
-    # No older revision exists yet; a later one will make this one old.
-    monkeypatch.setattr("recorder.database.migrate.EXPECTED", "0017")
+    downgrade(database, "0016")
     with pytest.raises(SchemaMismatch, match=r"older than .*; run `recorder migrate`"):
         bring_to_current(database)
-    assert revision_of(database) == EXPECTED
+    assert revision_of(database) == "0016"
 
 
 @pytest.mark.parametrize("revision", ["0001", "0007", "0015"])
@@ -157,6 +159,55 @@ def fill(database: Database) -> None:
         "UPDATE outbox SET status = 'sending'",
         "UPDATE outbox SET status = 'queued', attempts = 1",
     )
+
+
+def test_an_outbox_of_0016_becomes_the_present_one_with_its_rows(
+    sqlite: Database, tmp_path: Path
+) -> None:
+    with open_database(f"sqlite:///{tmp_path / 'older.db'}") as older:
+        in_unit(older.writer, create_0016)
+        fill(older)
+        before = {name: run_sql(older, f"SELECT * FROM {name}") for name in OUTBOX}
+        migrate(older)
+        assert {name: run_sql(older, f"SELECT * FROM {name}") for name in OUTBOX} == before
+        assert schema_of(older) == schema_of(sqlite)
+        run_sql(older, "INSERT INTO outbox (account, command, payload)" + VALUES)
+        assert run_sql(older, "SELECT outbox_id FROM outbox") == [(1,), (2,)]
+
+
+OUTBOX = ("outbox", "outbox_transitions")
+VALUES = f" VALUES ('main', 'PLACE_LIMIT_ORDER', '{ORDER.replace(':', chr(92) + ':')}')"
+
+
+def create_0016(connection: Connection) -> None:
+    """Create the schema as it was, in which a refusal only ended the statement."""
+    driver = driver_connection(connection)
+    for text_ in read_files("sqlite").values():
+        older = text_.replace("RAISE(ROLLBACK", "RAISE(ABORT").replace(" ON CONFLICT ROLLBACK", "")
+        older = re.sub(r" *CONSTRAINT outbox_client_msg_id .*\n", "", older)
+        for statement in statements(older):
+            driver.execute(statement)
+    driver.execute("CREATE UNIQUE INDEX outbox_client_msg_id ON outbox (account, client_msg_id)")
+    driver.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)")
+    driver.execute("INSERT INTO alembic_version VALUES ('0016')")
+
+
+def schema_of(database: Database) -> set[object]:
+    asked = "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE '%alembic_version%'"
+    return set(run_sql(database, asked))
+
+
+def test_an_outbox_of_0016_on_postgresql_keeps_its_index_as_a_constraint(
+    postgres: Database,
+) -> None:
+    run_sql(
+        postgres,
+        "ALTER TABLE outbox DROP CONSTRAINT outbox_client_msg_id",
+        "CREATE UNIQUE INDEX outbox_client_msg_id ON outbox (account, client_msg_id)",
+        "UPDATE alembic_version SET version_num = '0016'",
+    )
+    migrate(postgres)
+    assert differences(postgres) == []
 
 
 def test_both_dialects_have_the_same_files() -> None:

@@ -16,7 +16,7 @@ MODULES = sorted((ROOT / "recorder").rglob("*.py"))
 
 #: On the way to 28,000 lines in 190 modules.
 LINES_MAX = 37_500
-MODULES_MAX = 206
+MODULES_MAX = 210
 MODULE_LINES_MAX = 450
 FUNCTION_LINES_MAX = 60
 FUNCTION_MEDIAN_MAX = 8

@@ -476,9 +476,9 @@ CREATE TABLE outbox (
         'queued', 'sending', 'sent', 'acknowledged', 'accepted', 'rejected', 'in_doubt',
         'not_placed', 'expired', 'withdrawn', 'refused'
     )),
+    CONSTRAINT outbox_client_msg_id UNIQUE (account, client_msg_id),
     CONSTRAINT outbox_client_msg CHECK (length(client_msg_id) BETWEEN 1 AND 100)
 );
-CREATE UNIQUE INDEX outbox_client_msg_id ON outbox (account, client_msg_id);
 CREATE INDEX outbox_queued ON outbox (account, priority, outbox_id) WHERE status = 'queued';
 CREATE INDEX outbox_unresolved ON outbox (account, outbox_id)
     WHERE status IN ('sending', 'sent', 'acknowledged', 'in_doubt');

@@ -2,7 +2,7 @@
 
 -- The next start would create a missing row, and switch trading on.
 CREATE TRIGGER controls_no_delete BEFORE DELETE ON controls BEGIN
-    SELECT RAISE(ABORT, 'controls: the switch can not be deleted; set trading to off');
+    SELECT RAISE(ROLLBACK, 'controls: the switch can not be deleted; set trading to off');
 END;
 
 CREATE TRIGGER controls_sign AFTER UPDATE OF trading ON controls

@@ -2,9 +2,9 @@
 -- events_positions.sql.
 
 CREATE TRIGGER events_no_update BEFORE UPDATE ON events BEGIN
-    SELECT RAISE(ABORT, 'events: the log is append-only; UPDATE is refused');
+    SELECT RAISE(ROLLBACK, 'events: the log is append-only; UPDATE is refused');
 END;
 
 CREATE TRIGGER events_no_delete BEFORE DELETE ON events BEGIN
-    SELECT RAISE(ABORT, 'events: the log is append-only; DELETE is refused');
+    SELECT RAISE(ROLLBACK, 'events: the log is append-only; DELETE is refused');
 END;

@@ -8,7 +8,7 @@ CREATE TRIGGER outbox_check_change BEFORE UPDATE ON outbox BEGIN
             OR NEW.client_msg_id IS NOT OLD.client_msg_id OR NEW.command IS NOT OLD.command
             OR NEW.payload IS NOT OLD.payload OR NEW.created_at IS NOT OLD.created_at
             OR NEW.created_by IS NOT OLD.created_by OR NEW.requeue_of IS NOT OLD.requeue_of
-            THEN RAISE(ABORT,
+            THEN RAISE(ROLLBACK,
                 'outbox: what was ordered can not be changed; queue a new command')
         -- Back to queued is for a rate limit only: the exchange reported that it placed nothing.
         WHEN is_step AND coalesce(OLD.status || '>' || NEW.status, '') NOT IN (
@@ -18,33 +18,33 @@ CREATE TRIGGER outbox_check_change BEFORE UPDATE ON outbox BEGIN
                 'acknowledged>accepted', 'acknowledged>rejected',
                 'in_doubt>acknowledged', 'in_doubt>accepted', 'in_doubt>rejected', 'in_doubt>not_placed',
                 'not_placed>acknowledged', 'not_placed>accepted', 'not_placed>rejected')
-            THEN RAISE(ABORT, 'outbox: status can not change this way; see docs/reference/outbox.md')
+            THEN RAISE(ROLLBACK, 'outbox: status can not change this way; see docs/reference/outbox.md')
         WHEN NEW.attempts IS NOT OLD.attempts + (is_step AND NEW.status IS 'queued')
-            THEN RAISE(ABORT,
+            THEN RAISE(ROLLBACK,
                 'outbox: attempts rises by one when a rate limit puts a command back to queued, and never else')
-        WHEN NEW.in_order NOT IN (0, 1) THEN RAISE(ABORT, 'outbox: in_order must be 0 or 1')
+        WHEN NEW.in_order NOT IN (0, 1) THEN RAISE(ROLLBACK, 'outbox: in_order must be 0 or 1')
         -- The position of the sent event is corrected while the command is sending.
         WHEN NEW.epoch IS NOT OLD.epoch AND NOT is_sent_step
-            THEN RAISE(ABORT, 'outbox: epoch changes with the status alone, by the recorder')
+            THEN RAISE(ROLLBACK, 'outbox: epoch changes with the status alone, by the recorder')
         WHEN NEW.connection_id IS NOT OLD.connection_id AND NOT is_sent_step
-            THEN RAISE(ABORT, 'outbox: connection_id changes with the status alone, by the recorder')
+            THEN RAISE(ROLLBACK, 'outbox: connection_id changes with the status alone, by the recorder')
         WHEN NEW.customer_order_id IS NOT OLD.customer_order_id AND NOT is_sent_step
-            THEN RAISE(ABORT, 'outbox: customer_order_id changes with the status alone, by the recorder')
+            THEN RAISE(ROLLBACK, 'outbox: customer_order_id changes with the status alone, by the recorder')
         WHEN NEW.order_id IS NOT OLD.order_id AND NOT is_sent_step
-            THEN RAISE(ABORT, 'outbox: order_id changes with the status alone, by the recorder')
+            THEN RAISE(ROLLBACK, 'outbox: order_id changes with the status alone, by the recorder')
         WHEN NEW.modify_request_id IS NOT OLD.modify_request_id AND NOT is_sent_step
-            THEN RAISE(ABORT, 'outbox: modify_request_id changes with the status alone, by the recorder')
+            THEN RAISE(ROLLBACK, 'outbox: modify_request_id changes with the status alone, by the recorder')
         WHEN NEW.sent_position IS NOT OLD.sent_position
             AND NOT (is_sent_step OR OLD.status = 'sending')
-            THEN RAISE(ABORT, 'outbox: sent_position changes with the status alone, by the recorder')
+            THEN RAISE(ROLLBACK, 'outbox: sent_position changes with the status alone, by the recorder')
         WHEN NEW.acknowledged_position IS NOT OLD.acknowledged_position AND NOT is_sent_step
-            THEN RAISE(ABORT, 'outbox: acknowledged_position changes with the status alone, by the recorder')
+            THEN RAISE(ROLLBACK, 'outbox: acknowledged_position changes with the status alone, by the recorder')
         WHEN NEW.resolved_position IS NOT OLD.resolved_position AND NOT is_sent_step
-            THEN RAISE(ABORT, 'outbox: resolved_position changes with the status alone, by the recorder')
+            THEN RAISE(ROLLBACK, 'outbox: resolved_position changes with the status alone, by the recorder')
         WHEN NEW.reason IS NOT OLD.reason AND NOT is_step
-            THEN RAISE(ABORT, 'outbox: reason changes with the status alone, by the recorder')
+            THEN RAISE(ROLLBACK, 'outbox: reason changes with the status alone, by the recorder')
         WHEN NEW.updated_at IS NOT OLD.updated_at AND NOT is_step
-            THEN RAISE(ABORT, 'outbox: updated_at changes with the status alone, by the recorder')
+            THEN RAISE(ROLLBACK, 'outbox: updated_at changes with the status alone, by the recorder')
     END
     -- A step to one of these shows that the command was never sent.
     FROM (SELECT NEW.status IS NOT OLD.status AS is_step,
@@ -55,8 +55,8 @@ END;
 -- Times and texts as in outbox_insert_checks.sql.
 CREATE TRIGGER outbox_check_times BEFORE UPDATE OF not_before, expires_at ON outbox BEGIN
     SELECT CASE name
-        WHEN 'not_before' THEN RAISE(ABORT, 'outbox: not_before must be UTC as YYYY-MM-DD HH:MM:SS')
-        WHEN 'expires_at' THEN RAISE(ABORT, 'outbox: expires_at must be UTC as YYYY-MM-DD HH:MM:SS')
+        WHEN 'not_before' THEN RAISE(ROLLBACK, 'outbox: not_before must be UTC as YYYY-MM-DD HH:MM:SS')
+        WHEN 'expires_at' THEN RAISE(ROLLBACK, 'outbox: expires_at must be UTC as YYYY-MM-DD HH:MM:SS')
     END
     FROM (
         SELECT 'not_before' AS name, NEW.not_before AS value
@@ -71,7 +71,7 @@ CREATE TRIGGER outbox_check_times BEFORE UPDATE OF not_before, expires_at ON out
 END;
 
 CREATE TRIGGER outbox_check_reason BEFORE UPDATE OF reason ON outbox BEGIN
-    SELECT RAISE(ABORT, 'outbox: reason must be UTF-8 without NUL')
+    SELECT RAISE(ROLLBACK, 'outbox: reason must be UTF-8 without NUL')
     FROM (SELECT NEW.reason AS text)
     WHERE (length(CAST(text AS BLOB)) <> length(text)
             OR text GLOB '*[^' || char(1) || '-' || char(127) || ']*')
@@ -91,5 +91,5 @@ CREATE TRIGGER outbox_check_reason BEFORE UPDATE OF reason ON outbox BEGIN
 END;
 
 CREATE TRIGGER outbox_no_delete BEFORE DELETE ON outbox BEGIN
-    SELECT RAISE(ABORT, 'outbox: rows are never deleted; set status to withdrawn');
+    SELECT RAISE(ROLLBACK, 'outbox: rows are never deleted; set status to withdrawn');
 END;

@@ -2,11 +2,11 @@
 -- transitions are append-only.
 
 CREATE TRIGGER outbox_first_transition AFTER INSERT ON outbox BEGIN
-    SELECT RAISE(ABORT, 'outbox: outbox_id must be positive; leave it out')
+    SELECT RAISE(ROLLBACK, 'outbox: outbox_id must be positive; leave it out')
     WHERE NEW.outbox_id < 1;
     -- REPLACE would delete a command that was sent and queue it again. The transition that the
     -- deleted row left shows it. INSERT OR IGNORE never gets to this trigger.
-    SELECT RAISE(ABORT, 'outbox: rows are never replaced; this client_msg_id exists already')
+    SELECT RAISE(ROLLBACK, 'outbox: rows are never replaced; this client_msg_id exists already')
     WHERE EXISTS (SELECT 1 FROM outbox_transitions
         WHERE account = NEW.account AND client_msg_id = NEW.client_msg_id AND seq = 1);
     INSERT INTO outbox_transitions
@@ -42,18 +42,18 @@ WHEN NEW.status IS NOT OLD.status BEGIN
 END;
 
 CREATE TRIGGER outbox_transitions_no_update BEFORE UPDATE ON outbox_transitions BEGIN
-    SELECT RAISE(ABORT, 'outbox_transitions: append-only; UPDATE is refused');
+    SELECT RAISE(ROLLBACK, 'outbox_transitions: append-only; UPDATE is refused');
 END;
 
 CREATE TRIGGER outbox_transitions_no_delete BEFORE DELETE ON outbox_transitions BEGIN
-    SELECT RAISE(ABORT, 'outbox_transitions: append-only; DELETE is refused');
+    SELECT RAISE(ROLLBACK, 'outbox_transitions: append-only; DELETE is refused');
 END;
 
 -- REPLACE fires no DELETE trigger for most programs, so only the next number is accepted.
 CREATE TRIGGER outbox_transitions_follow BEFORE INSERT ON outbox_transitions BEGIN
-    SELECT RAISE(ABORT, 'outbox_transitions: seq does not follow the last one')
+    SELECT RAISE(ROLLBACK, 'outbox_transitions: seq does not follow the last one')
     WHERE NEW.seq IS NOT (SELECT coalesce(max(seq), 0) + 1 FROM outbox_transitions
         WHERE account = NEW.account AND outbox_id = NEW.outbox_id);
-    SELECT RAISE(ABORT, 'outbox_transitions: append-only; REPLACE is refused')
+    SELECT RAISE(ROLLBACK, 'outbox_transitions: append-only; REPLACE is refused')
     WHERE EXISTS (SELECT 1 FROM outbox_transitions WHERE rowid = NEW.rowid);
 END;

@@ -442,32 +442,33 @@ CREATE INDEX conditional_order_history_received_at ON conditional_order_history 
 
 -- --- The outbox and what governs it
 
--- Commands to send. Callers fill the first columns; each has a default except three.
+-- Commands to send. Callers fill the first columns; each has a default except three. Whatever is refused ends the
+-- caller's transaction, as on PostgreSQL: one that was forgotten would keep the write lock.
 CREATE TABLE outbox (
-    account TEXT NOT NULL,
-    outbox_id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,  -- the rowid, which SQLite never gives twice
-    client_msg_id TEXT NOT NULL DEFAULT (lower(hex(randomblob(16)))),  -- unique per account: the caller's idempotency key
-    command TEXT NOT NULL,
-    payload TEXT NOT NULL,                        -- a JSON object
-    priority INTEGER NOT NULL DEFAULT 0,          -- the higher goes first
+    account TEXT NOT NULL ON CONFLICT ROLLBACK,
+    outbox_id INTEGER NOT NULL PRIMARY KEY ON CONFLICT ROLLBACK AUTOINCREMENT,  -- the rowid, which SQLite never gives twice
+    client_msg_id TEXT NOT NULL ON CONFLICT ROLLBACK DEFAULT (lower(hex(randomblob(16)))),  -- unique per account: the caller's idempotency key
+    command TEXT NOT NULL ON CONFLICT ROLLBACK,
+    payload TEXT NOT NULL ON CONFLICT ROLLBACK,  -- a JSON object
+    priority INTEGER NOT NULL ON CONFLICT ROLLBACK DEFAULT 0,  -- the higher goes first
     not_before TEXT,
-    expires_at TEXT,                              -- never sent after this time
-    created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f000', 'now')),
-    created_by TEXT NOT NULL DEFAULT 'sqlite',
-    status TEXT NOT NULL DEFAULT 'queued',        -- docs/reference/outbox.md has the diagram
-    reason TEXT,                                  -- from here on the recorder writes
-    epoch INTEGER,                                -- of the lease under which it was claimed
+    expires_at TEXT,  -- never sent after this time
+    created_at TEXT NOT NULL ON CONFLICT ROLLBACK DEFAULT (strftime('%Y-%m-%d %H:%M:%f000', 'now')),
+    created_by TEXT NOT NULL ON CONFLICT ROLLBACK DEFAULT 'sqlite',
+    status TEXT NOT NULL ON CONFLICT ROLLBACK DEFAULT 'queued',  -- docs/reference/outbox.md has the diagram
+    reason TEXT,  -- from here on the recorder writes
+    epoch INTEGER,  -- of the lease under which it was claimed
     connection_id TEXT,
     customer_order_id TEXT,
     order_id TEXT,
     modify_request_id TEXT,
-    sent_position INTEGER,                        -- of the frame that was sent
-    acknowledged_position INTEGER,                -- of the exchange's response
-    resolved_position INTEGER,                    -- of the evidence
+    sent_position INTEGER,  -- of the frame that was sent
+    acknowledged_position INTEGER,  -- of the exchange's response
+    resolved_position INTEGER,  -- of the evidence
     updated_at TEXT,
-    in_order INTEGER NOT NULL DEFAULT 0,          -- the caller's: wait for every earlier command of the pair
-    attempts INTEGER NOT NULL DEFAULT 0,          -- how often a rate limit put it back to queued
-    requeue_of INTEGER,                           -- the caller's: the settled command that this one sends again
+    in_order INTEGER NOT NULL ON CONFLICT ROLLBACK DEFAULT 0,  -- the caller's: wait for every earlier command of the pair
+    attempts INTEGER NOT NULL ON CONFLICT ROLLBACK DEFAULT 0,  -- how often a rate limit put it back to queued
+    requeue_of INTEGER,  -- the caller's: the settled command that this one sends again
     CONSTRAINT outbox_command CHECK (command IN (
         'PLACE_LIMIT_ORDER', 'PLACE_MARKET_ORDER', 'CANCEL_ORDER', 'MODIFY_ORDER',
         'PLACE_BATCH_ORDERS'
@@ -476,9 +477,9 @@ CREATE TABLE outbox (
         'queued', 'sending', 'sent', 'acknowledged', 'accepted', 'rejected', 'in_doubt',
         'not_placed', 'expired', 'withdrawn', 'refused'
     )),
+    CONSTRAINT outbox_client_msg_id UNIQUE (account, client_msg_id) ON CONFLICT ROLLBACK,
     CONSTRAINT outbox_client_msg CHECK (length(client_msg_id) BETWEEN 1 AND 100)
 ) STRICT;
-CREATE UNIQUE INDEX outbox_client_msg_id ON outbox (account, client_msg_id);
 CREATE INDEX outbox_queued ON outbox (account, priority, outbox_id) WHERE status = 'queued';
 CREATE INDEX outbox_unresolved ON outbox (account, outbox_id)
     WHERE status IN ('sending', 'sent', 'acknowledged', 'in_doubt');
