@@ -6,6 +6,7 @@ and database kind, then each test gets a copy.
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 import warnings
@@ -13,14 +14,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
+from sqlalchemy import Engine, TextClause, event
 
 from recorder.database.engine import Database, open_database
 from recorder.database.migrate import migrate
 
 _numbers = count(1)
+
+
+@event.listens_for(Engine, "before_cursor_execute")
+def _no_update_writes_the_account(
+    _connection: object, _cursor: object, statement: str, _values: object, context: Any, _: bool
+) -> None:
+    """Refuse what a table that is distributed by account would refuse, whichever test sends it."""
+    # SQL as text is a test's own, often to see that it is refused.
+    if context.compiled is None or not isinstance(context.compiled.statement, TextClause):
+        assert not _WRITES_ACCOUNT.search(statement), f"writes account: {statement}"
+
+
+_WRITES_ACCOUNT = re.compile(r"\bUPDATE\b(?: \w+)? SET (?:(?!\bWHERE\b).)*\baccount *=", re.DOTALL)
 
 
 @pytest.fixture(scope="session")

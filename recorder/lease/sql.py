@@ -87,7 +87,8 @@ def take(
             " stop that process, or wait until its lease has run out"
         )
     taken = Lease(account, held.epoch + 1, holder, now, now, now + ttl)
-    values = {field: getattr(taken, field) for field in _FIELDS}
+    # The account stays as it is: a distributed table refuses to have it written.
+    values = {field: getattr(taken, field) for field in _FIELDS if field != "account"}
     connection.execute(update(leases).where(leases.c.account == account).values(values))
     return taken
 
