@@ -3,7 +3,7 @@
     run_daemon
     └ outer nursery               ends last: it stores
       ├ log writer                owns the log's database connection and the head of each log
-      ├ WAL checkpointer          SQLite only
+      ├ watchers                  report outages; on SQLite, empty the write-ahead log
       ├ checkpoint keeper         publishes signed heads outside the database
       ├ projectors                fold committed events into tables and settle the outbox
       └ sources nursery           is cancelled first: it feeds the log
@@ -16,9 +16,8 @@
 Start: schema, leases and heads, log writer, the noted facts of the start, projectors, sources.
 Stop is the nesting: the sources are cancelled and put their final events into the inbox. The inbox
 is closed and drained, the projectors catch up, the leases are released, the last heads are
-published. `recorder.signals` ends a stop that hangs; `recorder.wiring` builds the parts.
-
-A `Runtime` hands in clock, rng, network and threads; a simulation hands in its own.
+published. `recorder.signals` ends a stop that hangs; `recorder.wiring` builds the parts. A
+`Runtime` hands in clock, rng, network and threads; a simulation hands in its own.
 """
 
 from __future__ import annotations
@@ -27,7 +26,6 @@ import logging
 from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
-from typing import TypeVar
 
 import trio
 
@@ -35,18 +33,22 @@ from recorder.config import Settings
 from recorder.database.blockers import find_blockers
 from recorder.database.engine import Database, open_database
 from recorder.database.migrate import bring_to_current
-from recorder.errors import LeaseLost, StorageFailed, worst_of
+from recorder.errors import StorageFailed, worst_of
 from recorder.exchange.pacing import CommandPace
 from recorder.lease.sql import release
 from recorder.log.rules.event import Note
-from recorder.log.tasks.inbox import Inbox
+from recorder.log.tasks.inbox import Inbox, with_unwritten
 from recorder.log.tasks.log_writer import LogWriter
-from recorder.log.tasks.wal_checkpointer import WalCheckpointer
 from recorder.outage import Outage, asked_in_thread
 from recorder.runtime import Runtime
-from recorder.wiring import Account, Shared, check_credentials, checkpoint_scheduler, log_writer
-
-E = TypeVar("E", bound=BaseException)
+from recorder.wiring import (
+    Account,
+    Shared,
+    check_credentials,
+    checkpoint_scheduler,
+    log_writer,
+    watchers,
+)
 
 log = logging.getLogger("recorder.daemon")
 
@@ -61,9 +63,8 @@ async def run_daemon(
 ) -> None:
     """Record until ``stop`` is set, then stop in order.
 
-    Reports the opened database once everything runs. When it returns, everything that was read from
-    the socket is durable. Raises one RecorderError for what ended it otherwise; its text reports
-    how many events were not written, if any.
+    Reports the opened database once everything runs. When it returns, what was read from the socket
+    is durable. Raises one RecorderError otherwise, which counts the events not written, if any.
     """
     check_credentials(settings)
     inbox = inbox or Inbox(settings.queue_frames, settings.queue_bytes)
@@ -93,12 +94,8 @@ async def _run(shared: Shared, stop: trio.Event, task_status: trio.TaskStatus[Da
     writer = log_writer(shared, accounts)
     async with trio.open_nursery() as outer:
         outer.start_soon(writer.run)
-        outer.start_soon(shared.outage.watch)
-        if runners.gate is not None:
-            wal = WalCheckpointer(
-                database, runners.gate, shared.runtime.clock, lambda: inbox.is_busy
-            )
-            outer.start_soon(wal.run)
+        for watch in watchers(shared):
+            outer.start_soon(watch)
         outer.start_soon(keeper.run)
         for account in accounts:
             account.note_start()
@@ -151,10 +148,3 @@ async def _drain(shared: Shared, accounts: Sequence[Account], writer: LogWriter)
             await projector.wait_at(shared.committed.heads[account.name])
         epoch, now = account.owned.lease.epoch, shared.lease_now()
         await shared.runners.writer.run(release, account.name, epoch=epoch, now=now)
-
-
-def with_unwritten(error: E, inbox: Inbox) -> E:
-    """Return the error with the number of events that were received and are not written now."""
-    if not isinstance(error, (StorageFailed, LeaseLost)) or not inbox.frames:
-        return error
-    return type(error)(f"{error}\n{inbox.received} events were received but not written")

@@ -14,9 +14,9 @@ from collections.abc import AsyncIterator, Callable
 import trio
 
 from recorder.config import Settings
-from recorder.daemon import run_daemon, with_unwritten
+from recorder.daemon import run_daemon
 from recorder.errors import RecorderError, StorageFailed, worst_of
-from recorder.log.tasks.inbox import Inbox
+from recorder.log.tasks.inbox import Inbox, with_unwritten
 from recorder.runtime import Runtime
 
 log = logging.getLogger("recorder.daemon")

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -47,6 +47,8 @@ from recorder.log.tasks.checkpoints import (
 from recorder.log.tasks.committed import Committed, by_account
 from recorder.log.tasks.inbox import Inbox
 from recorder.log.tasks.log_writer import LogWriter
+from recorder.log.tasks.wal_checkpointer import WalCheckpointer
+from recorder.machine import looks_while_running, watch
 from recorder.outage import Outage
 from recorder.outbox.rules.lookup_schedule import LookupPolicy
 from recorder.outbox.sql.settle import SETTLING, WAKING, settle
@@ -162,6 +164,19 @@ def log_writer(shared: Shared, accounts: Sequence[Account]) -> LogWriter:
         follow=follow,
         announce=announce,
     )
+
+
+def watchers(shared: Shared) -> Iterator[Callable[[], Awaitable[None]]]:
+    """Return the tasks that report what the database and the machine refuse."""
+    database, runners = shared.database, shared.runners
+    is_file = database.dialect == "sqlite"
+    folder = Path(str(database.url.database)).absolute().parent if is_file else None
+    looks = looks_while_running(shared.settings.queue_bytes, folder)
+    yield shared.outage.watch
+    yield partial(watch, looks, runners.aside)
+    if runners.gate is not None:
+        clock, inbox = shared.runtime.clock, shared.inbox
+        yield WalCheckpointer(database, runners.gate, clock, lambda: inbox.is_busy).run
 
 
 def checkpoint_scheduler(shared: Shared) -> CheckpointScheduler:

@@ -27,6 +27,7 @@ COMMANDS = {
     "run": "record the accounts, and send what is queued",
     "demo": "show it all at work against a simulated exchange",
     "simulator": "serve a simulated exchange",
+    "doctor": "check what the recorder stands on: disk, limits, database, clock, keys",
     "migrate": "bring the database's schema up to date",
     "status": "report whether recording is going on, and how far everything is",
     "balances": "show the balances of an account",

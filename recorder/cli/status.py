@@ -5,7 +5,7 @@ It never prints "connected" from a row alone: a process that died left that row 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -16,8 +16,10 @@ from recorder.cli.call import Call
 from recorder.cli.command import command
 from recorder.cli.exits import OK
 from recorder.cli.output import Column
+from recorder.database.blockers import lasting_blockers
 from recorder.database.engine import in_unit
 from recorder.display import duration_text, plain, short_time
+from recorder.lease.holder import pid_here
 from recorder.queries.account_status import (
     AccountStatus,
     read_account_status,
@@ -45,9 +47,11 @@ def status_command(call: Call) -> int:
     output = call.output
     with call.database() as database:
         url, found = database.url_shown, in_unit(database.reader, look)
+        leases = [status.lease for status in found if status.lease]
+        in_the_way = lasting_blockers(database, [pid_here(each.holder) for each in leases])
     now = call.now()
     for number, status in enumerate(found):
-        answer = _Answer(status, now)
+        answer = _Answer(status, now, in_the_way)
         if output.as_json:
             output.json_line(answer.facts())
             continue
@@ -55,6 +59,8 @@ def status_command(call: Call) -> int:
             output.line()
         account = {"account": f"{plain(status.account)}  in {url}"}
         output.labelled({**account, **answer.lines()})
+        for each in in_the_way:
+            output.line(f"in the way  {plain(each)}")
         for warning in answer.warnings:
             output.line(f"warning     {warning}")
         if status.checkpoints:
@@ -70,6 +76,7 @@ class _Answer:
 
     status: AccountStatus
     now: datetime
+    in_the_way: Sequence[str]
 
     @property
     def is_running(self) -> bool:
@@ -116,6 +123,7 @@ class _Answer:
             "recorder": recorder if lease else "never ran",
             "live": not self.warnings,
             "warnings": self.warnings,
+            "in_the_way": self.in_the_way,
             "head": {
                 "position": status.position,
                 "received_at": status.head_at,

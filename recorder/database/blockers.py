@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from sqlalchemy import Connection, text
 
 from recorder.database.engine import Database, in_unit
+from recorder.display import size_text
 from recorder.errors import RecorderError
 
 #: Bytes of the ``-shm`` file, as SQLite's file format documents them.
@@ -24,6 +26,10 @@ _LOCK = re.compile(r"\d+: POSIX +ADVISORY +(READ|WRITE) +(\d+) \S+:(\d+) (\d+) (
 #: A snapshot that is older holds back vacuum, or the emptying of the write-ahead log.
 OLD = "5 minutes"
 _QUERY_CHARACTERS_MAX = 100
+#: A write-ahead log that is longer is one that a reader keeps from being emptied.
+WAL_LONG_BYTES = 80 * 2**20
+#: A lock that is still held after this time isn't held in passing.
+LASTING_S = 0.3
 
 _SESSIONS = f"""
     WITH ours AS (
@@ -51,12 +57,30 @@ def find_blockers(database: Database) -> list[str]:
     """Return a sentence for each program that is in the way now; none where none can be seen."""
     if database.dialect == "sqlite":
         path = str(database.url.database)
-        holds = {"holds the write lock": sqlite_writers(path)}
-        return [f"{name} {what}" for what, names in holds.items() for name in names]
+        found = [f"{name} holds the write lock" for name in sqlite_writers(path)]
+        with suppress(OSError):
+            length = Path(f"{path}-wal").stat().st_size
+            if length > WAL_LONG_BYTES:
+                held = "holds a snapshot, so the write-ahead log can't be emptied and takes"
+                found += [f"{name} {held} {size_text(length)}" for name in sqlite_readers(path)]
+        return found
     # A database that is away names none.
     with suppress(RecorderError):
         return in_unit(database.reader, _sessions)
     return []
+
+
+def lasting_blockers(database: Database, ours: Collection[int]) -> list[str]:
+    """Return the same, but for the locks that SQLite's writers hold in passing.
+
+    ``ours`` are the process ids of recorders on this machine.
+    """
+    first = set(find_blockers(database))
+    if database.dialect != "sqlite" or not first:
+        return sorted(first)
+    time.sleep(LASTING_S)
+    own = tuple(f"process {pid} " for pid in ours)
+    return sorted(each for each in first & set(find_blockers(database)) if not each.startswith(own))
 
 
 def sqlite_writers(path: str) -> list[str]:

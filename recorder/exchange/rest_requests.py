@@ -36,12 +36,14 @@ class Kind(Enum):
     CLOSED_POSITIONS_SUMMARY = "closed positions"
     CONDITIONALS = "conditional orders"
     CONDITIONAL_HISTORY = "conditional order history"
+    API_KEY = "API key"
 
 
 #: Lists in one page, without parameters of the caller. VALR documents no filter for open and
 #: conditional orders. Balances of zero matter: the snapshot of a connection leaves them out.
 _LISTS: Mapping[Kind, tuple[str, Mapping[str, str]]] = {
     Kind.OPEN_ORDERS: ("/v1/orders/open", {}),
+    Kind.API_KEY: ("/v1/account/api-keys/current", {}),
     Kind.BALANCES: ("/v1/account/balances", {"excludeZeroBalances": "false"}),
     Kind.OPEN_POSITIONS: ("/v1/positions/open", {"limit": str(PAGE_ROWS_MAX)}),
     Kind.CLOSED_POSITIONS_SUMMARY: (

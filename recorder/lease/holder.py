@@ -36,6 +36,12 @@ def is_alive_here(holder: str) -> bool:
     return parts is not None and not is_dead(holder)
 
 
+def pid_here(holder: str) -> int:
+    """Return the holder's process id on this machine; 0 for one of another machine."""
+    parts = _parts_here(holder)
+    return 0 if parts is None else int(parts[2])
+
+
 def _parts_here(holder: str) -> list[str] | None:
     """Return a holder's parts if it is of this host."""
     parts = holder.split("/")

@@ -18,7 +18,7 @@ def refusals(dialect: str, file: str) -> set[str]:
     """Return the texts of a file after which a row is refused, the list of commands left out."""
     text = (SQL / dialect / f"{file}.sql").read_text(encoding="utf-8")
     if dialect == "sqlite":
-        found = re.findall(r"RAISE\(ABORT,\s+'outbox: ([^']+)'", text)
+        found = re.findall(r"RAISE\(ROLLBACK,\s+'outbox: ([^']+)'", text)
     else:
         found = re.findall(r"(?:THEN|ELSE|:=|format\()\s*'([^']*\w [^']*)'", text)
     # What is raised inside a batch is explained once for all fields.

@@ -14,12 +14,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import chain
+from typing import TypeVar
 
 import trio
 from attrs import define, field
 from sqlalchemy import Connection
 
+from recorder.errors import LeaseLost, StorageFailed
 from recorder.log.rules.event import Draft, Origin
+
+E = TypeVar("E", bound=BaseException)
 
 #: What one event weighs beside its payload, roughly: the object, its fields, the queue's slot.
 DRAFT_OVERHEAD_BYTES = 400
@@ -162,3 +166,10 @@ def _weight(entry: Entry) -> int:
         return len(entry.payload) + DRAFT_OVERHEAD_BYTES
     assert isinstance(entry, Submission)
     return sum(map(_weight, entry.drafts)) + DRAFT_OVERHEAD_BYTES
+
+
+def with_unwritten(error: E, inbox: Inbox) -> E:
+    """Return the error with the number of events that were received and are not written now."""
+    if not isinstance(error, (StorageFailed, LeaseLost)) or not inbox.frames:
+        return error
+    return type(error)(f"{error}\n{inbox.received} events were received but not written")
