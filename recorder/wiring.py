@@ -51,6 +51,7 @@ from recorder.log.tasks.wal_checkpointer import WalCheckpointer
 from recorder.machine import looks_while_running, watch
 from recorder.outage import Outage
 from recorder.outbox.rules.lookup_schedule import LookupPolicy
+from recorder.outbox.sql.restored import mark_in_doubt
 from recorder.outbox.sql.settle import SETTLING, WAKING, settle
 from recorder.outbox.tasks.commander import Commander, DryRun
 from recorder.outbox.tasks.resolver import Resolver
@@ -157,12 +158,19 @@ def log_writer(shared: Shared, accounts: Sequence[Account]) -> LogWriter:
                 now_s = shared.runtime.clock.monotonic_ns() / 1e9
                 by_name[event.account].pace.penalise(now_s, RATE_PENALTY_S)
 
+    def repair(connection: Connection, account: str, tail: Sequence[Event]) -> None:
+        epoch = by_name[account].owned.lease.epoch
+        for number in mark_in_doubt(connection, account, tail, epoch, shared.now()):
+            log.error("%s: outbox %d is in doubt: its sending had been lost", account, number)
+
     return LogWriter(
         shared.runners.log,
         shared.inbox,
         heads={account.name: account.owned.head for account in accounts},
         follow=follow,
         announce=announce,
+        recall=shared.committed.recent,
+        repair=repair,
     )
 
 

@@ -46,3 +46,20 @@ def run_sql(database: Database, *statements: str, **values: object) -> list[Sequ
         return rows
 
     return in_unit(database.writer, unit)
+
+
+def lose(database: Database, *, after: int, account: str = "main") -> None:
+    """Take the events behind a position away, as a standby that had not received them would."""
+    delete = f"DELETE FROM events WHERE account = '{account}' AND position > {after}"
+    if database.dialect == "postgresql":
+        off, on = (f"ALTER TABLE events {word} TRIGGER USER" for word in ("DISABLE", "ENABLE"))
+        run_sql(database, off, delete, on)
+        return
+    kept = "SELECT sql FROM sqlite_master WHERE name = 'events_no_delete'"
+    [(trigger,)] = run_sql(database, kept)
+
+    def unit(connection: Connection) -> None:
+        for statement in ("DROP TRIGGER events_no_delete", delete, str(trigger)):
+            connection.exec_driver_sql(statement)
+
+    in_unit(database.writer, unit)

@@ -17,11 +17,13 @@ from recorder.database.schema import controls
 from recorder.errors import CommitUncertain, LeaseLost, StorageFailed, StorageUnavailable
 from recorder.log.rules.digest import digest_event
 from recorder.log.rules.event import EMPTY_HEAD, Draft, Event
-from recorder.log.sql.append import append
+from recorder.log.sql.append import append, read_head
 from recorder.log.sql.read import events_after
+from recorder.log.tasks.committed import Committed
 from recorder.log.tasks.inbox import Inbox, Submission
 from recorder.log.tasks.log_writer import LogWriter
 from recorder.units import InlineRunner, UnitRunner
+from tests.log.drafts import lose
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -93,6 +95,8 @@ class Bench:
     #: What was handed on in the unit's thread.
     followed: list[Event]
     writer: LogWriter
+    #: Whose events were written again, and their positions.
+    repaired: list[tuple[str, list[int]]]
 
     async def drain(self) -> None:
         self.inbox.close()
@@ -104,8 +108,19 @@ def bench(database: Database) -> Bench:
     runner = FaultyRunner(InlineRunner(database.writer))
     inbox, announced = Inbox(1_000, 1_000_000), list[Event]()
     followed: list[Event] = []
-    writer = LogWriter(runner, inbox, {"main": EMPTY_HEAD}, followed.extend, announced.extend)
-    return Bench(database, runner, inbox, announced, followed, writer)
+    committed = Committed()
+
+    def follow(events: Sequence[Event]) -> None:
+        followed.extend(events)
+        committed.add(events)
+
+    def repair(_connection: Connection, account: str, tail: Sequence[Event]) -> None:
+        repaired.append((account, [event.position for event in tail]))
+
+    repaired: list[tuple[str, list[int]]] = []
+    heads = {"main": EMPTY_HEAD}
+    writer = LogWriter(runner, inbox, heads, follow, announced.extend, committed.recent, repair)
+    return Bench(database, runner, inbox, announced, followed, writer, repaired)
 
 
 async def test_what_waits_becomes_one_transaction_in_order(bench: Bench) -> None:
@@ -213,3 +228,76 @@ async def test_row_changes_and_events_are_durable_together_or_not_at_all(bench: 
     assert tries == [[1], [1]]
     assert [event.payload for event in log_of(bench.database)] == ["x"]
     assert len(found) == 1
+
+
+# A database that comes back older than what it acknowledged
+
+
+async def append_now(bench: Bench, *payloads: str) -> None:
+    """Append while the writer goes on running."""
+    submissions = [Submission(drafts=[draft(payload)]) for payload in payloads]
+    for each in submissions:
+        await bench.inbox.submit(each)
+
+
+async def test_what_a_database_lost_is_written_again_from_memory(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bench.writer.run)
+        await append_now(bench, "1", "2", "3", "4")
+        lose(bench.database, after=1)
+        await append_now(bench, "5")
+        bench.inbox.close()
+    events = log_of(bench.database)
+    assert [event.payload for event in events] == ["1", "2", "3", "4", "5"]
+    assert_sound(events)
+    assert bench.repaired == [("main", [2, 3, 4])]
+    assert "came back without events 2 to 4 of account 'main'" in caplog.text
+
+
+async def test_an_empty_database_gets_all_of_it_again(bench: Bench) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bench.writer.run)
+        await append_now(bench, "1", "2")
+        lose(bench.database, after=0)
+        await append_now(bench, "3")
+        bench.inbox.close()
+    assert [event.payload for event in log_of(bench.database)] == ["1", "2", "3"]
+
+
+async def test_what_is_not_in_memory_any_more_ends_the_writer_with_its_positions(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("recorder.log.tasks.committed.TAIL_EVENTS_MAX", 2)
+    with pytest.RaisesGroup(
+        pytest.RaisesExc(StorageFailed, match=r"without events 2 to 4 of account 'main'")
+    ):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(bench.writer.run)
+            await append_now(bench, "1", "2", "3", "4")
+            lose(bench.database, after=1)
+            bench.inbox.put(draft("5"))
+    assert [event.payload for event in log_of(bench.database)] == ["1"]
+
+
+async def test_another_history_is_never_gone_on_with(bench: Bench) -> None:
+    with pytest.RaisesGroup(pytest.RaisesExc(StorageFailed, match="events 2 to 3")):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(bench.writer.run)
+            await append_now(bench, "1", "2", "3")
+            lose(bench.database, after=0)
+            in_unit(bench.database.writer, append, {"main": EMPTY_HEAD}, [draft("another's")])
+            bench.inbox.put(draft("4"))
+    assert [event.payload for event in log_of(bench.database)] == ["another's"]
+
+
+async def test_a_longer_log_is_another_process_s(bench: Bench) -> None:
+    with pytest.RaisesGroup(LeaseLost):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(bench.writer.run)
+            await append_now(bench, "1")
+            head = in_unit(bench.database.reader, read_head, "main")
+            in_unit(bench.database.writer, append, {"main": head}, [draft("another's")])
+            bench.inbox.put(draft("2"))
+    assert bench.repaired == []

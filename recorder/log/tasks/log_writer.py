@@ -15,6 +15,9 @@ What it does when the database fails:
 - never (disk full, read-only, wrong schema): StorageFailed. How many frames were not written is
   known only once nothing is read any more, so the caller that ends the process reports it.
 - nothing (it hangs, or a lock is held): the thread waits.
+- it came back older than what was committed (a standby that had not received all of it took over):
+  the events that it lost are written again from memory, with the positions and digests they had. If
+  they aren't in memory any more, StorageFailed names them; the chain never goes on without them.
 
 `recorder.outage` reports all of these.
 """
@@ -24,16 +27,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import ParamSpec, TypeVar
 
 import trio
 from attrs import define, field, frozen
 from sqlalchemy import Connection
 
-from recorder.errors import CommitUncertain, LeaseLost, StorageUnavailable
+from recorder.errors import CommitUncertain, LeaseLost, StorageFailed, StorageUnavailable
+from recorder.log.rules.digest import digest_event
 from recorder.log.rules.event import Draft, Event, Head
-from recorder.log.sql.append import append, is_little, read_head
+from recorder.log.sql.append import append, is_little, read_head, write_chained
 from recorder.log.tasks.inbox import Entry, Inbox, Submission
-from recorder.units import UnitRunner
+from recorder.units import Unit, UnitRunner
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 log = logging.getLogger("recorder.log")
 
@@ -64,6 +72,10 @@ class LogWriter:
     follow: Callable[[Sequence[Event]], None]
     #: Reported on the event loop after that.
     announce: Callable[[Sequence[Event]], None]
+    #: The events of an account behind a position and up to another, if they are still in memory.
+    recall: Callable[[str, int, int], Sequence[Event] | None]
+    #: Repairs what belongs to events that were written again, in their transaction.
+    repair: Callable[[Connection, str, Sequence[Event]], None]
     #: Set once the inbox is closed and everything in it is durable.
     drained: trio.Event = field(factory=trio.Event)
 
@@ -98,6 +110,10 @@ class LogWriter:
                     return staged[-1]
             except StorageUnavailable as error:
                 log.debug("a batch was not taken: %s", error)
+            except LeaseLost:
+                if not await self._put_back():
+                    raise
+                continue
             await trio.sleep(wait_s)
             wait_s = min(wait_s * 2, RETRY_LONGEST_S)
 
@@ -114,15 +130,7 @@ class LogWriter:
 
     async def _is_durable(self, staged: Appended) -> bool:
         """Return whether the uncertain transaction took: its heads then stand in the log."""
-        wait_s = RETRY_FIRST_S
-        while True:
-            try:
-                found = await self.runner.run(read_heads, list(staged.heads))
-                break
-            except StorageUnavailable as error:
-                log.debug("the heads can't be read: %s", error)
-            await trio.sleep(wait_s)
-            wait_s = min(wait_s * 2, RETRY_LONGEST_S)
+        found = await self._run_until_taken(read_heads, list(staged.heads))
         before = {account: self.heads[account] for account in staged.heads}
         if found == before:
             # Nothing of it, or row changes alone: those are repeatable by contract.
@@ -130,6 +138,47 @@ class LogWriter:
         if found == staged.heads:
             return True
         raise LeaseLost("another process appended to the log while a COMMIT of ours was uncertain")
+
+    async def _put_back(self) -> bool:
+        """Write again what the database has lost; False where another process appended instead.
+
+        Raises StorageFailed where what it lost isn't in memory any more, or it has another history.
+        """
+        found = await self._run_until_taken(read_heads, list(self.heads))
+        lost = {name: head for name, head in found.items() if head != self.heads[name]}
+        if any(head.position >= self.heads[name].position for name, head in lost.items()):
+            return False
+        for account, head in lost.items():
+            last = self.heads[account].position
+            tail = self.recall(account, head.position, last)
+            which = f"events {head.position + 1} to {last} of account {account!r}"
+            if not tail or digest_event(head.digest, head.position + 1, tail[0]) != tail[0].digest:
+                raise StorageFailed(
+                    f"the database came back without {which}, which it had committed, and they"
+                    " aren't in memory any more; commands that were sent among them may be queued"
+                    " again. Restore the database that has them, or set the switch to off before"
+                    " the next start and compare each queued command with the exchange"
+                )
+            await self._run_until_taken(self._write_again, account, tail)
+            text = "the database came back without %s, which it had committed; they are put back"
+            log.error(text, which)
+        return bool(lost)
+
+    def _write_again(self, connection: Connection, account: str, tail: Sequence[Event]) -> None:
+        if read_head(connection, account) != self.heads[account]:
+            write_chained(connection, tail)
+            self.repair(connection, account, tail)
+
+    async def _run_until_taken(self, unit: Unit[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a repeatable unit as often as it takes."""
+        wait_s = RETRY_FIRST_S
+        while True:
+            try:
+                return await self.runner.run(unit, *args, **kwargs)
+            except StorageUnavailable as error:
+                log.debug("the database did not take it: %s", error)
+            await trio.sleep(wait_s)
+            wait_s = min(wait_s * 2, RETRY_LONGEST_S)
 
 
 def _is_write_only(batch: Sequence[Entry]) -> bool:
