@@ -161,11 +161,15 @@ def lose_the_schema(books: Books) -> None:
 
 
 def forbid_writing(books: Books) -> None:
-    """Let the database be one that can only be read, as a replica that took over is."""
-    name = books.one("SELECT current_database()")
-    books.do(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
-    others = "datname = current_database() AND pid <> pg_backend_pid()"
-    books.do(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")
+    """Refuse each INSERT with the code of a replica that took over."""
+    books.do(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " RAISE EXCEPTION 'cannot execute INSERT in a read-only transaction'"
+        " USING ERRCODE = '25006'; END $$"
+    )
+    books.do(
+        "CREATE TRIGGER refuse BEFORE INSERT ON events FOR EACH STATEMENT EXECUTE FUNCTION refuse()"
+    )
 
 
 @pytest.mark.parametrize(

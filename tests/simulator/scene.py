@@ -23,7 +23,7 @@ from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_st
 from recorder.simulator import Simulator, SimulatorConfig, serve
 from recorder.simulator.engine import Exchange
 
-WAIT_MAX_S = 10.0
+WAIT_MAX_S = 60.0
 Frame = dict[str, Any]
 LIMIT = {"side": "BUY", "pair": "BTCZAR", "quantity": "0.001", "price": "1000000"}
 

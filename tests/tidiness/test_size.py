@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 MODULES = sorted((ROOT / "recorder").rglob("*.py"))
 
 #: On the way to 28,000 lines in 190 modules.
-LINES_MAX = 37_500
+LINES_MAX = 37_100
 MODULES_MAX = 210
 MODULE_LINES_MAX = 450
 FUNCTION_LINES_MAX = 60
