@@ -41,9 +41,9 @@ class Outage:
     #: When the unit of the log began that has no answer yet.
     _asked_s: float | None = None
 
-    def failed(self, kind: object, error: Exception) -> None:
-        """Take down that the database did not take a unit of this kind of work."""
-        self._failing.setdefault(kind, self._now_s())
+    def failed(self, kind: object, error: Exception, began_s: float | None = None) -> None:
+        """Take down that the database did not take a unit of this kind of work, begun then."""
+        self._failing.setdefault(kind, self.now_s() if began_s is None else began_s)
         self._error = str(error)
 
     def worked(self, kind: object) -> None:
@@ -52,7 +52,7 @@ class Outage:
 
     def asked(self) -> None:
         """Take down that the log's database was asked; `answered` ends that."""
-        self._asked_s = self._now_s()
+        self._asked_s = self.now_s()
 
     def answered(self) -> None:
         """Take down that it answered, whatever it did."""
@@ -79,7 +79,7 @@ class Outage:
     async def _begin(self) -> float:
         """Return since when the database is away, once that is worth a line."""
         while True:
-            now_s, silent_s = self._now_s(), self._silent_s()
+            now_s, silent_s = self.now_s(), self._silent_s()
             if silent_s >= SILENT_S:
                 return now_s - silent_s
             first_s = min(self._failing.values(), default=now_s)
@@ -101,7 +101,7 @@ class Outage:
             log.warning("in the way: %s", each)
 
     def _away(self, since_s: float) -> str:
-        return duration_text(self._now_s() - since_s)
+        return duration_text(self.now_s() - since_s)
 
     def _what(self) -> str:
         if self._failing:
@@ -112,9 +112,10 @@ class Outage:
         return f"{counted(self.waiting(), 'event', 'events')} wait in memory"
 
     def _silent_s(self) -> float:
-        return 0.0 if self._asked_s is None else self._now_s() - self._asked_s
+        return 0.0 if self._asked_s is None else self.now_s() - self._asked_s
 
-    def _now_s(self) -> float:
+    def now_s(self) -> float:
+        """Return the monotonic time in seconds."""
         return self.clock.monotonic_ns() / 1e9
 
 

@@ -184,12 +184,13 @@ class ThreadRunner:
         outage = self.outage
         if outage is None:
             return await trio.to_thread.run_sync(work, limiter=self._limiter, thread_name=_THREAD)
+        began_s = outage.now_s()
         if self.urgent:
             outage.asked()
         try:
             result = await trio.to_thread.run_sync(work, limiter=self._limiter, thread_name=_THREAD)
         except StorageUnavailable as error:
-            outage.failed(self.engine, error)
+            outage.failed(self.engine, error, began_s)
             raise
         finally:
             if self.urgent:

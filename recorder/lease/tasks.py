@@ -53,7 +53,7 @@ TRUSTED_PART = 0.8
 #: After a renewal that failed the next try comes so soon, or with the next turn if that is sooner.
 RETRY_S = 1.0
 #: Less than this is not waited for: a clock may stand still between two looks at it.
-LOOK_S = 0.01
+WAIT_MIN_S = 0.01
 
 
 @define(eq=False)
@@ -93,7 +93,9 @@ class LeaseKeeper:
             tried_ns = self.clock.monotonic_ns()
             if await self._renew_once():
                 self._trust_since(tried_ns)
-                await trio.sleep(self.ttl_s / RENEWALS_PER_TTL)
+                # One that took long is trusted for so much less.
+                spent_s = (self.clock.monotonic_ns() - tried_ns) / 1e9
+                await trio.sleep(max(WAIT_MIN_S, self.ttl_s / RENEWALS_PER_TTL - spent_s))
             else:
                 await trio.sleep(min(RETRY_S, self.ttl_s / RENEWALS_PER_TTL))
 
@@ -140,10 +142,8 @@ class LeaseKeeper:
             if left_s <= 0 and not is_reported_once:
                 log.error(text, self.account, self._why)
             is_reported_once = left_s <= 0
-            await trio.sleep(RETRY_S if is_reported_once else max(left_s, LOOK_S))
+            await trio.sleep(RETRY_S if is_reported_once else max(left_s, WAIT_MIN_S))
 
-
-log = logging.getLogger("recorder.lease")
 
 #: While an account is another's, its lease is looked at this often.
 LOOK_S = 1.0

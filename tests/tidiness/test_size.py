@@ -67,3 +67,17 @@ def test_a_package_states_in_a_few_lines_what_it_guarantees_and_where_to_begin()
             docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
             assert docstring, path
             assert len(docstring.splitlines()) <= PACKAGE_DOCSTRING_LINES_MAX, path
+
+
+def test_no_module_gives_a_name_twice() -> None:
+    twice = []
+    for path in MODULES:
+        names = [
+            target.id
+            for node in ast.parse(path.read_text(encoding="utf-8")).body
+            if isinstance(node, ast.Assign)
+            for target in node.targets
+            if isinstance(target, ast.Name)
+        ]
+        twice += [f"{path}: {name}" for name in sorted(set(names)) if names.count(name) > 1]
+    assert twice == []

@@ -244,11 +244,10 @@ class _Round:
         return self.done.taken
 
 
-log = logging.getLogger("recorder.dry_run")
+dry_run_log = logging.getLogger("recorder.dry_run")
 
 #: Rows read at a time, besides those that are known already.
 QUEUE_READ_MAX = 200
-RETRY_S = 0.5
 SENT, REFUSED, EXPIRED = "would be sent", "would be refused", "would expire"
 #: The last status that a command would reach without the exchange's part in it.
 REACHED = {SENT: Status.SENT, REFUSED: Status.REFUSED, EXPIRED: Status.EXPIRED}
@@ -272,13 +271,13 @@ class DryRun:
 
     async def run(self) -> None:
         """Report of what is queued, for ever."""
-        log.warning("%s: dry run: no command is sent, whatever is queued", self.account)
+        dry_run_log.warning("%s: dry run: no command is sent, whatever is queued", self.account)
         while True:
             self._woken = trio.Event()
             try:
                 until = await self._notify_ready()
             except StorageUnavailable as error:
-                log.debug("%s: the outbox can't be read now: %s", self.account, error)
+                dry_run_log.debug("%s: the outbox can't be read now: %s", self.account, error)
                 await trio.sleep(RETRY_S)
                 continue
             wait_s = 3_600.0 if until is None else (until - self._now()).total_seconds()
@@ -320,7 +319,7 @@ class DryRun:
         facts = {**ids, "verdict": verdict, "states": states, **more}
         self.note(Note.COMMAND_DRY_RUN, facts)
         why = f": {more['reason']}" if "reason" in more else ""
-        log.info(
+        dry_run_log.info(
             "%s: dry run: outbox %d (%s) %s%s",
             self.account,
             row.outbox_id,

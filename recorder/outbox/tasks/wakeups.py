@@ -261,8 +261,6 @@ def _open_looker(database: Database) -> sqlite3.Connection:
     return raw
 
 
-log = logging.getLogger("recorder.wakeups")
-
 # From <sys/inotify.h>.
 _IN_MODIFY = 0x2
 _IN_MOVED_TO = 0x80
