@@ -26,7 +26,7 @@ from recorder.runtime import Runtime
 from recorder.simulator import Simulator, SimulatorConfig, serve
 
 #: Longer than anything here takes on a slow machine.
-WAIT_MAX_S = 30.0
+WAIT_MAX_S = 90.0
 #: Between two looks at something that is to come true.
 LOOK_S = 0.02
 KEY, SECRET = "an-api-key-for-tests", "an-api-secret-for-tests"

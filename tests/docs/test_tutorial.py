@@ -26,7 +26,7 @@ except sqlite3.DatabaseError as error:
 """
 #: On a busy machine a recorder takes longer to start, and a gap to heal, than the page waits.
 IS_RECORDING = "recorder status --table 2>/dev/null | grep -q authenticated"
-IS_HEALED = "recorder gaps --table 2>/dev/null | grep -q healed"
+IS_HEALED = "recorder gaps --table 2>/dev/null | grep killed | grep -q healed"
 
 
 def until(condition: str) -> str:

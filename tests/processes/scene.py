@@ -17,7 +17,7 @@ from recorder.simulator import Simulator
 from tests.daemon.scene import KEY, SECRET, until
 
 ROOT = Path(__file__).parents[2]
-WAIT_MAX_S = 30.0
+WAIT_MAX_S = 90.0
 
 
 @frozen
