@@ -36,7 +36,8 @@ class FaultyRunner:
     before: list[Exception] = field(factory=list)
     after: list[Exception] = field(factory=list)
     runs: int = 0
-    #: So long the database reports nothing.
+    #: Happens between a COMMIT and its lost answer.
+    meanwhile: Callable[[], None] = lambda: None
 
     async def run(self, unit: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         self.runs += 1
@@ -45,6 +46,7 @@ class FaultyRunner:
             raise self.before.pop(0)
         done = await self.inner.run(unit, *args, **kwargs)
         if self.after:
+            self.meanwhile()
             raise self.after.pop(0)
         return done
 
@@ -254,6 +256,22 @@ async def test_what_a_database_lost_is_written_again_from_memory(
     assert_sound(events)
     assert bench.repaired == [("main", [2, 3, 4])]
     assert "came back without events 2 to 4 of account 'main'" in caplog.text
+
+
+async def test_a_commit_that_is_lost_with_its_server_is_written_again_with_what_was_before(
+    bench: Bench, autojump_clock: trio.testing.MockClock
+) -> None:
+    bench.runner.meanwhile = lambda: lose(bench.database, after=1)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bench.writer.run)
+        await append_now(bench, "1", "2", "3")
+        bench.runner.after = [CommitUncertain("the primary died")]
+        await append_now(bench, "4")
+        bench.inbox.close()
+    events = log_of(bench.database)
+    assert [event.payload for event in events] == ["1", "2", "3", "4"]
+    assert_sound(events)
+    assert bench.repaired == [("main", [2, 3])]
 
 
 async def test_an_empty_database_gets_all_of_it_again(bench: Bench) -> None:

@@ -137,6 +137,9 @@ class LogWriter:
             return False
         if found == staged.heads:
             return True
+        if any(found[account].position < head.position for account, head in before.items()):
+            # It came back older: the next try is refused, and what it lost is put back.
+            return False
         raise LeaseLost("another process appended to the log while a COMMIT of ours was uncertain")
 
     async def _put_back(self) -> bool:
