@@ -8,6 +8,7 @@ back, and none is needed: an earlier recorder works with it.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from alembic import op
@@ -20,7 +21,7 @@ down_revision = "0016"
 branch_labels = None
 depends_on = None
 
-TRIGGER = re.compile(r"CREATE TRIGGER (\w+)")
+TRIGGER = re.compile(r"^CREATE TRIGGER (\w+)", re.MULTILINE)
 
 
 def upgrade() -> None:
@@ -43,17 +44,23 @@ def downgrade() -> None:
 
 
 def rebuild(driver: Any) -> None:
-    """Create the outbox and all triggers and views again, with the same rows."""
+    """Create the outbox and our triggers again, with the same rows. What others created stays."""
     files = read_files("sqlite")
-    asked = "SELECT type, name FROM sqlite_master WHERE type IN ('trigger', 'view')"
-    for kind, name in driver.execute(asked).fetchall():
-        driver.execute(f"DROP {kind} {name}")
-    asked = "SELECT name FROM sqlite_master WHERE type = 'index' AND tbl_name = 'outbox'"
-    for (name,) in driver.execute(f"{asked} AND sql IS NOT NULL").fetchall():
-        driver.execute(f"DROP INDEX {name}")
+    ours = {name: text for text in files.values() for name, text in triggers_of(text)}
+    asked = "SELECT name, tbl_name, sql FROM sqlite_master WHERE type = 'trigger'"
+    found = driver.execute(asked).fetchall()
+    for name in {name for name, table, _ in found if name in ours or table == "outbox"}:
+        driver.execute(f'DROP TRIGGER "{name}"')
+    asked = "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND tbl_name = 'outbox'"
+    indexes = driver.execute(f"{asked} AND sql IS NOT NULL").fetchall()
+    for name, _ in indexes:
+        driver.execute(f'DROP INDEX "{name}"')
+    # Views go on naming the outbox, and not the table that is renamed here.
+    driver.execute("PRAGMA legacy_alter_table = ON")
     driver.execute("ALTER TABLE outbox RENAME TO outbox_0016")
-    for statement in statements(files.pop("tables")):
-        if re.search(r"CREATE TABLE outbox \(|CREATE (UNIQUE )?INDEX \w+ ON outbox \(", statement):
+    driver.execute("PRAGMA legacy_alter_table = OFF")
+    for statement in statements(files["tables"]):
+        if "CREATE TABLE outbox (" in statement:
             driver.execute(statement)
     driver.execute("INSERT INTO outbox SELECT * FROM outbox_0016")
     # A number is never given twice, also where the last rows are gone.
@@ -62,6 +69,14 @@ def rebuild(driver: Any) -> None:
         " WHERE name IN ('outbox', 'outbox_0016')) WHERE name = 'outbox'"
     )
     driver.execute("DROP TABLE outbox_0016")
-    for text in files.values():
-        for statement in statements(text):
-            driver.execute(statement)
+    # Its place is taken by the key of the same name.
+    theirs = [sql for name, table, sql in found if table == "outbox" and name not in ours]
+    kept = [sql for name, sql in indexes if name != "outbox_client_msg_id"]
+    for statement in (*kept, *ours.values(), *theirs):
+        driver.execute(statement)
+
+
+def triggers_of(text: str) -> Iterator[tuple[str, str]]:
+    for statement in statements(text):
+        if named := TRIGGER.search(statement):
+            yield named[1], statement

@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -167,12 +167,23 @@ def test_an_outbox_of_0016_becomes_the_present_one_with_its_rows(
     with open_database(f"sqlite:///{tmp_path / 'older.db'}") as older:
         in_unit(older.writer, create_0016)
         fill(older)
+        run_sql(
+            older,
+            "CREATE VIEW their_view AS SELECT count(*) FROM outbox",
+            "CREATE TABLE their_table (outbox_id INTEGER)",
+            "CREATE TRIGGER their_trigger AFTER INSERT ON outbox"
+            " BEGIN INSERT INTO their_table VALUES (NEW.outbox_id); END",
+        )
         before = {name: run_sql(older, f"SELECT * FROM {name}") for name in OUTBOX}
         migrate(older)
         assert {name: run_sql(older, f"SELECT * FROM {name}") for name in OUTBOX} == before
-        assert schema_of(older) == schema_of(sqlite)
+        assert schema_of(older) == schema_of(sqlite) | {
+            row for row in schema_of(older) if str(row[1]).startswith("their_")
+        }
+        assert run_sql(older, "SELECT * FROM their_view") == [(1,)]
         run_sql(older, "INSERT INTO outbox (account, command, payload)" + VALUES)
         assert run_sql(older, "SELECT outbox_id FROM outbox") == [(1,), (2,)]
+        assert run_sql(older, "SELECT * FROM their_table") == [(2,)]
 
 
 OUTBOX = ("outbox", "outbox_transitions")
@@ -192,7 +203,7 @@ def create_0016(connection: Connection) -> None:
     driver.execute("INSERT INTO alembic_version VALUES ('0016')")
 
 
-def schema_of(database: Database) -> set[object]:
+def schema_of(database: Database) -> set[Sequence[object]]:
     asked = "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE '%alembic_version%'"
     return set(run_sql(database, asked))
 
