@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -17,7 +18,7 @@ from recorder.clock import SystemClock
 from recorder.database.blockers import find_blockers, sqlite_readers, sqlite_writers
 from recorder.database.engine import Database, open_database
 from recorder.log.tasks import wal_checkpointer
-from recorder.log.tasks.wal_checkpointer import PAGE_BYTES, WalCheckpointer
+from recorder.log.tasks.wal_checkpointer import PAGE_BYTES, WalCheckpointer, checkpoint
 from recorder.units import WriteGate
 from tests.log.drafts import frame, run_sql, write
 
@@ -133,3 +134,18 @@ def test_who_holds_the_write_lock_is_named(recorded: Database, sqlite_url: str) 
         assert named.startswith(f"process {writer.pid} (python")
         assert find_blockers(recorded) == [f"{named} holds the write lock"]
     assert sqlite_writers(path) == []
+
+
+class Busy:
+    """A connection whose checkpoint can't begin, since another program makes one."""
+
+    def execute(self, _statement: str) -> Busy:
+        return self
+
+    def fetchone(self) -> tuple[int, int, int]:
+        return (1, -1, -1)
+
+
+def test_a_look_that_another_programs_checkpoint_kept_out_proves_nothing() -> None:
+    busy: Any = Busy()
+    assert checkpoint(busy, "PASSIVE") is None

@@ -77,6 +77,8 @@ class WalCheckpointer:
                 if self.is_log_busy() and self._wal_bytes() < PAGES_MAX * PAGE_BYTES:
                     continue
                 state = await trio.to_thread.run_sync(checkpoint, connection, "PASSIVE")
+                if state is None:
+                    continue
                 self._look_for_a_reader(state)
                 if state.pages > PAGES_MAX and state.pages - state.copied <= LEFT_PAGES_MAX:
                     await trio.to_thread.run_sync(self.restart_wal, connection)
@@ -118,11 +120,12 @@ class WalCheckpointer:
             )
 
 
-def checkpoint(connection: sqlite3.Connection, mode: str) -> Copied:
-    """Copy what can be copied now. What is busy is left for the next."""
+def checkpoint(connection: sqlite3.Connection, mode: str) -> Copied | None:
+    """Copy what can be copied now; None while another program copies. The rest is left."""
     try:
         _busy, pages, copied = connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
     except sqlite3.OperationalError as error:
         log.debug("no checkpoint now: %s", error)
-        return Copied(0, 0)
-    return Copied(int(pages), int(copied))
+        return None
+    # SQLite reports -1 where it could not begin.
+    return None if pages < 0 else Copied(int(pages), int(copied))
