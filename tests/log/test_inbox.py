@@ -6,8 +6,15 @@ import pytest
 import trio
 import trio.testing
 
+from recorder.errors import ConfigurationError, LeaseLost, RecorderError, StorageFailed
 from recorder.log.rules.event import Draft
-from recorder.log.tasks.inbox import BATCH_FRAMES_MAX, DRAFT_OVERHEAD_BYTES, Inbox, Submission
+from recorder.log.tasks.inbox import (
+    BATCH_FRAMES_MAX,
+    DRAFT_OVERHEAD_BYTES,
+    Inbox,
+    Submission,
+    with_unwritten,
+)
 
 
 def draft(payload: str = "x") -> Draft:
@@ -124,3 +131,14 @@ async def test_a_submission_waits_for_its_outcome() -> None:
         submission.outcome = [7]
         submission.committed.set()
     assert outcomes == [[7]]
+
+
+@pytest.mark.parametrize("kind", [StorageFailed, LeaseLost, ConfigurationError])
+def test_what_ends_a_recorder_counts_the_frames_that_were_not_written(
+    kind: type[RecorderError],
+) -> None:
+    inbox = Inbox(10, 10_000)
+    error = kind("why")
+    assert with_unwritten(error, inbox) is error
+    inbox.put(Draft("main", 1, None, "c", "received", "X", "{}"))
+    assert str(with_unwritten(error, inbox)) == "why\n1 events were received but not written"

@@ -20,7 +20,7 @@ import trio
 from attrs import define, field
 from sqlalchemy import Connection
 
-from recorder.errors import LeaseLost, StorageFailed
+from recorder.errors import ConfigurationError, LeaseLost, StorageFailed
 from recorder.log.rules.event import Draft, Origin
 
 E = TypeVar("E", bound=BaseException)
@@ -170,6 +170,7 @@ def _weight(entry: Entry) -> int:
 
 def with_unwritten(error: E, inbox: Inbox) -> E:
     """Return the error with the number of events that were received and are not written now."""
-    if not isinstance(error, (StorageFailed, LeaseLost)) or not inbox.frames:
+    kinds = (StorageFailed, LeaseLost, ConfigurationError)
+    if not isinstance(error, kinds) or not inbox.frames:
         return error
     return type(error)(f"{error}\n{inbox.received} events were received but not written")
