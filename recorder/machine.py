@@ -165,7 +165,7 @@ def time_fsync(folder: Path) -> Finding:
         os.fsync(file)
 
     with tempfile.TemporaryFile(dir=folder) as probe:
-        return _timed("fsync", lambda: sync(probe.fileno()))
+        return timed("fsync", lambda: sync(probe.fileno()))
 
 
 def time_sqlite_commit(folder: Path) -> Finding:
@@ -177,10 +177,11 @@ def time_sqlite_commit(folder: Path) -> Finding:
         probe.execute("PRAGMA journal_mode=WAL")
         probe.execute("PRAGMA synchronous=FULL")
         probe.execute("CREATE TABLE probe (value)")
-        return _timed("commit", lambda: probe.execute("INSERT INTO probe VALUES (1)"))
+        return timed("commit", lambda: probe.execute("INSERT INTO probe VALUES (1)"))
 
 
-def _timed(check: str, work: Callable[[], object]) -> Finding:
+def timed(check: str, work: Callable[[], object]) -> Finding:
+    """Measure work that waits for a disk: the middle of a few tries."""
     taken = []
     for _ in range(_TRIES):
         began = time.perf_counter()
@@ -188,7 +189,7 @@ def _timed(check: str, work: Callable[[], object]) -> Finding:
         taken.append(time.perf_counter() - began)
     middle_s = statistics.median(taken)
     if middle_s >= SLOW_FSYNC_S:
-        advice = "use a faster disk: each batch of events and each command waits for it"
+        advice = "use a faster disk or network: each batch of events and each command waits for it"
         return Finding(check, WARNING, duration_text(middle_s), advice)
     return Finding(check, OK, duration_text(middle_s))
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import statistics
-import time
+import sqlite3
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import trio
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, select, text
 
 from recorder.cli.call import Call
 from recorder.cli.command import command
@@ -19,18 +18,19 @@ from recorder.cli.exits import STORAGE, WRONG
 from recorder.cli.output import Column
 from recorder.config import AccountSettings, Settings
 from recorder.connection.observation import ask_exchange_time_us
-from recorder.database.blockers import find_blockers
+from recorder.database.blockers import lasting_blockers
 from recorder.database.engine import Database, in_unit, open_database
 from recorder.database.migrate import EXPECTED
 from recorder.database.migrate import look as read_revision
+from recorder.database.schema import leases
 from recorder.display import duration_text, plain
 from recorder.errors import RecorderError
 from recorder.exchange.pacing import TokenBucket
 from recorder.exchange.rest_requests import Kind, list_request
+from recorder.lease.holder import pid_here
 from recorder.machine import (
     FAILED,
     OK,
-    SLOW_FSYNC_S,
     WARNING,
     Finding,
     look_at_disk,
@@ -39,6 +39,7 @@ from recorder.machine import (
     looks_while_running,
     time_fsync,
     time_sqlite_commit,
+    timed,
 )
 from recorder.rest.client import RestAnswer, RestUnavailable, open_rest
 from recorder.wiring import sign_request
@@ -51,7 +52,6 @@ _SERVER = """
     SELECT name, setting FROM pg_settings
     WHERE name IN ('fsync', 'full_page_writes', 'max_connections')
 """
-_TRIES = 5
 
 
 @command(settings=None)
@@ -91,8 +91,10 @@ def _database(settings: Settings) -> Iterator[Finding]:
         with open_database(settings.database_url, application="recorder-doctor") as database:
             is_file = database.dialect == "sqlite"
             yield from _sqlite(database) if is_file else _postgresql(database)
-            yield _schema(database)
-            in_the_way = find_blockers(database)
+            schema = _schema(database)
+            yield schema
+            holders = in_unit(database.reader, _holders) if schema.found == EXPECTED else []
+            in_the_way = lasting_blockers(database, [pid_here(each) for each in holders])
             for each in in_the_way:
                 yield Finding("in the way", WARNING, each, "end that program's transaction")
             if not in_the_way:
@@ -110,8 +112,9 @@ def _sqlite(database: Database) -> Iterator[Finding]:
     try:
         yield time_fsync(path.parent)
         yield time_sqlite_commit(path.parent)
-    except OSError as error:
-        yield Finding("disk", FAILED, f"{path.parent}: {error.strerror}", "check the folder")
+    except (OSError, sqlite3.Error) as error:
+        advice = "check the folder, its space and its permissions"
+        yield Finding("disk", FAILED, f"{path.parent} takes no file: {error}", advice)
 
 
 def _postgresql(database: Database) -> Iterator[Finding]:
@@ -129,7 +132,8 @@ def _postgresql(database: Database) -> Iterator[Finding]:
         )
     else:
         yield Finding("connections", OK, found)
-    yield _commit(database)
+    commit = partial(in_unit, database.writer, lambda connection: connection.execute(text(_COMMIT)))
+    yield timed("commit", commit)
 
 
 def _server(connection: Connection) -> list[tuple[str, str]]:
@@ -139,17 +143,8 @@ def _server(connection: Connection) -> list[tuple[str, str]]:
     return [*rows, ("used", str(used)), ("version", f"PostgreSQL {version}")]
 
 
-def _commit(database: Database) -> Finding:
-    taken = []
-    for _ in range(_TRIES):
-        began = time.perf_counter()
-        in_unit(database.writer, lambda connection: connection.execute(text(_COMMIT)))
-        taken.append(time.perf_counter() - began)
-    middle_s = statistics.median(taken)
-    if middle_s >= SLOW_FSYNC_S:
-        advice = "use a faster disk or network: each batch of events and each command waits for it"
-        return Finding("commit", WARNING, duration_text(middle_s), advice)
-    return Finding("commit", OK, duration_text(middle_s))
+def _holders(connection: Connection) -> list[str]:
+    return list(connection.execute(select(leases.c.holder)).scalars())
 
 
 def _schema(database: Database) -> Finding:

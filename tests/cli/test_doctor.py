@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from recorder import machine
+from recorder.cli import doctor
 from recorder.database import blockers
 from recorder.database.engine import open_database
 from recorder.database.migrate import downgrade
@@ -30,7 +31,7 @@ from recorder.machine import (
     looks_while_running,
     time_fsync,
 )
-from tests.cli.scene import Answer, ask, record_scene
+from tests.cli.scene import Answer, ask, own, record_scene
 from tests.database.pooler import transaction_pooler
 from tests.log.test_wal_checkpointer import holder
 
@@ -98,6 +99,16 @@ def test_who_holds_the_lock_of_a_sqlite_file_is_named(
         assert status["in_the_way"][0].startswith(named)
     [status] = ask(sqlite_url, "status", "--json").rows
     assert status["in_the_way"] == []
+
+
+def test_a_recorder_is_not_in_its_own_way(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blockers, "LASTING_S", 0.01)
+    with open_database(sqlite_url) as database:
+        own(database)
+    with holder(sqlite_url, "BEGIN IMMEDIATE") as recorder:
+        monkeypatch.setattr(doctor, "pid_here", lambda _: recorder.pid)
+        _, found = examined(sqlite_url)
+    assert found["in the way"]["level"] == OK
 
 
 def test_a_reader_that_keeps_the_log_from_being_emptied_is_named(
