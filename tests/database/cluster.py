@@ -53,24 +53,20 @@ class Cluster:
         options = f'-h "" -k {self.standby} -c hot_standby=on'
         log = self.standby / "log"
         self.run("pg_ctl", "-w", "-o", options, "-l", str(log), "-D", str(self.standby), "start")
-        self.until_following()
+        self.until("state = 'streaming'")
 
-    def until_following(self) -> None:
+    def until(self, asked: str) -> None:
+        """Wait until the primary has a row of ``pg_stat_replication`` where this holds."""
         ends = time.monotonic() + STANDBY_S
-        asked = "SELECT 1 FROM pg_stat_replication WHERE state = 'streaming'"
-        while not self.ask(self.primary, asked):
-            assert time.monotonic() < ends, "the standby does not follow"
+        while not self.ask(self.primary, f"SELECT 1 FROM pg_stat_replication WHERE {asked}"):
+            assert time.monotonic() < ends, f"the standby never had {asked}"
             time.sleep(0.05)
 
     def make_synchronous(self) -> None:
         """Let every COMMIT wait until the standby has it."""
         self.ask(self.primary, "ALTER SYSTEM SET synchronous_standby_names = '*'")
         self.ask(self.primary, "SELECT pg_reload_conf()")
-        ends = time.monotonic() + STANDBY_S
-        asked = "SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync'"
-        while not self.ask(self.primary, asked):
-            assert time.monotonic() < ends, "the standby is not synchronous"
-            time.sleep(0.05)
+        self.until("sync_state = 'sync'")
 
     def cut_off(self) -> None:
         """Let the standby receive nothing more."""
